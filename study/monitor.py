@@ -1,0 +1,100 @@
+"""Progress on the terminal: a line for each trial that ended and, on a real terminal, a moving last line."""
+
+import logging
+import time
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from study.record import StudyState, TrialState
+
+log = logging.getLogger("study")
+
+
+class DriverCallback(tune.Callback):
+    """A callback that lives in this process: Tune pickles its callbacks to restore them, and we never restore."""
+
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        return tune.Callback, ()
+
+
+class Monitor(DriverCallback):
+    """Says what the record has come to know. It must stand behind the callback that writes the record."""
+
+    def __init__(self, state: StudyState, samples: int, max_epochs: int, console: Console) -> None:
+        self._state = state
+        self._samples = samples
+        self._max_epochs = max_epochs
+        self._started = time.monotonic()
+        columns = (BarColumn(30), TextColumn("{task.description}", markup=False))
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("starting", total=1.0)
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        self._progress.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._show()
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **_: Any) -> None:
+        self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._tell(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._tell(trial)
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        self._progress.stop()
+
+    def _tell(self, trial: Any) -> None:
+        ended = self._state.trials[trial.config["trial"]]
+        level = logging.WARNING if ended.state in ("failed", "diverged") else logging.INFO
+        log.log(level, "[%d/%d] %s", len(self._state.ended_trials()), self._samples, trial_line(ended))
+        self._show()
+
+    def _show(self) -> None:
+        done = progress(self._state, self._samples, self._max_epochs)
+        left = (time.monotonic() - self._started) * (1 - done) / done if done > 0.05 else None
+        self._progress.update(self._task, completed=done, description=status_line(self._state, self._samples, left))
+
+
+def trial_line(trial: TrialState) -> str:
+    """What became of a trial, in one line."""
+    about = f"trial {trial.trial} {trial.state}: {trial.arm}, learning rate {trial.config['learning_rate']:.2g}"
+    if trial.state == "failed":
+        return f"{about}: {trial.error}"
+    if trial.state == "diverged":
+        return f"{about}, in epoch {len(trial.epochs)}"
+    return f"{about}, validation accuracy {trial.epochs[-1]['validation_accuracy']:.1%} at epoch {len(trial.epochs)}"
+
+
+def status_line(state: StudyState, samples: int, seconds_left: float | None) -> str:
+    """Trials done, running and stopped, the best so far and the time left."""
+    parts = [
+        f"{len(state.ended_trials())}/{samples} done",
+        f"{len(state.in_state('running'))} running",
+        f"{len(state.in_state('stopped'))} stopped",
+    ]
+    winner = state.winner()
+    if winner:
+        parts.append(f"best {winner.epochs[-1]['validation_accuracy']:.1%} ({winner.arm})")
+    if seconds_left is not None:
+        parts.append(f"{duration(seconds_left)} left")
+    return " · ".join(parts)
+
+
+def progress(state: StudyState, samples: int, max_epochs: int) -> float:
+    """The fraction of the study that is done: an ended trial counts whole, a running one by its epochs."""
+    running = sum(len(trial.epochs) / max_epochs for trial in state.in_state("running"))
+    return (len(state.ended_trials()) + running) / samples
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `40 s`, `12 min`, `3.2 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,252 @@
+"""From what a person asked to what will run: everything that was left open is decided here, and said.
+
+`Plan` is complete: no later step chooses anything. What was chosen or fell back stands in `notes`.
+"""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from study.designs import DESIGNS, Design
+from study.settings import StudySettings
+from trainables.config import TrialConfig, UsageError
+from trainables.datasets import DataUnavailable, ImageData, Part, Split, TrialData, load_images, split_images
+from trainables.resnet import network_cost
+from trainables.training import PRECISIONS, Trainer
+
+MOST_CONCURRENT = 8
+"""Trials at once unless the person says more: a searcher with many trials in flight learns little."""
+GPU_SHARE = 0.25
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a study: where they came from, why them, and their parts."""
+
+    data: ImageData
+    split: Split
+    chosen: str | None
+
+
+def resolve_images(settings: StudySettings) -> Images:
+    """The asked data set, or the default one with the reason for it.
+
+    Raises:
+        UsageError: there is no such data set, or too little in it.
+        DataUnavailable: it cannot be had.
+    """
+    if settings.dataset is not None:
+        return _images(settings, settings.dataset, None)
+    if not torch.cuda.is_available():
+        return _images(settings, "digits", "no --dataset given, and no GPU on this machine for cifar10")
+    try:
+        return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
+    except DataUnavailable as error:
+        return _images(settings, "digits", f"no --dataset given, and cifar10 cannot be had: {error}")
+
+
+def _images(settings: StudySettings, name: str, chosen: str | None) -> Images:
+    data = load_images(name, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)
+    return Images(data, split_images(data, settings.train_images), chosen)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what a study computes and where."""
+
+    settings: StudySettings
+    design: Design
+    images: Images
+    epochs: int
+    precision: str
+    concurrent: int
+    gpus_per_trial: float
+    estimate_seconds: float
+    notes: tuple[str, ...]
+
+    def header(self) -> dict[str, Any]:
+        """The record's first event: the study and how it is made."""
+        data, split = self.images.data, self.images.split
+        counts = {name: len(getattr(split, name).labels) for name in ("train", "validation", "test")}
+        name = self.settings.study_name(data.name)
+        resolved = {
+            "name": name,
+            "dataset": self.settings.dataset or data.name,
+            "epochs": self.epochs,
+            "precision": self.precision,
+            "max_concurrent": self.concurrent,
+            "gpus_per_trial": self.gpus_per_trial,
+        }
+        return {
+            "name": name,
+            "design": self.design.to_dict(),
+            "dataset": {
+                "name": data.name,
+                "chosen": self.images.chosen,
+                "fingerprint": data.fingerprint,
+                "counts": counts,
+                "available": len(data.train.labels),
+                "image_shape": list(data.image_shape),
+                "classes": list(data.classes),
+                "skipped": data.skipped,
+            },
+            "settings": self.settings.to_dict() | resolved,
+            "notes": list(self.notes),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "git": git_commit(),
+            "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
+            "machine": machine(),
+        }
+
+
+def make_plan(settings: StudySettings, images: Images) -> Plan:
+    """Decide what is left open; Ray must be up, for it tells what the machine or cluster has.
+
+    Raises:
+        UsageError: a trial needs more than any machine has.
+    """
+    design = DESIGNS[settings.design]
+    epochs = settings.epochs or (6 if images.data.name == "digits" else 20)
+    gpus = _gpus_per_trial(settings)
+    concurrent, notes = _concurrent(settings, gpus)
+    if images.chosen:
+        notes.insert(0, f"data set: {images.data.name}: {images.chosen}")
+    if images.data.skipped:
+        notes.append(f"data set: {images.data.skipped} files that could not be read were passed over")
+    if settings.samples < len(design.baselines):
+        left_out = list(design.baselines)[settings.samples :]
+        notes.append(f"baselines: left out for want of samples: {', '.join(left_out)}")
+    if settings.sampler == "gp" and settings.scheduler == "asha":
+        notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
+    asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
+    timings = _time_training(design, images, settings.cpus_per_trial, gpus, asked)
+    precision = min(timings, key=lambda name: timings[name])
+    if settings.precision == "auto":
+        speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
+        notes.append(f"precision: {precision}, the faster on the dearest arm ({speeds})")
+    estimate = _estimate(settings, design, images, epochs, timings[precision]) / concurrent
+    return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
+
+
+def _gpus_per_trial(settings: StudySettings) -> float:
+    if settings.gpus_per_trial is not None:
+        return settings.gpus_per_trial
+    return GPU_SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
+
+
+def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
+    """How many trials run at once, and what is to be said of it."""
+    needs = {"CPU": float(settings.cpus_per_trial), "GPU": gpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for resource, option in (("CPU", "--cpus-per-trial"), ("GPU", "--gpus-per-trial")):
+        most = max(node.get(resource, 0) for node in nodes)
+        if needs[resource] > most:
+            raise UsageError(f"{option}: received {needs[resource]:g}, allowed: at most {most:g}, what a machine has")
+    fit = sum(min(int(node.get(name, 0) / need) for name, need in needs.items() if need) for node in nodes)
+    fit = max(fit, 1)
+    if settings.max_concurrent is None:
+        if fit <= MOST_CONCURRENT:
+            return fit, []
+        said = f"max_concurrent: {MOST_CONCURRENT} of the {fit} that fit: with many trials in flight a searcher"
+        return MOST_CONCURRENT, [f"{said} learns little; --max-concurrent takes more"]
+    if settings.max_concurrent > fit:
+        return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
+    return settings.max_concurrent, []
+
+
+def _time_training(
+    design: Design, images: Images, cpus: int, gpus: float, precisions: Sequence[str]
+) -> dict[str, float]:
+    """Seconds an image of training the design's dearest arm, by precision, where the trials will run."""
+    data = images.data
+    remote = ray.remote(time_training).options(num_cpus=cpus, num_gpus=gpus)
+    # A core may need a second for ten images of the dearest arm, a GPU is not even warm after them.
+    count = 1024 if gpus else 16
+    sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
+    probe = TrialData(sample, None, None, len(data.classes), data.flip)
+    timings: dict[str, float] = ray.get(remote.remote(design.dearest(), probe, precisions, cpus, bool(gpus)))
+    return timings
+
+
+def time_training(
+    config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
+) -> dict[str, float]:
+    """Seconds an image of training `config` for an epoch of `data`, by precision, warmed up."""
+    torch.set_num_threads(threads)
+    trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
+    for trainer in trainers.values():
+        trainer.run_epoch()
+    return {name: trainer.run_epoch().train_seconds / len(data.train.labels) for name, trainer in trainers.items()}
+
+
+def _estimate(settings: StudySettings, design: Design, images: Images, epochs: int, dearest_seconds: float) -> float:
+    """Core-seconds of the study, roughly: the time of an image goes by the arm's FLOPs.
+
+    Early stopping is taken to leave half of the epochs, evaluation to cost a third of training.
+    """
+    data, split = images.data, images.split
+    flops = [
+        network_cost(design.config(values, epochs, 0), data.image_shape, len(data.classes)).forward_flops
+        for values in _arms(design)
+    ]
+    share = sum(flops) / len(flops) / max(flops)
+    an_epoch = len(split.train.labels) + len(split.validation.labels) / 3
+    kept = 0.5 if settings.scheduler == "asha" else 1.0
+    return settings.samples * epochs * kept * an_epoch * dearest_seconds * share
+
+
+def _arms(design: Design) -> list[dict[str, Any]]:
+    """All combinations of the discrete factors' levels."""
+    arms: list[dict[str, Any]] = [{}]
+    for factor in design.factors:
+        if factor.levels:
+            arms = [{**arm, factor.name: level} for arm in arms for level in factor.levels]
+    return arms
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
+    folder = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """The machine that the driver runs on."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": gpus,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,112 @@
+"""The command: `python study/run.py --samples 20`, or `resnet-study` where the package is installed.
+
+Exit status: 0 the study is whole, 1 it is not (the last line says why), 2 wrong usage, 130 interrupted.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from study.settings import StudySettings, parse_settings
+from trainables.config import UsageError
+
+if TYPE_CHECKING:
+    from study.record import StudyState
+
+log = logging.getLogger("study")
+
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Tune's own loggers would write every result a second and a third time.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's newer output prints a table however quiet it is told to be.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Signals are the driver's, see study.driver.interruptible.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
+
+class ConsoleHandler(logging.Handler):
+    """Log lines on a rich console, so that they stand above its moving line."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "bold yellow" if record.levelno >= logging.WARNING else None
+        self._console.print(self.format(record), style=style, markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or refuse a study; returns the exit status."""
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+    except UsageError as error:
+        print(f"resnet-study: {error}", file=sys.stderr)
+        return 2
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    handler = ConsoleHandler(console)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        return _run(settings, console)
+    finally:
+        log.removeHandler(handler)
+
+
+def _run(settings: StudySettings, console: Console) -> int:
+    # Not before the command line is known to be right: ray and torch take seconds to import.
+    from study.driver import run_study
+    from trainables.datasets import DataUnavailable
+
+    try:
+        folder, state, interrupted = run_study(settings, console)
+    except UsageError as error:
+        print(f"resnet-study: {error}", file=sys.stderr)
+        return 2
+    except DataUnavailable as error:
+        print(f"resnet-study: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+    from analysis.load import load_study
+    from analysis.report import write_report
+    from analysis.summary import closing_lines
+
+    study = load_study(folder)
+    report = write_report(study)
+    for line in closing_lines(study):
+        log.info("%s", line)
+    log.info("study: %s", folder)
+    log.info("report: %s", report)
+    if interrupted:
+        log.warning("interrupted: %d of %d trials ended", len(state.ended_trials()), settings.samples)
+        return 130
+    return conclude(state, settings.samples)
+
+
+def conclude(state: "StudyState", samples: int) -> int:
+    """The exit status of a study, and the reason where it is not whole."""
+    ended, failed = len(state.ended_trials()), state.in_state("failed")
+    if failed:
+        log.warning("%d trials failed, the first: %s", len(failed), failed[0].error)
+    if ended < samples:
+        log.error("not whole: %d of %d trials ended", ended, samples)
+        return 1
+    if state.winner() is None:
+        diverged = len(state.in_state("diverged"))
+        log.error("not whole: no trial is complete (%d diverged, %d failed)", diverged, len(failed))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Which trials are stopped early: asynchronous successive halving (Li et al. 2018, arXiv:1810.05934).
+
+Ray Tune's ASHA with two rules of its own: baselines are never stopped, though their readings fill the
+rungs, and a diverged trial leaves no reading at all.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+REDUCTION_FACTOR = 3
+
+
+class StudyAsha(AsyncHyperBandScheduler):
+    """ASHA on `validation_accuracy` by `epoch`: at a rung the best third goes on."""
+
+    def __init__(self, max_epochs: int) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric="validation_accuracy",
+            mode="max",
+            max_t=max_epochs,
+            grace_period=first_rung(max_epochs),
+            reduction_factor=REDUCTION_FACTOR,
+        )
+
+    def on_trial_result(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        if trial.config["origin"].startswith("baseline:"):
+            return TrialScheduler.CONTINUE
+        return decision
+
+    def on_trial_complete(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> None:
+        if result["diverged"]:
+            # Its NaN would count as a reading of the rung.
+            self.on_trial_remove(tune_controller, trial)
+        else:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+def first_rung(max_epochs: int) -> int:
+    """The first epoch at which a trial may be stopped: 1, or 3 where the budget is over 20."""
+    return 3 if max_epochs > 20 else 1
+
+
+def rungs(max_epochs: int) -> list[int]:
+    """The epochs at which trials may be stopped."""
+    epochs = [first_rung(max_epochs)]
+    while epochs[-1] * REDUCTION_FACTOR < max_epochs:
+        epochs.append(epochs[-1] * REDUCTION_FACTOR)
+    return epochs
+
+
+def build_scheduler(name: str, max_epochs: int) -> TrialScheduler:
+    """The scheduler of this name: `asha` or `fifo`, which stops nothing."""
+    return StudyAsha(max_epochs) if name == "asha" else FIFOScheduler()

@@ -1,0 +1,142 @@
+"""What a person may ask for: one dataclass, which is also the command line."""
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from study.designs import DESIGNS
+from trainables.config import UsageError
+
+
+def _option(default: Any, text: str, allowed: str = "", check: Any = None, choices: Sequence[str] = ()) -> Any:
+    """A field that is an option: its help, and what it may be in words, by a check or as choices."""
+    if choices:
+        allowed, check = ", ".join(choices), tuple(choices).__contains__
+    return field(default=default, metadata={"help": text, "allowed": allowed, "check": check})
+
+
+def _at_least(least: float) -> Any:
+    return lambda value: value >= least
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """The options of the command. None means that the study decides, as the option's help says."""
+
+    samples: int = _option(20, "search trials in all, baselines included", "an integer from 1", _at_least(1))
+    design: str = _option("search", "which factors are varied", choices=tuple(DESIGNS))
+    dataset: str | None = _option(
+        None,
+        "cifar10, cifar100, mnist, fashion-mnist, digits or a folder of images "
+        "(default: cifar10 where there is a GPU and the images can be had, else digits)",
+    )
+    data_dir: str = _option("data", "where data sets are kept")
+    train_images: int | None = _option(
+        None, "train and validate on this many images (default: all)", "an integer from 1", _at_least(1)
+    )
+    image_size: int = _option(
+        32, "pixels a side, for a folder of images", "an integer from 8 to 512", lambda n: 8 <= n <= 512
+    )
+    skip_bad_images: bool = _option(False, "pass over files of a folder that cannot be read")
+    epochs: int | None = _option(
+        None, "epochs of a trial that is not stopped (default: 6 for digits, else 20)", "an integer from 1", _at_least(1)
+    )
+    seed: int = _option(
+        0, "of initialisation, order of images and search", "an integer from 0 to 2147483647", lambda n: 0 <= n < 2**31
+    )
+    name: str | None = _option(
+        None,
+        "of the study's directory (default: DESIGN-DATASET)",
+        "letters, digits, '.', '_' and '-', not '.' or '-' first",
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*").fullmatch,
+    )
+    results_dir: str = _option("results", "where studies are kept")
+    max_concurrent: int | None = _option(
+        None, "trials at once (default: as many as fit, at most 8)", "an integer from 1", _at_least(1)
+    )
+    cpus_per_trial: int = _option(1, "threads of a trial", "an integer from 1", _at_least(1))
+    gpus_per_trial: float | None = _option(
+        None,
+        "GPUs of a trial, may be a fraction (default: a quarter where there is a GPU)",
+        "a number from 0, whole above 1",
+        lambda n: 0 <= n <= 1 or (n > 1 and float(n).is_integer()),
+    )
+    address: str | None = _option(None, "a Ray cluster to join, 'auto' or HOST:PORT (default: start Ray here)")
+    scheduler: str = _option("asha", "what stops weak trials early", choices=("asha", "fifo"))
+    sampler: str = _option("tpe", "what picks the next trial", choices=("tpe", "gp", "random", "qmc"))
+    precision: str = _option(
+        "auto", "of the network's arithmetic; auto takes the faster", choices=("auto", "float32", "bf16")
+    )
+    dashboard: bool = _option(True, "serve Ray's dashboard on this machine's loopback address")
+    verbose: bool = _option(False, "show what Ray prints")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, check = getattr(self, item.name), item.metadata["check"]
+            # `not (... <= ...)` catches NaN too; None is allowed where it is the default.
+            if value is None and item.default is None:
+                continue
+            if check is not None and not check(value):
+                raise UsageError(f"{_flag(item.name)}: received {value!r}, allowed: {item.metadata['allowed']}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by name, ready for JSON."""
+        return asdict(self)
+
+    def study_name(self, dataset: str) -> str:
+        """`name`, or DESIGN-DATASET; what a directory's name should not hold becomes a dash."""
+        return self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.design}-{dataset}")
+
+    def folder(self, dataset: str) -> Path:
+        """The study's directory."""
+        return Path(self.results_dir).resolve() / self.study_name(dataset)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one line, as every other wrong use is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(re.sub(r"^argument (--[\w-]+)(?:/--[\w-]+)?: ", r"\1: ", message))
+
+
+def parse_settings(arguments: Sequence[str]) -> StudySettings:
+    """Settings from a command line without the program's name.
+
+    Raises:
+        UsageError: an option is unknown, or its value is not allowed.
+    """
+    parser = _Parser(
+        prog="resnet-study",
+        description="Run a study: which parts of a ResNet matter on these images?",
+        allow_abbrev=False,
+    )
+    for item in fields(StudySettings):
+        text = item.metadata["help"]
+        if isinstance(item.default, bool):
+            parser.add_argument(_flag(item.name), action=argparse.BooleanOptionalAction, help=text)
+            continue
+        if item.default is not None:
+            text += f" (default: {item.default})"
+        parser.add_argument(_flag(item.name), type=_reader(item), metavar=item.name.split("_")[-1].upper(), help=text)
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    return StudySettings(**given)
+
+
+def _reader(item: Field[Any]) -> Callable[[str], Any]:
+    """What turns an option's text into its value; the type is the field's, without its None."""
+    kind = next(iter(get_args(item.type)), item.type)
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)  # type: ignore[operator]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"received {text!r}, allowed: {item.metadata['allowed']}") from None
+
+    return read

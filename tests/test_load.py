@@ -1,0 +1,137 @@
+"""Reading a study directory: types, what is half written, and one clear line for what is damaged."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from synthetic import MadeTrial, falling, manifest, search_like, write_study
+
+from analysis import load_study
+from trainables.config import TrialConfig, UsageError
+
+
+def test_columns_have_their_types_and_values(tmp_path: Path) -> None:
+    made = [
+        MadeTrial("complete", falling(3), "baseline:small-stem", {"stem_maxpool": False, "learning_rate": 0.125}),
+        MadeTrial("failed", [], error='RuntimeError: "a", b'),
+    ]
+    study = load_study(write_study(tmp_path / "s", made, name="s"))
+    assert study.path == tmp_path / "s"
+    assert study.manifest == manifest("s")
+    trials = study.trials
+    assert trials["stem_maxpool"].dtype == bool and trials["stem_maxpool"].tolist() == [False, True]
+    assert trials["depth"].dtype == "int64" and trials["epochs"].dtype == "Int64"
+    assert trials["learning_rate"].tolist() == [0.125, TrialConfig().learning_rate]
+    assert list(trials["state"].cat.categories) == ["running", "complete", "stopped", "diverged", "failed"]
+    assert list(trials["stage"].cat.categories) == ["search", "confirm"]
+    assert trials["error"].tolist()[1] == 'RuntimeError: "a", b' and pd.isna(trials["error"][0])
+    assert study.epochs[["trial", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [0, 3]]
+    assert study.epochs["validation_loss"].tolist() == [1.0, 0.5, 1 / 3]
+    assert study.epochs["test_loss"].isna().all() and study.epochs["test_loss"].dtype == "float64"
+
+
+def test_missing_counts_and_losses_stay_missing(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [MadeTrial("diverged", [(math.nan, 0.1, math.nan, 0.1)])])
+    table = pd.read_csv(folder / "trials.csv")
+    table[["epochs", "parameters", "train_seconds"]] = None
+    table.to_csv(folder / "trials.csv", index=False)
+    study = load_study(folder)
+    assert study.trials[["epochs", "parameters", "train_seconds"]].isna().all(axis=None)
+    assert study.trials["parameters"].dtype == "Int64"
+    assert study.epochs["train_loss"].isna().all() and study.epochs["train_accuracy"].tolist() == [0.1]
+
+
+def test_a_study_without_trials_or_even_headers_is_read(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [])
+    assert load_study(folder).trials.empty
+    (folder / "epochs.csv").write_text("trial,epo")
+    study = load_study(folder)
+    assert study.epochs.empty and study.epochs["epoch"].dtype == "int64"
+
+
+def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [MadeTrial("running", falling(3))])
+    text = (folder / "epochs.csv").read_text()
+    for cut in (1, 2, 30):
+        (folder / "epochs.csv").write_text(text[:-cut])
+        assert load_study(folder).epochs["epoch"].tolist() == [1, 2]
+
+
+def test_rows_of_trials_not_yet_in_the_table_and_repeated_rows_are_left_out(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [MadeTrial("running", falling(2)), MadeTrial("running", falling(1))])
+    lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
+    (folder / "trials.csv").write_text("".join(lines[:2]))
+    repeated = (folder / "epochs.csv").read_text().splitlines(keepends=True)
+    again = repeated[1].replace("1.0", "9.0")
+    (folder / "epochs.csv").write_text("".join([*repeated, again]))
+    epochs = load_study(folder).epochs
+    assert epochs["trial"].tolist() == [0, 0]
+    assert epochs["validation_loss"].tolist() == [1.0, 0.5]
+
+
+def _edit_manifest(**changes: object) -> Callable[[Path], object]:
+    return lambda folder: (folder / "study.json").write_text(json.dumps(manifest() | changes))
+
+
+def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text((folder / name).read_text().replace(old, new, 1))
+
+
+def _repeat_last_line(folder: Path) -> None:
+    text = (folder / "trials.csv").read_text()
+    (folder / "trials.csv").write_text(text + text.splitlines()[-1] + "\n")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no manifest": (lambda folder: (folder / "study.json").unlink(), "study.json: no such file"),
+    "no trials": (lambda folder: (folder / "trials.csv").unlink(), "trials.csv: no such file"),
+    "no epochs": (lambda folder: (folder / "epochs.csv").unlink(), "epochs.csv: no such file"),
+    "torn manifest": (lambda folder: (folder / "study.json").write_text('{"name": '), "study.json: not JSON"),
+    "list": (lambda folder: (folder / "study.json").write_text("[1]"), "study.json: name is None"),
+    "binary": (lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"), "trials.csv: cannot be read"),
+    "version": (_edit_manifest(version=2), "received version 2, allowed: 1"),
+    "design": (_edit_manifest(design="search"), "design.factors is None"),
+    "factor": (_edit_manifest(design={"factors": [{"name": "x"}], "baselines": {}}), "received factor {'name': 'x'}"),
+    "levels": (_edit_manifest(design={"factors": [{"name": "depth"}], "baselines": {}}), "with levels, or with low"),
+    "column": (_edit("trials.csv", "stem_kernel", "kernel"), "trials.csv: has no column stem_kernel"),
+    "state": (_edit("trials.csv", "complete", "finished"), "column state: received 'finished', allowed: running"),
+    "bool": (_edit("trials.csv", "True", "maybe"), "column stem_maxpool: received 'maybe', allowed: True, False"),
+    "number": (_edit("epochs.csv", "1.0", "1.0.0"), "column validation_loss: received '1.0.0', allowed: numbers"),
+    "fraction": (_edit("epochs.csv", "0,1,", "0,1.5,"), "column epoch: received '1.5', allowed: whole numbers"),
+    "fields": (_edit("epochs.csv", "0.5\n0,2", "0.5\n0,2,7,7"), "epochs.csv: damaged"),
+    "first row": (_edit("epochs.csv", "0,1,", "0,1,7,"), "epochs.csv: damaged"),
+    "twice": (_repeat_last_line, "trial 0 is there twice"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
+    folder = write_study(tmp_path, [MadeTrial("complete", falling(3))])
+    spoil, message = DAMAGE[damage]
+    spoil(folder)
+    with pytest.raises(UsageError) as caught:
+        load_study(folder)
+    assert message in str(caught.value) and "allowed" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="study: received .*nowhere"):
+        load_study(tmp_path / "nowhere")
+
+
+def test_importing_analysis_loads_no_heavy_library() -> None:
+    heavy = "torch ray optuna matplotlib jinja2"
+    code = f"import sys, analysis; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_search_as_the_driver_leaves_it_is_read_whole(tmp_path: Path) -> None:
+    made = search_like()
+    study = load_study(write_study(tmp_path, made))
+    assert len(study.trials) == 20 and len(study.epochs) == sum(len(trial.readings) for trial in made)

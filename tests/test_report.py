@@ -1,0 +1,223 @@
+"""The page, its files, the closing lines and the command."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import BASELINES, FACTORS, MadeTrial, falling, manifest, search_like, write_study
+
+from analysis import load_study
+from analysis.__main__ import main
+from analysis.curves import factor_levels, learning_curves, level_medians
+from analysis.report import level_finding, role_labels, write_report
+from analysis.summary import closing_lines, headline, scope
+from trainables.config import UsageError
+
+DIVERGED = MadeTrial("diverged", [(float("nan"), 0.1, float("nan"), 0.1)])
+SHOWN = [FACTORS[0], FACTORS[3]]  # a figure takes a while to draw
+
+
+def design(*factors: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": "search", "factors": list(factors), "fixed": {}, "baselines": dict(BASELINES)}
+
+
+class Page(HTMLParser):
+    """Collects tags, addresses, alternative texts, cells and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.alts: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        named = dict(attrs)
+        self.addresses += [named[name] or "" for name in ("src", "srcset", "href") if name in named]
+        if tag == "img":
+            self.alts.append(named.get("alt") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def made_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_study(tmp_path_factory.mktemp("results") / "search-digits", search_like(), design=design(*SHOWN))
+    return write_report(load_study(folder))
+
+
+def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
+    assert made_report.name == "index.html" and made_report.parent.name == "report"
+    names = ["curves", *(f"factor-{factor['name']}" for factor in SHOWN)]
+    for name in names:
+        assert (made_report.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (made_report.parent / "figures" / f"{name}.svg").read_text()
+    assert {path.name for path in (made_report.parent / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("png", "svg")
+    }
+
+
+def test_the_page_needs_nothing_else(made_report: Path) -> None:
+    page = Page(made_report.read_text())
+    prefix = "data:image/svg+xml;base64,"
+    assert len(page.addresses) == 2 * (1 + len(SHOWN))
+    assert all(address.startswith(prefix) for address in page.addresses)
+    svg = base64.b64decode(page.addresses[0].removeprefix(prefix)).decode()
+    assert 'href="http' not in svg and "<image" not in svg
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert "http" not in "".join(page.words)
+    assert len(page.alts) == 1 + len(SHOWN) and all(len(alt) > 50 for alt in page.alts)
+    assert made_report.stat().st_size < 3_000_000
+
+
+def test_the_page_says_what_was_found_and_how(made_report: Path) -> None:
+    text = "".join(Page(made_report.read_text()).words)
+    study = load_study(made_report.parent.parent)
+    assert headline(study) in text and scope(study) in text
+    assert "optimistic" in text and "one seed" in text
+    assert "asked auto, took bf16" in text and '"git": "abc123"' in text
+    assert all(name in text for name in BASELINES)
+
+
+def test_the_same_study_gives_the_same_page_and_replaces_it(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "s", search_like(5, 2), design=design(FACTORS[4])))
+    page = write_report(study, tmp_path / "out" / "deep")
+    first = page.read_bytes()
+    page.write_text("old")
+    assert write_report(study, tmp_path / "out" / "deep").read_bytes() == first
+    assert [path.name for path in page.parent.iterdir() if path.name.startswith(".")] == []
+    assert page == tmp_path / "out" / "deep" / "index.html"
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    data = manifest()["dataset"] | {"name": evil, "classes": [evil, "$\\frac{$"]}
+    evil_design = design() | {"baselines": {evil: {}}}
+    made = [MadeTrial("complete", falling(2), f"baseline:{evil}"), MadeTrial("failed", [], error=evil)]
+    study = load_study(write_study(tmp_path, made, name=evil, dataset=data, design=evil_design, notes=[evil, "$x_{$"]))
+    text = write_report(study).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "<script" not in (tmp_path / "report" / "figures" / "curves.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([], "No complete trial yet (0 trials)"),
+        ([DIVERGED, DIVERGED], "No complete trial yet (2 trials: 2 diverged)"),
+        ([MadeTrial("complete", falling(1))], "is best so far: 50.0% validation accuracy after 1 epoch"),
+        ([MadeTrial("running", falling(1)), MadeTrial("running", [])], "No complete trial yet (2 trials: 2 running)"),
+        ([MadeTrial("failed", [])], "No complete trial yet (1 trial: 1 failed)"),
+    ],
+    ids=["none", "all diverged", "one", "running", "failed"],
+)
+def test_odd_studies_get_a_report(tmp_path: Path, made: list[MadeTrial], said: str) -> None:
+    study = load_study(write_study(tmp_path, made, ended=None, design=design()))
+    assert said in write_report(study).read_text()
+    assert any(said in line for line in closing_lines(study))
+    assert "the study is not finished" in scope(study)
+
+
+def test_closing_lines_hold_the_best_the_baselines_the_warnings_and_the_cost(tmp_path: Path) -> None:
+    made = search_like() + [MadeTrial("failed", [])]
+    study = load_study(write_study(tmp_path, made))
+    lines = closing_lines(study)
+    text = "\n".join(lines)
+    complete = [i for i, trial in enumerate(made) if trial.state == "complete"]
+    best = sorted(complete, key=lambda i: -made[i].readings[-1][3])[:5]
+    start = next(i for i, line in enumerate(lines) if line.startswith("Best complete trials")) + 2
+    assert [int(line.split()[0]) for line in lines[start : start + 5]] == best
+    for name, trial in zip(BASELINES, made, strict=False):
+        (row,) = [line for line in lines if line.split()[:1] == [name]]
+        assert f"{100 * trial.readings[-1][3]:.1f}%" in row and "complete" in row
+    assert "Warning: 1 diverged: trial 7" in lines and "Warning: 1 failed: trial 20" in lines
+    assert "512 core-seconds and 0 accelerator-seconds, 300 s wall time" in text
+    assert str(tmp_path) in text and "search-stage validation scores" in text
+
+
+def test_headline_names_the_winner_and_the_best_baseline(tmp_path: Path) -> None:
+    made = [
+        MadeTrial("complete", falling(2, accuracy=0.9), "baseline:imagenet-stem"),
+        MadeTrial("complete", falling(2, accuracy=0.92), "baseline:small-stem"),
+        MadeTrial("complete", falling(2, accuracy=0.96), config={"depth": 34}),
+    ]
+    study = load_study(write_study(tmp_path, made))
+    assert headline(study) == (
+        "Trial 2 (k7 s2 pool d34) is best: 98.0% validation accuracy after 2 epochs; best baseline small-stem 96.0%"
+    )
+    assert list(role_labels(study)) == ["winner", "baseline:imagenet-stem", "baseline:small-stem"]
+    study = load_study(write_study(tmp_path, made[:2]))
+    assert headline(study) == "Baseline small-stem (k7 s2 pool d18) is best: 96.0% validation accuracy after 2 epochs"
+    assert role_labels(study)["baseline:small-stem"] == "best: small-stem, lr 0.01: 96.0%"
+
+
+def test_scope_says_what_was_chosen_by_default_and_what_part_was_used(tmp_path: Path) -> None:
+    whole = load_study(write_study(tmp_path, [], dataset=manifest()["dataset"] | {"chosen": None}))
+    assert "by default" not in scope(whole) and "only" not in scope(whole)
+    part = load_study(write_study(tmp_path, [], dataset=manifest()["dataset"] | {"available": 50_000}))
+    assert "chosen by default: no GPU on this machine" in scope(part)
+    assert "only 1,437 of the 50,000 there are" in scope(part)
+
+
+def test_a_factor_without_a_shared_epoch_gets_no_finding(tmp_path: Path) -> None:
+    made = [
+        MadeTrial("complete", falling(3, accuracy=0.4), config={"depth": 10}),
+        MadeTrial("complete", falling(3, accuracy=0.7), config={"depth": 34}),
+        MadeTrial("stopped", falling(2, accuracy=0.5), config={"depth": 34}),
+    ]
+    study = load_study(write_study(tmp_path, made))
+    curves, levels = (learning_curves(study.trials, study.epochs), factor_levels(study.trials, FACTORS[4]))
+    assert level_finding(level_medians(curves, levels), "depth") == (
+        "After epoch 2, the last that all trials reached, median validation accuracy by depth "
+        "runs from 70.0% (10) to 80.0% (34)"
+    )
+    waiting = load_study(write_study(tmp_path, [*made, MadeTrial("running", [], config={"depth": 10})]))
+    levels = factor_levels(waiting.trials, FACTORS[4])
+    assert level_finding(level_medians(curves, levels), "depth") == "Learning curves by depth"
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (str(write_study(tmp_path / name, search_like(4, 2), design=design())) for name in ("one", "two"))
+    assert main([one, "--out", str(tmp_path / "page")]) == 0
+    assert (tmp_path / "page" / "index.html").exists()
+    assert f"Report: {tmp_path / 'page' / 'index.html'}" in capsys.readouterr().out
+    assert main([one, two, "--out", str(tmp_path / "pages")]) == 0
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"one", "two"}
+
+
+def test_wrong_use_of_the_command_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = str(write_study(tmp_path / "one", [], design=design()))
+    (tmp_path / "file").write_text("")
+    for arguments in (
+        [str(tmp_path / "nowhere")],
+        [study, "--out", str(tmp_path / "file")],
+        [study, study, "--out", "x"],
+    ):
+        assert main(arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_report_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, [], design=design()))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="out: received .*file"):
+        write_report(study, tmp_path / "file")
+
+
+def test_the_manifest_on_the_page_is_json(made_report: Path) -> None:
+    (shown,) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
+    assert json.loads(shown) == manifest(design=design(*SHOWN))

@@ -1,0 +1,251 @@
+"""The epoch loop: augmentation, a pinned step, learning by heart, divergence, continuing bit for bit."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from trainables.config import EpochMetrics, TrialConfig
+from trainables.datasets import Part, TrialData
+from trainables.resnet import build_resnet
+from trainables.training import Batches, DevicePart, Pixels, Trainer, evaluate, learning_rate_at
+
+SMALL = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4)
+
+
+def random_part(count: int, shape: tuple[int, int, int] = (3, 16, 16), seed: int = 0) -> Part:
+    draw = np.random.default_rng(seed)
+    return Part(draw.integers(0, 256, (count, *shape), dtype=np.uint8), draw.integers(0, 4, count))
+
+
+def trial_data(count: int = 50, flip: bool = True) -> TrialData:
+    return TrialData(random_part(count), random_part(30, seed=1), None, classes=4, flip=flip)
+
+
+def device_part(part: Part) -> DevicePart:
+    return DevicePart.of(part, torch.device("cpu"))
+
+
+def test_every_batch_is_a_crop_of_the_padded_image_by_a_draw_of_its_own():
+    part = random_part(300)
+    batches = Batches(device_part(part), 64, True, torch.Generator().manual_seed(0))
+    padded = np.pad(part.images, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    seen, places = [], set()
+    for images, labels in batches:
+        for image, label in zip(images.numpy(), labels.numpy(), strict=True):
+            found = [
+                (index, top, left, flipped)
+                for index in np.flatnonzero(part.labels == label)
+                for flipped in (False, True)
+                for top in range(5)
+                for left in range(5)
+                if (padded[index, :, top : top + 16, left : left + 16][..., :: -1 if flipped else 1] == image).all()
+            ]
+            assert len(found) == 1
+            seen.append(found[0][0])
+            places.add(found[0][1:])
+    assert sorted(seen) == list(range(300)), "an epoch shows every image once"
+    # 50 places of 300 draws: all but a few are expected to occur, a draw for the whole batch would give 5.
+    assert len(places) > 40
+
+
+def test_without_flip_no_image_is_mirrored():
+    # Each row rises from left to right, so a mirrored one would fall.
+    images = np.broadcast_to(np.arange(100, 116, dtype=np.uint8), (40, 1, 16, 16)).copy()
+    batches = Batches(device_part(Part(images, np.zeros(40, np.int64))), 40, False, torch.Generator())
+    ((batch, _),) = list(batches)
+    middle = batch[:, 0, 8, 4:12].int()
+    assert (middle.diff(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize(("count", "batches"), [(32, 2), (33, 2), (34, 3), (2, 1)])
+def test_a_last_batch_of_one_image_is_dropped(count, batches):
+    assert [len(labels) for _, labels in Batches(device_part(random_part(count)), 16, True, torch.Generator())] == (
+        [16] * (count // 16) + ([count % 16] if count % 16 > 1 else [])
+    )
+    assert len(Batches(device_part(random_part(count)), 16, True, torch.Generator())) == batches
+
+
+def test_pixel_statistics():
+    images = random_part(20).images // np.array([1, 2, 3], np.uint8)[:, None, None]
+    pixels = Pixels.of("data", torch.from_numpy(images))
+    scaled = images / 255
+    np.testing.assert_allclose(pixels.mean_C, scaled.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(pixels.std_C, scaled.std((0, 2, 3)), rtol=1e-6)
+    normalized = pixels.normalize(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(normalized.mean((0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(normalized.std((0, 2, 3)), 1, atol=1e-5)
+    half = Pixels.of("half", torch.from_numpy(images)).normalize(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(half, (scaled - 0.5) / 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrialConfig(depth=10, width=8, nesterov=True, label_smoothing=0.1, schedule="cosine", max_epochs=3),
+        TrialConfig(depth=10, width=8, optimizer="adam", learning_rate=0.001),
+        TrialConfig(depth=10, width=8, optimizer="adamw", learning_rate=0.001, weight_decay=0.1),
+    ],
+    ids=lambda config: config.optimizer,
+)
+def test_an_epoch_is_the_plain_recipe_step_by_step(config):
+    """Against a loop written with the optimizers' formulas by hand, on the batches that the trial saw."""
+    trainer = Trainer(config, trial_data(300), "cpu", "float32")
+    replay = Batches(trainer.train, 128, True, torch.Generator().manual_seed(config.seed))
+    model = build_resnet(config, (3, 16, 16), 4).train()
+    state = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()}
+    metrics = trainer.run_epoch()
+
+    losses, right = [], 0
+    for step, (images, labels) in enumerate(replay):
+        rate = config.learning_rate
+        if config.schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * step / (3 * config.max_epochs))) / 2
+        logits = model((images.float() / 255 - trainer.pixels.mean_C.view(3, 1, 1)) / trainer.pixels.std_C.view(3, 1, 1))
+        smooth = config.label_smoothing
+        target = F.one_hot(labels, 4) * (1 - smooth) + smooth / 4
+        loss = -(target * logits.log_softmax(1)).sum(1).mean()
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+                first, second = state[name]
+                if config.optimizer == "adamw":
+                    parameter -= rate * config.weight_decay * parameter
+                else:
+                    gradient = gradient + config.weight_decay * parameter
+                if config.optimizer == "sgd":
+                    first.mul_(config.momentum).add_(gradient)
+                    parameter -= rate * (gradient + config.momentum * first)
+                else:
+                    first.mul_(0.9).add_(gradient, alpha=0.1)
+                    second.mul_(0.999).add_(gradient**2, alpha=0.001)
+                    unbiased = second / (1 - 0.999 ** (step + 1))
+                    parameter -= rate * first / (1 - 0.9 ** (step + 1)) / (unbiased.sqrt() + 1e-8)
+        losses += [loss.item()] * len(labels)
+        right += (logits.argmax(1) == labels).sum().item()
+    assert metrics.train_loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert metrics.train_accuracy == pytest.approx(right / 300, abs=1.5 / 300)
+    assert metrics.learning_rate == config.learning_rate
+    # Adam divides by the root of a gradient's square: rounding of tiny gradients shows in full.
+    tolerance = 1e-4 if config.optimizer == "sgd" else 2e-3
+    for ours, theirs in zip(trainer.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_pinned_epoch():
+    """One epoch of a fixed trial: a change of these numbers is a change of what is trained."""
+    metrics = Trainer(SMALL, trial_data(), "cpu", "float32").run_epoch()
+    assert metrics.train_loss == pytest.approx(1.402224, rel=1e-4)
+    assert metrics.validation_loss == pytest.approx(1.377360, rel=1e-4)
+
+
+def test_learns_a_small_batch_by_heart():
+    part = Part(random_part(32).images, random_part(32).labels)
+    config = TrialConfig(**{**SMALL.to_dict(), "width": 16, "learning_rate": 0.05, "batch_size": 32, "max_epochs": 80})
+    # A wide crop shift would make it another picture each time: learn images of 7 pixels, which are not padded.
+    tiny = Part(part.images[:, :, :7, :7].copy(), part.labels)
+    trainer = Trainer(config, TrialData(tiny, tiny, None, 4, False), "cpu", "float32")
+    metrics = [trainer.run_epoch() for _ in range(80)]
+    assert metrics[-1].train_accuracy == 1.0
+    assert metrics[-1].train_loss < 0.05
+    assert metrics[-1].validation_accuracy == 1.0
+
+
+def test_evaluation_is_a_plain_forward_pass_over_all_images():
+    trainer = Trainer(SMALL, trial_data(), "cpu", "float32")
+    trainer.run_epoch()
+    part = random_part(600, seed=3)
+    readings = evaluate(trainer.model, device_part(part), trainer.pixels, "float32")
+    with torch.no_grad():
+        logits = trainer.model.eval()(trainer.pixels.normalize(torch.from_numpy(part.images)))
+    labels = torch.from_numpy(part.labels)
+    assert readings.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
+    assert readings.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert torch.equal(readings.predictions_N, logits.argmax(1))
+
+
+def test_confusion_matrix_counts_the_validation_images():
+    data = trial_data()
+    trainer = Trainer(SMALL, data, "cpu", "float32")
+    metrics = trainer.run_epoch()
+    confusion = trainer.confusion_KxK.numpy()
+    assert confusion.sum(1).tolist() == np.bincount(data.validation.labels, minlength=4).tolist()
+    assert np.trace(confusion) / 30 == pytest.approx(metrics.validation_accuracy)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_continues_bit_for_bit(optimizer):
+    config = TrialConfig(**{**SMALL.to_dict(), "optimizer": optimizer, "schedule": "cosine"})
+    straight = Trainer(config, trial_data(), "cpu", "float32")
+    expected = [straight.run_epoch() for _ in range(4)]
+
+    first = Trainer(config, trial_data(), "cpu", "float32")
+    first.run_epoch()
+    first.run_epoch()
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    first.run_epoch()  # what was saved must not move with the training that follows
+    file.seek(0)
+    second = Trainer(config, trial_data(), "cpu", "float32")
+    second.load_state_dict(torch.load(file, weights_only=True))
+    continued = [second.run_epoch(), second.run_epoch()]
+
+    def readings(metrics: list[EpochMetrics]) -> list[dict]:
+        return [{k: v for k, v in m.to_dict().items() if not k.endswith("seconds")} for m in metrics]
+
+    assert readings(continued) == readings(expected[2:])
+    for ours, theirs in zip(
+        second.model.state_dict().values(), straight.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_divergence_ends_the_epoch_and_is_not_evaluated():
+    config = TrialConfig(**{**SMALL.to_dict(), "learning_rate": 1e6})
+    trainer = Trainer(config, trial_data(2000), "cpu", "float32")
+    for _ in range(4):
+        metrics = trainer.run_epoch()
+        if metrics.diverged:
+            break
+    assert metrics.diverged
+    assert math.isnan(metrics.train_loss)
+    assert math.isnan(metrics.validation_accuracy)
+    assert metrics.to_dict()["validation_loss"] is None
+
+
+def test_a_part_that_a_stage_must_not_read_is_none():
+    data = trial_data()
+    confirm = TrialData(data.train, None, random_part(20, seed=2), 4, True)
+    search, confirmed = Trainer(SMALL, data).run_epoch(), Trainer(SMALL, confirm).run_epoch()
+    assert search.test_loss is None and search.test_accuracy is None
+    assert confirmed.validation_loss is None and confirmed.test_accuracy is not None
+
+
+def test_bf16_trains_as_float32_does():
+    runs = {}
+    for precision in ("float32", "bf16"):
+        trainer = Trainer(SMALL, trial_data(400), "cpu", precision)
+        runs[precision] = [trainer.run_epoch().train_loss for _ in range(4)]
+        assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
+    np.testing.assert_allclose(runs["bf16"], runs["float32"], rtol=0.05)
+    assert runs["bf16"] != runs["float32"], "bf16 changed nothing: autocast was not on"
+
+
+def test_learning_rate_schedules():
+    constant, cosine = TrialConfig(learning_rate=0.2), TrialConfig(learning_rate=0.2, schedule="cosine")
+    assert [learning_rate_at(constant, x) for x in (0, 0.5, 1)] == [0.2, 0.2, 0.2]
+    assert [learning_rate_at(cosine, x) for x in (0, 0.5, 1)] == pytest.approx([0.2, 0.1, 0.0])
+
+
+def test_read_only_images_are_shared_and_never_written():
+    part = random_part(50)
+    before = part.images.copy()
+    part.images.setflags(write=False)
+    part.labels.setflags(write=False)
+    trainer = Trainer(SMALL, TrialData(part, part, None, 4, True))
+    trainer.run_epoch()
+    assert trainer.train.images_NxCxHxW.data_ptr() == part.images.__array_interface__["data"][0]
+    assert (part.images == before).all()

@@ -1,0 +1,162 @@
+"""The ResNet family of the study, built by hand: stem → four stages of basic blocks → head.
+
+Deep Residual Learning for Image Recognition, He, Zhang, Ren and Sun 2015 (arXiv:1512.03385), with the
+stem, the depth, the shortcuts and the addition itself as parameters. Tensor names carry their
+dimensions: B images, C channels, H×W pixels, K classes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.config import DEPTHS, TrialConfig
+
+
+class Stem(nn.Sequential):
+    """The first convolution and, where the config has it, the maximum pool."""
+
+    def __init__(self, config: TrialConfig, in_channels: int) -> None:
+        kernel, stride = config.stem_kernel, config.stem_stride
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, config.width, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(config.width)
+        self.relu = nn.ReLU(inplace=True)
+        if config.stem_maxpool:
+            self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+
+
+class ZeroPaddingShortcut(nn.Module):
+    """Option A of the paper (section 3.3): every second pixel, new channels filled with zeros."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels = out_channels - in_channels
+        self.stride = stride
+
+    def forward(self, x_BxCxHxW: Tensor) -> Tensor:
+        return F.pad(x_BxCxHxW[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and, in a residual network, the addition of what came in (section 3.2)."""
+
+    def __init__(self, config: TrialConfig, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = _shortcut(config, in_channels, out_channels, stride) if config.residual else None
+
+    def forward(self, x_BxCxHxW: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x_BxCxHxW)), inplace=True)
+        out = self.norm2(self.conv2(out))
+        if self.shortcut is not None:
+            out = out + self.shortcut(x_BxCxHxW)
+        return F.relu(out, inplace=True)
+
+
+def _shortcut(config: TrialConfig, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    if config.shortcut == "zero-padding":
+        return ZeroPaddingShortcut(in_channels, out_channels, stride)
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+
+
+class ResNet(nn.Module):
+    """Maps images, float B×C×H×W, to logits, float B×K."""
+
+    def __init__(self, config: TrialConfig, in_channels: int, classes: int) -> None:
+        super().__init__()
+        self.stem = Stem(config, in_channels)
+        stages, channels = [], config.width
+        for stage, blocks in enumerate(DEPTHS[config.depth]):
+            out_channels = config.width * 2**stage
+            stride = 1 if stage == 0 else 2
+            first = BasicBlock(config, channels, out_channels, stride)
+            rest = [BasicBlock(config, out_channels, out_channels, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *rest))
+            channels = out_channels
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x_BxCxHxW: Tensor) -> Tensor:
+        out_BxC = self.stages(self.stem(x_BxCxHxW)).mean(dim=(2, 3))
+        logits_BxK: Tensor = self.head(out_BxC)
+        return logits_BxK
+
+
+def build_resnet(config: TrialConfig, image_shape: tuple[int, int, int], classes: int) -> ResNet:
+    """The network of `config` for images of `image_shape` (C, H, W), on the CPU in float32.
+
+    A pure function: the weights come from `config.seed`, torch's global random state is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = ResNet(config, image_shape[0], classes)
+        if config.init == "he":
+            for module in model.modules():
+                # Section 3.4 through its reference [13], equation 14 (variance 2/fan-out, kept by the
+                # backward pass): the form of the authors' own code and of torchvision.
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Trainable parameters, and the floating-point operations of one image's forward pass."""
+
+    parameters: int
+    forward_flops: int
+
+
+def network_cost(config: TrialConfig, image_shape: tuple[int, int, int], classes: int) -> NetworkCost:
+    """What the network of `config` costs; convolutions and the head, 2 operations a multiply-add."""
+    flops = 0
+
+    def count(module: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal flops
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        flops += 2 * module.weight[0].numel() * out.numel()
+
+    # Shapes without numbers: on the meta device nothing is allocated or computed.
+    with torch.device("meta"):
+        model = ResNet(config, image_shape[0], classes).eval()
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.register_forward_hook(count)
+        model(torch.empty(1, *image_shape))
+    return NetworkCost(sum(parameter.numel() for parameter in model.parameters()), flops)
+
+
+def save_resnet(folder: Path, config: TrialConfig, image_shape: tuple[int, int, int], classes: tuple[str, ...],
+                pixel_mean: list[float], pixel_std: list[float], weights: dict[str, Tensor]) -> None:  # fmt: skip
+    """Write what `load_resnet` needs into `folder`: `config.json` and `weights.pt`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "config": config.to_dict(),
+        "image_shape": image_shape,
+        "classes": classes,
+        "pixel_mean": pixel_mean,
+        "pixel_std": pixel_std,
+    }
+    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+    torch.save(weights, folder / "weights.pt")
+
+
+def load_resnet(folder: Path | str) -> ResNet:
+    """The trained network that a study left in its folder `best`, in evaluation mode.
+
+    It takes images as `(uint8 / 255 - pixel_mean) / pixel_std`, with the numbers of `config.json`.
+    """
+    about = json.loads((Path(folder) / "config.json").read_text())
+    config = TrialConfig.from_dict(about["config"])
+    model = build_resnet(config, tuple(about["image_shape"]), len(about["classes"]))
+    model.load_state_dict(torch.load(Path(folder) / "weights.pt", weights_only=True))
+    return model.eval()

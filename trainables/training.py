@@ -1,0 +1,290 @@
+"""One trial's epoch loop: augmentation, one epoch of training, evaluation, and the state between epochs.
+
+`train_epoch` and `evaluate` return numbers and never log. Tensor names carry their dimensions: B images
+of a batch, N of a part, C channels, H×W pixels, K classes. All work stays on the trial's device; the
+processor waits for an accelerator once a part, when its sums are read.
+"""
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.config import EpochMetrics, TrialConfig
+from trainables.datasets import Part, TrialData
+from trainables.resnet import build_resnet
+
+PRECISIONS = ("float32", "bf16")
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class DevicePart:
+    """A part's images (uint8 N×C×H×W) and labels (int64 N) on the trial's device."""
+
+    images_NxCxHxW: Tensor
+    labels_N: Tensor
+
+    @classmethod
+    def of(cls, part: Part, device: torch.device) -> "DevicePart":
+        """On a CPU the arrays are shared, not copied: they may be read-only memory of Ray's object store."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
+        return cls(images.to(device), labels.to(device))
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The mean and standard deviation of each channel, for pixels from 0 to 1."""
+
+    mean_C: Tensor
+    std_C: Tensor
+
+    @classmethod
+    def of(cls, normalize: str, images_NxCxHxW: Tensor) -> "Pixels":
+        """Statistics over all pixels of the training part (`data`), or 0.5 and 0.5 (`half`)."""
+        channels = images_NxCxHxW.shape[1]
+        if normalize == "half":
+            mean_C = std_C = torch.full((channels,), 0.5, device=images_NxCxHxW.device)
+            return cls(mean_C, std_C)
+        # 256 counts a channel say the same as millions of pixels, and exactly.
+        values = torch.arange(256, dtype=torch.float64) / 255
+        means, stds = [], []
+        for channel in range(channels):
+            count = torch.bincount(images_NxCxHxW[:, channel].flatten().int(), minlength=256).cpu().double()
+            mean = (count @ values) / count.sum()
+            means.append(mean)
+            stds.append(((count @ (values - mean) ** 2) / count.sum()).sqrt())
+        # A channel that never varies says nothing; dividing by 1 leaves it at 0.
+        stds = [std if std > 0 else torch.ones_like(std) for std in stds]
+        return cls(*(torch.stack(x).float().to(images_NxCxHxW.device) for x in (means, stds)))
+
+    def normalize(self, images_BxCxHxW: Tensor) -> Tensor:
+        """uint8 to float32, zero mean and unit deviation."""
+        scale_C, shift_C = 1 / (255 * self.std_C), -self.mean_C / self.std_C
+        return images_BxCxHxW.float() * scale_C[:, None, None] + shift_C[:, None, None]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """An epoch's batches of augmented uint8 images, all of its chances drawn when it begins.
+
+    Each image is padded with zeros by an eighth of its size on every side and cropped at a place of its
+    own; with `flip`, half of the images are mirrored. Iterating gives (images B×C×H×W, labels B).
+    """
+
+    part: DevicePart
+    batch_size: int
+    flip: bool
+    generator: torch.Generator
+
+    def __len__(self) -> int:
+        """The number of batches. A last batch of a single image is dropped: BatchNorm needs two values."""
+        full, rest = divmod(len(self.part), self.batch_size)
+        return full + (rest > 1)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        count, (height, width) = len(self.part), self.part.images_NxCxHxW.shape[2:]
+        device = self.part.images_NxCxHxW.device
+        pad_h, pad_w = height // 8, width // 8
+        order_N = torch.randperm(count, generator=self.generator, device=device)
+        top_N = torch.randint(2 * pad_h + 1, (count,), generator=self.generator, device=device)
+        left_N = torch.randint(2 * pad_w + 1, (count,), generator=self.generator, device=device)
+        mirrored_N = torch.rand(count, generator=self.generator, device=device) < (0.5 if self.flip else 0.0)
+        rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
+        for batch in range(len(self)):
+            places = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            chosen_B = order_N[places]
+            padded = F.pad(self.part.images_NxCxHxW[chosen_B], (pad_w, pad_w, pad_h, pad_h))
+            rows_BxH = top_N[places, None] + rows_H
+            columns_BxW = left_N[places, None] + columns_W
+            columns_BxW = torch.where(mirrored_N[places, None], columns_BxW.flip(1), columns_BxW)
+            images_B = torch.arange(len(chosen_B), device=device)[:, None, None]
+            # Indexing with the channels last writes what the convolutions read: channels_last memory.
+            cropped_BxHxWxC = padded.permute(0, 2, 3, 1)[images_B, rows_BxH[:, :, None], columns_BxW[:, None, :]]
+            yield cropped_BxHxWxC.permute(0, 3, 1, 2), self.part.labels_N[chosen_B]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Mean loss and fraction of images recognised; of an evaluation also the classes said, int64 N."""
+
+    loss: float
+    accuracy: float
+    predictions_N: Tensor | None = None
+
+
+def learning_rate_at(config: TrialConfig, progress: float) -> float:
+    """The learning rate after `progress` (0 to 1) of the epoch budget."""
+    if config.schedule == "cosine":
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.learning_rate
+
+
+def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of `config`; weight decay is on all parameters, as the course report had it."""
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **shared)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(model.parameters(), betas=(config.momentum, 0.999), **shared)
+
+
+def casting(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context in which a network of this precision runs."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    pixels: Pixels,
+    config: TrialConfig,
+    epoch: int,
+    precision: str,
+) -> Readings:
+    """One pass over the training part; `epoch` counts from 1.
+
+    A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing, it ends it.
+    """
+    device = pixels.mean_C.device
+    loss_sum = torch.zeros((), device=device)
+    right_sum = torch.zeros((), device=device)
+    images_seen = 0
+    model.train()
+    for batch, (images_BxCxHxW, labels_B) in enumerate(batches):
+        rate = learning_rate_at(config, (epoch - 1 + batch / len(batches)) / config.max_epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with casting(device, precision):
+            logits_BxK = model(pixels.normalize(images_BxCxHxW))
+        logits_BxK = logits_BxK.float()
+        loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=config.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            loss_sum += loss * len(labels_B)
+            right_sum += (logits_BxK.argmax(1) == labels_B).sum()
+        images_seen += len(labels_B)
+        if device.type == "cpu" and not math.isfinite(loss.item()):
+            break
+    loss_mean = loss_sum.item() / images_seen
+    return Readings(loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str) -> Readings:
+    """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by its running statistics."""
+    device = pixels.mean_C.device
+    loss_sum = torch.zeros((), device=device)
+    predictions = []
+    model.eval()
+    for images, labels_B in zip(
+        part.images_NxCxHxW.split(EVALUATION_BATCH), part.labels_N.split(EVALUATION_BATCH), strict=True
+    ):
+        images_BxCxHxW = pixels.normalize(images).contiguous(memory_format=torch.channels_last)
+        with casting(device, precision):
+            logits_BxK = model(images_BxCxHxW)
+        logits_BxK = logits_BxK.float()
+        loss_sum += F.cross_entropy(logits_BxK, labels_B, reduction="sum")
+        predictions.append(logits_BxK.argmax(1))
+    predictions_N = torch.cat(predictions)
+    right = (predictions_N == part.labels_N).sum()
+    return Readings(loss_sum.item() / len(part), right.item() / len(part), predictions_N)
+
+
+class Trainer:
+    """One trial: its config, network, optimizer, random state and data, an epoch at a time."""
+
+    def __init__(self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32") -> None:
+        self.config = config
+        self.precision = precision
+        self.device = torch.device(device)
+        self.epoch = 0
+        self.classes = data.classes
+        self.train = DevicePart.of(data.train, self.device)
+        self.validation = DevicePart.of(data.validation, self.device) if data.validation else None
+        self.test = DevicePart.of(data.test, self.device) if data.test else None
+        self.pixels = Pixels.of(config.normalize, self.train.images_NxCxHxW)
+        channels, height, width = self.train.images_NxCxHxW.shape[1:]
+        model = build_resnet(config, (channels, height, width), data.classes)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(config, self.model)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
+        # Rows: true classes; columns: predicted. Of the last part evaluated.
+        self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
+
+    def run_epoch(self) -> EpochMetrics:
+        """Train one epoch and evaluate what this trial may read; see `EpochMetrics`.
+
+        A trial that diverged is not evaluated: its readings are NaN.
+        """
+        self.epoch += 1
+        started = time.perf_counter()
+        learning_rate = learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs)
+        trained = train_epoch(
+            self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision
+        )
+        trained_at = time.perf_counter()
+        diverged = not math.isfinite(trained.loss)
+        validation = self._read(self.validation, diverged)
+        test = self._read(self.test, diverged)
+        return EpochMetrics(
+            epoch=self.epoch,
+            learning_rate=learning_rate,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
+            validation_loss=validation and validation.loss,
+            validation_accuracy=validation and validation.accuracy,
+            test_loss=test and test.loss,
+            test_accuracy=test and test.accuracy,
+            train_seconds=trained_at - started,
+            eval_seconds=time.perf_counter() - trained_at,
+        )
+
+    def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
+        if part is None:
+            return None
+        if diverged:
+            return Readings(math.nan, math.nan)
+        readings = evaluate(self.model, part, self.pixels, self.precision)
+        assert readings.predictions_N is not None
+        pairs = part.labels_N * self.classes + readings.predictions_N
+        counts = torch.bincount(pairs, minlength=self.classes**2)
+        self.confusion_KxK = counts.reshape(self.classes, self.classes).cpu()
+        return readings
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that continuing needs, tensors and plain values only; a copy, which training leaves alone."""
+        state = {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "confusion": self.confusion_KxK,
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()` of a trial of the same config."""
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.confusion_KxK = state["confusion"]
+

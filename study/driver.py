@@ -144,13 +144,14 @@ def _refuse_existing(settings: StudySettings, dataset: str) -> None:
 @contextmanager
 def ray_running(settings: StudySettings) -> Iterator[None]:
     """Ray, started here or joined, quiet unless asked."""
-    level = logging.INFO if settings.verbose else logging.ERROR
-    quiet = {"log_to_driver": settings.verbose, "logging_level": level}
     try:
-        if settings.address is not None:
-            ray.init(address=settings.address, **quiet)
-        else:
-            ray.init(include_dashboard=settings.dashboard, dashboard_host="127.0.0.1", **quiet)
+        ray.init(
+            address=settings.address or "local",
+            # Of a cluster that is joined, the dashboard is up or not as its head was started.
+            include_dashboard=settings.dashboard if settings.address is None else None,
+            log_to_driver=settings.verbose,
+            logging_level=logging.INFO if settings.verbose else logging.ERROR,
+        )
     except (ConnectionError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error

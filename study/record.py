@@ -63,7 +63,7 @@ class TrialState:
     @property
     def seconds(self) -> float:
         """Seconds inside training and evaluation."""
-        return sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in self.epochs)
+        return float(sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in self.epochs))
 
     @property
     def rank(self) -> tuple[float, float, int]:

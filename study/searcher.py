@@ -97,7 +97,7 @@ class StudySearcher(Searcher):
     ) -> bool:  # fmt: skip
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a str
         trials = self.optuna_study.get_trials(deepcopy=False)
         number = len(trials)
         if number >= self._samples:

@@ -165,11 +165,13 @@ def test_levels_keep_the_order_of_the_design_and_ranges_become_decades(tmp_path:
     assert list(bins.cat.categories) == ["0.0003–0.001", "0.001–0.01", "0.01–0.1", "0.1–0.3"]
     assert bins.cat.codes.tolist() == [0, 0, 1, 1, 2, 3, 3]
     pool = factor_levels(study.trials, {"name": "stem_maxpool", "levels": [True, False]})["level"]
-    assert list(pool.cat.categories) == ["yes", "no"] and set(pool) == {"yes"}
+    assert list(pool.cat.categories) == ["yes", "no"]
+    assert set(pool) == {"yes"}
     outside = factor_levels(study.trials, {"name": "depth", "levels": [34, 10]})["level"]
     assert list(outside.cat.categories) == ["34", "10", "18"]
     narrow = factor_levels(study.trials, {"name": "momentum", "low": 0.6, "high": 0.9, "scale": "linear"})["level"]
-    assert list(narrow.cat.categories) == ["0.6–0.7", "0.7–0.8", "0.8–0.9"] and set(narrow) == {"0.8–0.9"}
+    assert list(narrow.cat.categories) == ["0.6–0.7", "0.7–0.8", "0.8–0.9"]
+    assert set(narrow) == {"0.8–0.9"}
     few = factor_levels(study.trials, {"name": "learning_rate", "low": 0.02, "high": 0.16, "scale": "log"})["level"]
     assert list(few.cat.categories) == ["0.02–0.04", "0.04–0.08", "0.08–0.16"]
 
@@ -177,5 +179,7 @@ def test_levels_keep_the_order_of_the_design_and_ranges_become_decades(tmp_path:
 def test_a_study_without_trials_gives_empty_tables(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, []))
     curves = learning_curves(study.trials, study.epochs)
-    assert best_trials(study.trials, study.epochs).empty and curves.empty and curve_ends(curves).empty
+    assert best_trials(study.trials, study.epochs).empty
+    assert curves.empty
+    assert curve_ends(curves).empty
     assert level_medians(curves, factor_levels(study.trials, FACTORS[0])).empty

@@ -24,15 +24,19 @@ def test_columns_have_their_types_and_values(tmp_path: Path) -> None:
     assert study.path == tmp_path / "s"
     assert study.manifest == manifest("s")
     trials = study.trials
-    assert trials["stem_maxpool"].dtype == bool and trials["stem_maxpool"].tolist() == [False, True]
-    assert trials["depth"].dtype == "int64" and trials["epochs"].dtype == "Int64"
+    assert trials["stem_maxpool"].dtype == bool
+    assert trials["stem_maxpool"].tolist() == [False, True]
+    assert trials["depth"].dtype == "int64"
+    assert trials["epochs"].dtype == "Int64"
     assert trials["learning_rate"].tolist() == [0.125, TrialConfig().learning_rate]
     assert list(trials["state"].cat.categories) == ["running", "complete", "stopped", "diverged", "failed"]
     assert list(trials["stage"].cat.categories) == ["search", "confirm"]
-    assert trials["error"].tolist()[1] == 'RuntimeError: "a", b' and pd.isna(trials["error"][0])
+    assert trials["error"].tolist()[1] == 'RuntimeError: "a", b'
+    assert pd.isna(trials["error"][0])
     assert study.epochs[["trial", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [0, 3]]
     assert study.epochs["validation_loss"].tolist() == [1.0, 0.5, 1 / 3]
-    assert study.epochs["test_loss"].isna().all() and study.epochs["test_loss"].dtype == "float64"
+    assert study.epochs["test_loss"].isna().all()
+    assert study.epochs["test_loss"].dtype == "float64"
 
 
 def test_missing_counts_and_losses_stay_missing(tmp_path: Path) -> None:
@@ -43,7 +47,8 @@ def test_missing_counts_and_losses_stay_missing(tmp_path: Path) -> None:
     study = load_study(folder)
     assert study.trials[["epochs", "parameters", "train_seconds"]].isna().all(axis=None)
     assert study.trials["parameters"].dtype == "Int64"
-    assert study.epochs["train_loss"].isna().all() and study.epochs["train_accuracy"].tolist() == [0.1]
+    assert study.epochs["train_loss"].isna().all()
+    assert study.epochs["train_accuracy"].tolist() == [0.1]
 
 
 def test_a_study_without_trials_or_even_headers_is_read(tmp_path: Path) -> None:
@@ -51,7 +56,8 @@ def test_a_study_without_trials_or_even_headers_is_read(tmp_path: Path) -> None:
     assert load_study(folder).trials.empty
     (folder / "epochs.csv").write_text("trial,epo")
     study = load_study(folder)
-    assert study.epochs.empty and study.epochs["epoch"].dtype == "int64"
+    assert study.epochs.empty
+    assert study.epochs["epoch"].dtype == "int64"
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
@@ -116,12 +122,13 @@ def test_damage_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
     spoil(folder)
     with pytest.raises(UsageError) as caught:
         load_study(folder)
-    assert message in str(caught.value) and "allowed" in str(caught.value)
+    assert message in str(caught.value)
+    assert "allowed" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="study: received .*nowhere"):
+    with pytest.raises(UsageError, match=r"study: received .*nowhere"):
         load_study(tmp_path / "nowhere")
 
 
@@ -134,4 +141,5 @@ def test_importing_analysis_loads_no_heavy_library() -> None:
 def test_a_search_as_the_driver_leaves_it_is_read_whole(tmp_path: Path) -> None:
     made = search_like()
     study = load_study(write_study(tmp_path, made))
-    assert len(study.trials) == 20 and len(study.epochs) == sum(len(trial.readings) for trial in made)
+    assert len(study.trials) == 20
+    assert len(study.epochs) == sum(len(trial.readings) for trial in made)

@@ -102,7 +102,9 @@ def test_a_wild_loss_does_not_stretch_the_axis(tmp_path: Path) -> None:
 )
 def test_limits_hold_what_is_to_be_seen(values: list[float], quantity: str, within: tuple[float, float]) -> None:
     low, high = axis_limits(pd.Series(values, dtype=float), quantity, classes=10)
-    assert low <= within[0] and within[1] <= high and low < high
+    assert low <= within[0]
+    assert within[1] <= high
+    assert low < high
     assert quantity == "accuracy" or low > 0
 
 

@@ -20,7 +20,7 @@ class ResNetTrainable(tune.Trainable):
     trial that trained all its epochs also `export`, a reference to what `export()` returns.
     """
 
-    def setup(self, config: dict[str, Any], data: TrialData) -> None:
+    def setup(self, config: dict[str, Any], data: TrialData) -> None:  # type: ignore[override]  # by with_parameters
         # An unset OMP_NUM_THREADS, or one that a reused worker kept, would decide otherwise.
         torch.set_num_threads(config["cpus"])
         self.data = data

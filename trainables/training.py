@@ -135,11 +135,11 @@ def learning_rate_at(config: TrialConfig, progress: float) -> float:
 
 def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of `config`; weight decay is on all parameters, as the course report had it."""
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **shared)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(model.parameters(), betas=(config.momentum, 0.999), **shared)
+    kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[config.optimizer](model.parameters(), betas=(config.momentum, 0.999), **shared)
 
 
 def casting(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -222,7 +222,7 @@ class Trainer:
         self.pixels = Pixels.of(config.normalize, self.train.images_NxCxHxW)
         channels, height, width = self.train.images_NxCxHxW.shape[1:]
         model = build_resnet(config, (channels, height, width), data.classes)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(config, self.model)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
@@ -249,10 +249,10 @@ class Trainer:
             learning_rate=learning_rate,
             train_loss=trained.loss,
             train_accuracy=trained.accuracy,
-            validation_loss=validation and validation.loss,
-            validation_accuracy=validation and validation.accuracy,
-            test_loss=test and test.loss,
-            test_accuracy=test and test.accuracy,
+            validation_loss=validation.loss if validation else None,
+            validation_accuracy=validation.accuracy if validation else None,
+            test_loss=test.loss if test else None,
+            test_accuracy=test.accuracy if test else None,
             train_seconds=trained_at - started,
             eval_seconds=time.perf_counter() - trained_at,
         )

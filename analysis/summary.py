@@ -118,7 +118,7 @@ def closing_lines(study: Study) -> list[str]:
         hit = study.trials[study.trials["state"] == state]
         if len(hit):
             lines.append(f"Warning: {len(hit)} {state}: trial {', '.join(map(str, hit['trial']))}")
-    return [*lines, f"Kept in {study.path}", cost(study)]
+    return [*lines, cost(study)]
 
 
 def cost(study: Study) -> str:

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import platform
 import signal
 import tempfile
 import time
@@ -113,19 +114,14 @@ def run_study(settings: StudySettings, console: Console) -> tuple[Path, StudySta
         UsageError: something asked for cannot be; nothing was started.
         DataUnavailable: the images cannot be had; nothing was started.
     """
-    if settings.dataset is not None:
-        _refuse_existing(settings, Path(settings.dataset).name)
     images = resolve_images(settings)
-    data = images.data
-    log.info("data set: %s%s", data.name, f" ({images.chosen})" if images.chosen else "")
-    _refuse_existing(settings, data.name)
-    with ray_running(settings):
+    with ray_running(settings) as dashboard:
         plan = make_plan(settings, images)
-        record = Record.create(settings.folder(data.name), plan.header())
+        record = Record.create(plan.folder, plan.header())
         with study_log(record.folder):
-            _announce(plan, record.folder)
+            _announce(plan, dashboard)
             started = time.monotonic()
-            record.append("driver_started", pid=os.getpid(), host=plan.header()["machine"]["host"])
+            record.append("driver_started", pid=os.getpid(), host=platform.node())
             try:
                 with interruptible() as interrupted:
                     _search(plan, record, console)
@@ -135,17 +131,11 @@ def run_study(settings: StudySettings, console: Console) -> tuple[Path, StudySta
     return record.folder, record.state, interrupted.asked
 
 
-def _refuse_existing(settings: StudySettings, dataset: str) -> None:
-    folder = settings.folder(dataset)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--name: received {folder.name!r}, but {folder} exists; allowed: a name not taken")
-
-
 @contextmanager
-def ray_running(settings: StudySettings) -> Iterator[None]:
-    """Ray, started here or joined, quiet unless asked."""
+def ray_running(settings: StudySettings) -> Iterator[str]:
+    """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty text."""
     try:
-        ray.init(
+        context = ray.init(
             address=settings.address or "local",
             # Of a cluster that is joined, the dashboard is up or not as its head was started.
             include_dashboard=settings.dashboard if settings.address is None else None,
@@ -156,7 +146,7 @@ def ray_running(settings: StudySettings) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error
     try:
-        yield
+        yield context.dashboard_url or ""
     finally:
         ray.shutdown()
 
@@ -195,15 +185,14 @@ def interruptible() -> Iterator[Interrupted]:
             signal.signal(each, handler)
 
 
-def _announce(plan: Plan, folder: Path) -> None:
+def _announce(plan: Plan, dashboard: str) -> None:
     """Say what will run, where, for about how long, and how to watch it."""
     data, split, settings = plan.images.data, plan.images.split, plan.settings
     shape = "×".join(str(size) for size in data.image_shape)
     counts = f"{len(split.train.labels)} training, {len(split.validation.labels)} validation images"
-    log.info("study: %s: design %s, %s of %s pixels", folder.name, plan.design.name, counts, shape)
+    log.info("study: %s: design %s, %s of %s pixels", plan.folder.name, plan.design.name, counts, shape)
     for note in plan.notes:
-        if not note.startswith("data set: " + data.name):
-            log.info("%s", note)
+        log.info("%s", note)
     stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
     log.info(
         "will run: %d trials of at most %d epochs (%s, %s%s), %d at once, %d thread%s and %g GPUs each",
@@ -211,10 +200,9 @@ def _announce(plan: Plan, folder: Path) -> None:
         *(settings.cpus_per_trial, "s" if settings.cpus_per_trial > 1 else "", plan.gpus_per_trial),
     )
     log.info("estimate: about %s", duration(plan.estimate_seconds))
-    address = ray._private.worker.global_worker.node.webui_url if settings.dashboard else None
-    if address:
-        log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", address)
-    log.info("results: %s", folder)
+    if dashboard:
+        log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)
+    log.info("results: %s", plan.folder)
 
 
 def _search(plan: Plan, record: Record, console: Console) -> None:

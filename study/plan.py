@@ -4,6 +4,7 @@
 """
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shlex
@@ -24,6 +25,8 @@ from trainables.datasets import DataUnavailable, ImageData, Part, Split, TrialDa
 from trainables.resnet import network_cost
 from trainables.training import PRECISIONS, Trainer
 
+log = logging.getLogger("study")
+
 MOST_CONCURRENT = 8
 """Trials at once unless the person says more: a searcher with many trials in flight learns little."""
 GPU_SHARE = 0.25
@@ -43,7 +46,7 @@ def resolve_images(settings: StudySettings) -> Images:
     """The asked data set, or the default one with the reason for it.
 
     Raises:
-        UsageError: there is no such data set, or too little in it.
+        UsageError: there is no such data set, too little in it, or the study exists.
         DataUnavailable: it cannot be had.
     """
     if settings.dataset is not None:
@@ -56,8 +59,12 @@ def resolve_images(settings: StudySettings) -> Images:
         return _images(settings, "digits", f"no --dataset given, and cifar10 cannot be had: {error}")
 
 
-def _images(settings: StudySettings, name: str, chosen: str | None) -> Images:
-    data = load_images(name, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)
+def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:
+    log.info("data set: %s", f"{dataset} ({chosen})" if chosen else dataset)
+    folder = settings.folder(dataset)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--name: received {folder.name!r}, but {folder} exists, allowed: a name not taken")
+    data = load_images(dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)
     return Images(data, split_images(data, settings.train_images), chosen)
 
 
@@ -75,14 +82,24 @@ class Plan:
     estimate_seconds: float
     notes: tuple[str, ...]
 
+    @property
+    def dataset(self) -> str:
+        """The data set as it was asked for, or the name of the default one."""
+        return self.settings.dataset or self.images.data.name
+
+    @property
+    def folder(self) -> Path:
+        """The study's directory."""
+        return self.settings.folder(self.dataset)
+
     def header(self) -> dict[str, Any]:
         """The record's first event: the study and how it is made."""
         data, split = self.images.data, self.images.split
         counts = {name: len(getattr(split, name).labels) for name in ("train", "validation", "test")}
-        name = self.settings.study_name(data.name)
+        name = self.folder.name
         resolved = {
             "name": name,
-            "dataset": self.settings.dataset or data.name,
+            "dataset": self.dataset,
             "epochs": self.epochs,
             "precision": self.precision,
             "max_concurrent": self.concurrent,
@@ -120,8 +137,6 @@ def make_plan(settings: StudySettings, images: Images) -> Plan:
     epochs = settings.epochs or (6 if images.data.name == "digits" else 20)
     gpus = _gpus_per_trial(settings)
     concurrent, notes = _concurrent(settings, gpus)
-    if images.chosen:
-        notes.insert(0, f"data set: {images.data.name}: {images.chosen}")
     if images.data.skipped:
         notes.append(f"data set: {images.data.skipped} files that could not be read were passed over")
     if settings.samples < len(design.baselines):

@@ -38,11 +38,14 @@ class StudySettings:
         None, "train and validate on this many images (default: all)", "an integer from 1", _at_least(1)
     )
     image_size: int = _option(
-        32, "pixels a side, for a folder of images", "an integer from 8 to 512", lambda n: 8 <= n <= 512
+        32, "pixels a side, for a folder of images", "an integer from 8 to 1024", lambda n: 8 <= n <= 1024
     )
     skip_bad_images: bool = _option(False, "pass over files of a folder that cannot be read")
     epochs: int | None = _option(
-        None, "epochs of a trial that is not stopped (default: 6 for digits, else 20)", "an integer from 1", _at_least(1)
+        None,
+        "epochs of a trial that is not stopped (default: 6 for digits, else 20)",
+        "an integer from 1",
+        _at_least(1),
     )
     seed: int = _option(
         0, "of initialisation, order of images and search", "an integer from 0 to 2147483647", lambda n: 0 <= n < 2**31
@@ -86,13 +89,12 @@ class StudySettings:
         """The settings by name, ready for JSON."""
         return asdict(self)
 
-    def study_name(self, dataset: str) -> str:
-        """`name`, or DESIGN-DATASET; what a directory's name should not hold becomes a dash."""
-        return self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.design}-{dataset}")
-
     def folder(self, dataset: str) -> Path:
-        """The study's directory."""
-        return Path(self.results_dir).resolve() / self.study_name(dataset)
+        """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not hold."""
+        kind = Path(dataset).expanduser().resolve().name
+        return Path(self.results_dir).resolve() / (
+            self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.design}-{kind}")
+        )
 
 
 def _flag(name: str) -> str:

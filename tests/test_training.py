@@ -104,7 +104,9 @@ def test_an_epoch_is_the_plain_recipe_step_by_step(config):
         rate = config.learning_rate
         if config.schedule == "cosine":
             rate *= (1 + math.cos(math.pi * step / (3 * config.max_epochs))) / 2
-        logits = model((images.float() / 255 - trainer.pixels.mean_C.view(3, 1, 1)) / trainer.pixels.std_C.view(3, 1, 1))
+        logits = model(
+            (images.float() / 255 - trainer.pixels.mean_C.view(3, 1, 1)) / trainer.pixels.std_C.view(3, 1, 1)
+        )
         smooth = config.label_smoothing
         target = F.one_hot(labels, 4) * (1 - smooth) + smooth / 4
         loss = -(target * logits.log_softmax(1)).sum(1).mean()
@@ -197,9 +199,7 @@ def test_continues_bit_for_bit(optimizer):
         return [{k: v for k, v in m.to_dict().items() if not k.endswith("seconds")} for m in metrics]
 
     assert readings(continued) == readings(expected[2:])
-    for ours, theirs in zip(
-        second.model.state_dict().values(), straight.model.state_dict().values(), strict=True
-    ):
+    for ours, theirs in zip(second.model.state_dict().values(), straight.model.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
 
 

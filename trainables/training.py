@@ -287,4 +287,3 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.confusion_KxK = state["confusion"]
-

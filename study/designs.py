@@ -4,6 +4,7 @@ The words are those of the Deep Learning Tuning Playbook (Godbole et al. 2023): 
 effect is the question, a *nuisance* must be tuned for the comparison to be fair, all else is fixed.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,11 +57,12 @@ class Design:
         """A baseline as it stands: the design's fixed values are not applied to it."""
         return TrialConfig.from_dict({**self.baselines[name], "max_epochs": epochs, "seed": seed})
 
-    def dearest(self) -> TrialConfig:
-        """The arm with most to compute: no pool, small stride, large kernel, greatest depth."""
-        dear = {"stem_kernel": max, "stem_stride": min, "stem_maxpool": min, "depth": max}
-        values = {f.name: dear[f.name](f.levels) for f in self.factors if f.levels and f.name in dear}
-        return TrialConfig.from_dict({**self.fixed, **values})
+    def arms(self) -> list[TrialConfig]:
+        """A trial of every combination of the discrete factors' levels."""
+        discrete = [factor for factor in self.factors if factor.levels]
+        combinations = itertools.product(*(factor.levels for factor in discrete))
+        names = [factor.name for factor in discrete]
+        return [self.config(dict(zip(names, levels, strict=True)), 1, 0) for levels in combinations]
 
     def to_dict(self) -> dict[str, Any]:
         """The design, ready for JSON."""

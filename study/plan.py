@@ -145,12 +145,15 @@ def make_plan(settings: StudySettings, images: Images) -> Plan:
     if settings.sampler == "gp" and settings.scheduler == "asha":
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
     asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
-    timings = _time_training(design, images, settings.cpus_per_trial, gpus, asked)
+    shape, classes = images.data.image_shape, len(images.data.classes)
+    flops = {arm: network_cost(arm, shape, classes).forward_flops for arm in design.arms()}
+    dearest = max(flops, key=lambda arm: flops[arm])
+    timings = _time_training(dearest, images, settings.cpus_per_trial, gpus, asked)
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
         notes.append(f"precision: {precision}, the faster on the dearest arm ({speeds})")
-    estimate = _estimate(settings, design, images, epochs, timings[precision]) / concurrent
+    estimate = _estimate(settings, images, list(flops.values()), epochs, timings[precision]) / concurrent
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
 
@@ -181,16 +184,16 @@ def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
 
 
 def _time_training(
-    design: Design, images: Images, cpus: int, gpus: float, precisions: Sequence[str]
+    config: TrialConfig, images: Images, cpus: int, gpus: float, precisions: Sequence[str]
 ) -> dict[str, float]:
-    """Seconds an image of training the design's dearest arm, by precision, where the trials will run."""
+    """Seconds an image of training `config`, by precision, where the trials will run."""
     data = images.data
     remote = ray.remote(time_training).options(num_cpus=cpus, num_gpus=gpus)
     # A core may need a second for ten images of the dearest arm, a GPU is not even warm after them.
     count = 1024 if gpus else 16
     sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
     probe = TrialData(sample, None, None, len(data.classes), data.flip)
-    timings: dict[str, float] = ray.get(remote.remote(design.dearest(), probe, precisions, cpus, bool(gpus)))
+    timings: dict[str, float] = ray.get(remote.remote(config, probe, precisions, cpus, bool(gpus)))
     return timings
 
 
@@ -205,29 +208,16 @@ def time_training(
     return {name: trainer.run_epoch().train_seconds / len(data.train.labels) for name, trainer in trainers.items()}
 
 
-def _estimate(settings: StudySettings, design: Design, images: Images, epochs: int, dearest_seconds: float) -> float:
-    """Core-seconds of the study, roughly: the time of an image goes by the arm's FLOPs.
+def _estimate(settings: StudySettings, images: Images, flops: Sequence[int], epochs: int, dearest: float) -> float:
+    """Core-seconds of the study, roughly, from the arms' FLOPs and the `dearest` arm's seconds an image.
 
-    Early stopping is taken to leave half of the epochs, evaluation to cost a third of training.
+    The time of an image is taken to go by FLOPs, early stopping to leave half of the epochs, and evaluation
+    to cost a third of training.
     """
-    data, split = images.data, images.split
-    flops = [
-        network_cost(design.config(values, epochs, 0), data.image_shape, len(data.classes)).forward_flops
-        for values in _arms(design)
-    ]
     share = sum(flops) / len(flops) / max(flops)
-    an_epoch = len(split.train.labels) + len(split.validation.labels) / 3
+    an_epoch = len(images.split.train.labels) + len(images.split.validation.labels) / 3
     kept = 0.5 if settings.scheduler == "asha" else 1.0
-    return settings.samples * epochs * kept * an_epoch * dearest_seconds * share
-
-
-def _arms(design: Design) -> list[dict[str, Any]]:
-    """All combinations of the discrete factors' levels."""
-    arms: list[dict[str, Any]] = [{}]
-    for factor in design.factors:
-        if factor.levels:
-            arms = [{**arm, factor.name: level} for arm in arms for level in factor.levels]
-    return arms
+    return settings.samples * epochs * kept * an_epoch * dearest * share
 
 
 def git_commit() -> str | None:

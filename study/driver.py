@@ -208,16 +208,16 @@ def _announce(plan: Plan, dashboard: str) -> None:
 def _search(plan: Plan, record: Record, console: Console) -> None:
     """The search stage: all trials of the study, by Tune."""
     settings, state = plan.settings, record.state
-    data = search_data(plan.images.data, plan.images.split)
     # Tune's own state is of no use to us: what continues a study is its record.
     with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch:
         tuner = tune.Tuner(
-            tune.with_parameters(ResNetTrainable, data=data),
+            ResNetTrainable,
             param_space={
                 "study": record.folder.name,
                 "cpus": settings.cpus_per_trial,
                 "gpus": plan.gpus_per_trial,
                 "precision": plan.precision,
+                "data": ray.put(search_data(plan.images.data, plan.images.split)),
             },
             tune_config=tune.TuneConfig(
                 num_samples=settings.samples,

@@ -97,7 +97,7 @@ def conclude(state: "StudyState", samples: int) -> int:
     """The exit status of a study, and the reason where it is not whole."""
     ended, failed = len(state.ended_trials()), state.in_state("failed")
     if failed:
-        log.warning("%d trials failed, the first: %s", len(failed), failed[0].error)
+        log.warning("%d trial%s failed, the first: %s", len(failed), "s" * (len(failed) > 1), failed[0].error)
     if ended < samples:
         log.error("not whole: %d of %d trials ended", ended, samples)
         return 1

@@ -40,9 +40,12 @@ def test_a_name_must_be_one_of_a_directory(name, tmp_path):
 
 def test_options_of_the_contract():
     settings = parse_settings(
-        "--samples 6 --design search --dataset mnist --data-dir d --train-images 4000 --epochs 2 --seed 7 --name n "
-        "--results-dir r --max-concurrent 3 --cpus-per-trial 2 --gpus-per-trial 0.5 --address auto --scheduler fifo "
-        "--sampler gp --precision bf16 --image-size 64 --skip-bad-images --no-dashboard --verbose".split()
+        (
+            "--samples 6 --design search --dataset mnist --data-dir d --train-images 4000 --epochs 2 --seed 7 "
+            "--name n --results-dir r --max-concurrent 3 --cpus-per-trial 2 --gpus-per-trial 0.5 --address auto "
+            "--scheduler fifo --sampler gp --precision bf16 --image-size 64 --skip-bad-images --no-dashboard "
+            "--verbose"
+        ).split()
     )
     assert settings == StudySettings(
         **{"samples": 6, "design": "search", "dataset": "mnist", "data_dir": "d", "train_images": 4000, "epochs": 2},

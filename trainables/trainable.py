@@ -15,15 +15,16 @@ from trainables.training import Trainer
 class ResNetTrainable(tune.Trainable):
     """Trains one trial at a time, an epoch a step.
 
-    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "config"}`; the last holds the
-    fields of `TrialConfig`. A result holds those of `EpochMetrics` and `diverged`; the last one of a
+    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "data", "config"}`: `data` is a
+    reference to a `TrialData`, `config` holds the fields of `TrialConfig`. A result holds those of `EpochMetrics` and `diverged`; the last one of a
     trial that trained all its epochs also `export`, a reference to what `export()` returns.
     """
 
-    def setup(self, config: dict[str, Any], data: TrialData) -> None:  # type: ignore[override]  # by with_parameters
+    def setup(self, config: dict[str, Any]) -> None:
         # An unset OMP_NUM_THREADS, or one that a reused worker kept, would decide otherwise.
         torch.set_num_threads(config["cpus"])
-        self.data = data
+        # Shared memory: the images are on a machine once, however many trials read them.
+        self.data: TrialData = ray.get(config["data"])
         self.label = f"{config['study']} slot {config['slot']}"
         self._start(config)
 

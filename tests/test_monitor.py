@@ -1,0 +1,51 @@
+"""What the terminal says, by hand."""
+
+import pytest
+
+from study.monitor import duration, progress, status_line, trial_line
+from study.record import StudyState, TrialState
+
+
+def trial(number: int, state: str, epochs: int, accuracy: float = 0.5, error: str = "") -> TrialState:
+    rows = [{"validation_accuracy": accuracy, "validation_loss": 1.0} for _ in range(epochs)]
+    config = {"learning_rate": 0.0123}
+    return TrialState(number, "search", "random", "k3 s1 pool d18", config, 1, 1, state=state, error=error, epochs=rows)
+
+
+@pytest.fixture
+def state() -> StudyState:
+    trials = [
+        trial(0, "complete", 6, 0.875),
+        trial(1, "stopped", 1),
+        trial(2, "diverged", 2),
+        trial(3, "failed", 0, error="RuntimeError: no memory"),
+        trial(4, "running", 3),
+    ]
+    return StudyState(trials={each.trial: each for each in trials})
+
+
+def test_status_line(state):
+    said = "4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
+    assert status_line(state, 10, 700.0) == said
+    assert status_line(StudyState(), 10, None) == "0/10 done · 0 running · 0 stopped"
+
+
+def test_progress_counts_ended_trials_whole_and_running_ones_by_epochs(state):
+    assert progress(state, 10, 6) == pytest.approx((4 + 3 / 6) / 10)
+
+
+def test_trial_lines(state):
+    about = "k3 s1 pool d18, learning rate 0.012"
+    assert [trial_line(each) for each in state.ended_trials()] == [
+        f"trial 0 complete: {about}, validation accuracy 87.5% at epoch 6",
+        f"trial 1 stopped: {about}, validation accuracy 50.0% at epoch 1",
+        f"trial 2 diverged: {about}, in epoch 2",
+        f"trial 3 failed: {about}: RuntimeError: no memory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (90000, "25.0 h")]
+)
+def test_duration(seconds, said):
+    assert duration(seconds) == said

@@ -1,0 +1,188 @@
+"""The record is the authority, the views follow from it; both are read here with json and pandas alone."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from study.record import Record, RecordError, read_record, state_at_end, write_views
+from trainables.config import TrialConfig
+
+SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
+HEADER = {"name": "s", "design": {}, "dataset": {}, "settings": SETTINGS, "command": "c", "git": None}
+
+TRIALS = (
+    "trial stage origin arm state error epochs stem_kernel stem_stride stem_maxpool depth width residual "
+    "shortcut init learning_rate optimizer momentum nesterov weight_decay label_smoothing batch_size "
+    "schedule max_epochs normalize seed parameters forward_flops precision node train_seconds"
+).split()
+EPOCHS = (
+    "trial epoch learning_rate train_loss train_accuracy validation_loss validation_accuracy test_loss "
+    "test_accuracy train_seconds eval_seconds"
+).split()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def start(record: Record, number: int, origin: str = "random") -> None:
+    config = TrialConfig(learning_rate=0.01 * (number + 1))
+    about = {"stage": "search", "origin": origin, "arm": config.arm, "config": config.to_dict()}
+    record.append("trial_started", trial=number, **about, parameters=10, forward_flops=20)
+
+
+def epoch(record: Record, number: int, count: int, accuracy: float | None, loss: float | None = 1.0) -> None:
+    values = {"learning_rate": 0.1, "train_loss": loss, "train_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
+    readings = {"validation_loss": loss, "validation_accuracy": accuracy, "train_seconds": 2.0, "eval_seconds": 0.5}
+    record.append("epoch", trial=number, node="here", epoch=count, **values, **readings)
+
+
+def end(record: Record, number: int, state: str, error: str = "") -> None:
+    record.append("trial_ended", trial=number, state=state, error=error)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study of five trials: complete, stopped, diverged, failed and still running."""
+    record = Record.create(tmp_path / "s", HEADER)
+    record.append("driver_started", pid=1, host="here")
+    for number in range(5):
+        start(record, number, "baseline:b" if number == 0 else "random")
+    epoch(record, 0, 1, 0.5)
+    epoch(record, 1, 1, 0.25)
+    end(record, 1, "stopped")
+    epoch(record, 0, 2, 0.75, 0.3)
+    end(record, 0, "complete")
+    epoch(record, 2, 1, None, None)
+    end(record, 2, "diverged")
+    end(record, 3, "failed", 'RuntimeError: a "quoted", comma')
+    epoch(record, 4, 1, 0.9)
+    record.append("driver_ended", seconds=12.5)
+    record.close()
+    return tmp_path / "s"
+
+
+def test_views_say_what_the_record_says(folder):
+    trials, epochs = pd.read_csv(folder / "trials.csv"), pd.read_csv(folder / "epochs.csv")
+    assert list(trials.columns) == TRIALS
+    assert list(epochs.columns) == EPOCHS
+    assert trials["state"].tolist() == ["complete", "stopped", "diverged", "failed", "running"]
+    assert trials["epochs"].tolist() == [2, 1, 1, 0, 1]
+    assert trials["error"].fillna("").tolist() == ["", "", "", 'RuntimeError: a "quoted", comma', ""]
+    assert trials["learning_rate"].tolist() == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])
+    assert trials["train_seconds"].tolist() == [4.0, 2.0, 2.0, 0.0, 2.0]
+    assert epochs[["trial", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [2, 1], [4, 1]]
+    assert epochs["validation_accuracy"].isna().tolist() == [False, False, False, True, False]
+    events = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    of_record = [
+        (event["trial"], event["epoch"], event["validation_loss"]) for event in events if event["event"] == "epoch"
+    ]
+    of_table = epochs.astype(object).where(epochs.notna(), None)[["trial", "epoch", "validation_loss"]]
+    assert sorted(of_record) == [tuple(row) for row in of_table.to_numpy().tolist()]
+
+
+def test_manifest(folder):
+    manifest = json.loads((folder / "study.json").read_text())
+    assert {"name", "design", "dataset", "settings", "command", "git", "created", "ended", "seconds"} <= set(manifest)
+    # Five epochs of 2.5 s, on two cores and half an accelerator each.
+    assert manifest["seconds"] == {"search": {"core": 25.0, "accelerator": 6.25}, "wall": 12.5}
+    assert pd.Timestamp(manifest["created"]) <= pd.Timestamp(manifest["ended"])
+
+
+def test_read_back_it_is_the_same(folder):
+    state = read_record(folder)
+    before = (folder / "trials.csv").read_text(), (folder / "epochs.csv").read_text()
+    for name in ("trials.csv", "epochs.csv", "study.json"):
+        (folder / name).unlink()
+    write_views(folder, state)
+    assert ((folder / "trials.csv").read_text(), (folder / "epochs.csv").read_text()) == before
+
+
+def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
+    whole = read_record(folder)
+    with (folder / "record.jsonl").open("a") as file:
+        file.write('{"event": "epoch", "tri')
+    assert read_record(folder) == whole
+    assert "torn" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "replacement", "said"),
+    [
+        (4, '{"event": "epo', "line 4: JSONDecodeError"),
+        (9, '{"event": "epoch", "trial": 99}', "line 9: KeyError: 99"),
+        (5, '{"event": "party"}', "line 5: ValueError: unknown event 'party'"),
+        (5, "[]", "line 5: TypeError"),
+        (1, '{"event": "study", "version": 99}', "version 99"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_file_and_line(folder, line, replacement, said):
+    path = folder / "record.jsonl"
+    lines = path.read_text().splitlines()
+    lines[line - 1] = replacement
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RecordError) as caught:
+        read_record(folder)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_record(tmp_path):
+    with pytest.raises(RecordError, match=r"record\.jsonl: No such file"):
+        read_record(tmp_path)
+    (tmp_path / "record.jsonl").write_text("")
+    with pytest.raises(RecordError, match="does not begin with a study"):
+        read_record(tmp_path)
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(FileExistsError):
+        Record.create(tmp_path, HEADER)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_views_are_made_at_most_every_two_seconds(tmp_path):
+    clock = Clock()
+    record = Record(tmp_path, clock)
+    record.append("study", version=1, **HEADER)
+    start(record, 0)
+    assert pd.read_csv(tmp_path / "trials.csv").empty, "made before two seconds were over"
+    assert len((tmp_path / "record.jsonl").read_text().splitlines()) == 2, "the record is never late"
+    clock.now = 2.0
+    epoch(record, 0, 1, 0.5)
+    assert pd.read_csv(tmp_path / "trials.csv")["epochs"].tolist() == [1]
+    record.close()
+
+
+def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path):
+    record = Record.create(tmp_path / "s", HEADER)
+    assert record.state.winner() is None
+    readings = [(0.8, 0.5, "complete"), (0.9, 0.4, "complete"), (0.9, 0.3, "complete"), (0.9, 0.3, "complete")]
+    readings += [(0.99, 0.1, "stopped"), (0.99, 0.1, "running")]
+    for number, (accuracy, loss, state) in enumerate(readings):
+        start(record, number)
+        epoch(record, number, 1, accuracy, loss)
+        if state != "running":
+            end(record, number, state)
+    assert record.state.winner().trial == 2
+    record.close()
+
+
+def test_what_a_trial_is_when_it_ends():
+    assert state_at_end(6, False, 6) == "complete"
+    assert state_at_end(3, False, 6) == "stopped"
+    assert state_at_end(6, True, 6) == state_at_end(1, True, 6) == "diverged"
+
+
+def test_no_nan_gets_into_the_record(tmp_path):
+    record = Record.create(tmp_path / "s", HEADER)
+    start(record, 0)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        epoch(record, 0, 1, float("nan"))
+    record.close()

@@ -1,0 +1,214 @@
+"""The searcher's truth: what a real Optuna study is told while a real ASHA stops trials."""
+
+import math
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from study.designs import DESIGNS
+from study.scheduler import StudyAsha, rungs
+from study.searcher import StudySearcher
+from trainables.config import TrialConfig
+
+SEARCH = DESIGNS["search"]
+EPOCHS = 6
+
+
+def searcher(sampler: str = "random", samples: int = 20, seed: int = 0) -> StudySearcher:
+    return StudySearcher(SEARCH, sampler, samples, EPOCHS, seed)
+
+
+def accuracy(trial: int, epoch: int) -> float:
+    """A made-up learning curve; trial 3 is the best, trials 10 and 11 are hopeless."""
+    quality = 0.9 if trial == 3 else 0.05 if trial in (10, 11) else 0.3 + 0.02 * (trial * 7 % 13)
+    return quality * (1 - 0.5**epoch)
+
+
+class Run:
+    """What Tune does with a searcher and a scheduler, one trial after the other."""
+
+    def __init__(self, search: StudySearcher, diverging: tuple[int, ...] = (), crashing: tuple[int, ...] = ()) -> None:
+        self.search, self.asha = search, StudyAsha(EPOCHS)
+        self.diverging, self.crashing = diverging, crashing
+        self.configs: list[dict] = []
+        self.curves: dict[int, list[float]] = {}
+
+    def all(self) -> "Run":
+        while True:
+            trial_id = f"tune-{len(self.configs)}"
+            config = self.search.suggest(trial_id)
+            if config == Searcher.FINISHED:
+                return self
+            self.configs.append(config)
+            self.one(SimpleNamespace(trial_id=trial_id, config=config))
+
+    def one(self, trial: SimpleNamespace) -> None:
+        number = trial.config["trial"]
+        self.asha.on_trial_add(None, trial)
+        self.curves[number] = []
+        for epoch in range(1, EPOCHS + 1):
+            if number in self.crashing:
+                self.asha.on_trial_error(None, trial)
+                self.search.on_trial_complete(trial.trial_id, error=True)
+                return
+            diverged = number in self.diverging and epoch == 2
+            value = math.nan if diverged else accuracy(number, epoch)
+            self.curves[number].append(value)
+            result = {"epoch": epoch, "validation_accuracy": value, "diverged": diverged}
+            done = diverged or epoch == EPOCHS
+            if not done:
+                done = self.asha.on_trial_result(None, trial, result) == TrialScheduler.STOP
+            if done:
+                self.asha.on_trial_complete(None, trial, result)
+                self.search.on_trial_complete(trial.trial_id, result)
+                return
+            self.search.on_trial_result(trial.trial_id, result)
+
+
+def test_optuna_is_told_the_truth():
+    run = Run(searcher(), diverging=(5, 12), crashing=(7,)).all()
+    trials = run.search.optuna_study.get_trials()
+    assert [trial.number for trial in trials] == [config["trial"] for config in run.configs] == list(range(20))
+    for trial in trials:
+        curve = run.curves[trial.number]
+        told = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+        if trial.number == 7:
+            assert trial.state == TrialState.FAIL
+        elif trial.number in (5, 12) and len(curve) == 2:
+            assert trial.state == TrialState.PRUNED
+            assert told[0] == curve[0]
+            assert math.isnan(told[1])
+        else:
+            assert told == curve
+            assert trial.state == (TrialState.COMPLETE if len(curve) == EPOCHS else TrialState.PRUNED)
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == curve[-1]
+    states = Counter(trial.state for trial in trials)
+    assert states[TrialState.RUNNING] == states[TrialState.WAITING] == 0
+    assert states[TrialState.PRUNED] > 5
+    assert run.search.optuna_study.best_trial.number == 3
+
+
+def test_tpe_goes_on_after_divergence_and_failure():
+    run = Run(searcher("tpe", samples=16), diverging=(4, 5, 6), crashing=(7, 8)).all()
+    assert len(run.configs) == 16
+    origins = [config["origin"].split(":")[0] for config in run.configs]
+    # Ten must have ended as COMPLETE or PRUNED; two of the first twelve crashed.
+    assert origins == ["baseline"] * 3 + ["random"] * 9 + ["model"] * 4
+
+
+def test_baselines_come_first_and_as_they_stand():
+    run = Run(searcher(samples=4)).all()
+    assert [config["origin"] for config in run.configs] == [
+        "baseline:imagenet-stem",
+        "baseline:small-stem",
+        "baseline:small-stem-no-pool",
+        "random",
+    ]
+    stem = [(c["config"]["stem_kernel"], c["config"]["stem_stride"], c["config"]["stem_maxpool"]) for c in run.configs]
+    assert stem[:3] == [(7, 2, True), (2, 1, True), (2, 1, False)]
+    assert {c["config"]["init"] for c in run.configs[:3]} == {"default"}
+    assert {c["config"]["normalize"] for c in run.configs[:3]} == {"half"}
+    assert (run.configs[3]["config"]["init"], run.configs[3]["config"]["normalize"]) == ("he", "data")
+    for config, trial in zip(run.configs, run.search.optuna_study.get_trials(), strict=True):
+        assert {name: config["config"][name] for name in trial.params} == trial.params
+    assert run.curves.keys() == {0, 1, 2, 3}
+    assert all(len(run.curves[baseline]) == EPOCHS for baseline in range(3))
+
+
+def test_fewer_samples_than_baselines():
+    assert [config["origin"] for config in Run(searcher(samples=1)).all().configs] == ["baseline:imagenet-stem"]
+
+
+def test_every_suggestion_is_a_valid_trial_with_the_studys_seed():
+    for config in Run(searcher(samples=30, seed=5)).all().configs:
+        trial = TrialConfig.from_dict(config["config"])
+        assert 3e-4 <= trial.learning_rate <= 0.3
+        assert (trial.seed, trial.max_epochs) == (5, EPOCHS)
+
+
+def test_slots_are_the_lowest_that_are_free():
+    search = searcher()
+    assert [search.suggest(name)["slot"] for name in "abc"] == [0, 1, 2]
+    search.on_trial_complete("b", error=True)
+    assert search.suggest("d")["slot"] == 1
+    assert search.suggest("e")["slot"] == 3
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
+def test_a_seed_repeats_a_search(sampler):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    samples = 15
+    first = Run(searcher(sampler, samples, seed=1)).all()
+    again = Run(searcher(sampler, samples, seed=1)).all()
+    other = Run(searcher(sampler, samples, seed=2)).all()
+    assert first.configs == again.configs
+    assert [c["config"]["learning_rate"] for c in first.configs[3:]] != [
+        c["config"]["learning_rate"] for c in other.configs[3:]
+    ]
+
+
+def test_no_sampler_repeats_a_point():
+    for sampler in ("tpe", "random", "qmc"):
+        rates = [c["config"]["learning_rate"] for c in Run(searcher(sampler, 20)).all().configs[3:]]
+        assert len(set(rates)) == len(rates)
+
+
+def test_qmc_fills_the_space_evenly():
+    search = searcher("qmc", samples=67)
+    drawn = [search.suggest(str(n))["config"] for n in range(67)][3:]
+    for factor in SEARCH.factors[1:]:
+        counts = Counter(config[factor.name] for config in drawn)
+        expected = 64 / len(factor.levels)
+        assert all(abs(counts[level] - expected) <= 2 for level in factor.levels), (factor.name, counts)
+    octaves = np.log(np.array([config["learning_rate"] for config in drawn]) / 3e-4) / np.log(1000) * 8
+    assert all(7 <= count <= 9 for count in np.bincount(octaves.astype(int), minlength=8))
+
+
+def test_the_next_trial_depends_on_what_is_known_not_on_how_it_was_learnt():
+    """A sampler made anew, as after a restart, draws what one that never stopped draws."""
+    straight = Run(searcher("tpe", 14)).all()
+    fresh = searcher("tpe", 15)
+    for trial in straight.search.optuna_study.get_trials():
+        fresh.optuna_study.add_trial(trial)
+    longer = Run(searcher("tpe", 15)).all()
+    assert fresh.suggest("x")["config"] == longer.configs[14]["config"]
+
+
+def test_the_rungs():
+    assert rungs(6) == [1, 3]
+    assert rungs(20) == [1, 3, 9]
+    assert rungs(21) == [3, 9]
+    assert rungs(50) == [3, 9, 27]
+    for budget in (2, 6, 20, 21, 50):
+        (bracket,) = StudyAsha(budget)._brackets
+        assert [epoch for epoch, _ in reversed(bracket._rungs) if epoch < budget] == rungs(budget)
+
+
+def test_asha_stops_by_the_rule_and_never_a_baseline():
+    run = Run(searcher(samples=20), diverging=(6,)).all()
+    read: dict[int, list[float]] = {1: [], 3: []}
+    for number, curve in run.curves.items():
+        stopped_at = None
+        for epoch, value in enumerate(curve, 1):
+            if epoch not in read or math.isnan(value):
+                continue
+            # The best third goes on, counting only those who were there before.
+            behind = bool(read[epoch]) and value < np.percentile(read[epoch], 100 * 2 / 3)
+            read[epoch].append(value)
+            if behind and number > 2:
+                stopped_at = epoch
+                break
+        if number == 6:
+            continue
+        assert len(curve) == (stopped_at or EPOCHS), number
+    (bracket,) = run.asha._brackets
+    for epoch, readings in bracket._rungs:
+        assert sorted(readings.values()) == sorted(read[epoch])
+        assert not any(math.isnan(value) for value in readings.values())

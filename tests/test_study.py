@@ -1,0 +1,340 @@
+"""Whole studies by the command, as real processes with a real Ray; and every wrong use of the command."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from study.driver import RecordCallback
+from study.record import StudyState, TrialState, read_record
+from study.run import conclude
+from trainables.datasets import load_images, split_images
+from trainables.resnet import load_resnet
+
+COMMAND = [sys.executable, str(Path(__file__).resolve().parent.parent / "study" / "run.py")]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Images of three classes that differ in where they are bright; small, so that every arm is quick."""
+    root = tmp_path_factory.mktemp("images") / "squares"
+    draw = np.random.default_rng(0)
+    for label, name in enumerate(("left", "middle", "right")):
+        (root / name).mkdir(parents=True)
+        for index in range(24):
+            pixels = draw.integers(0, 100, (16, 16), dtype=np.uint8)
+            pixels[:, 5 * label : 5 * label + 5] += 150
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+class Place:
+    """A directory to run the command in, with a home of its own."""
+
+    def __init__(self, root: Path, images: Path) -> None:
+        self.root = root
+        self.home = root / "home"
+        self.home.mkdir()
+        self.images = images
+        self.environment = {**os.environ, "HOME": str(self.home), "COLUMNS": "200"}
+
+    def arguments(self, *arguments: str) -> list[str]:
+        usual = ["--dataset", str(self.images), "--image-size", "16", "--precision", "float32", "--no-dashboard"]
+        return [*COMMAND, *usual, *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.arguments(*arguments), cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=600
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.arguments(*arguments),
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def tables(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        study = self.root / "results" / name
+        return pd.read_csv(study / "trials.csv"), pd.read_csv(study / "epochs.csv")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, folder) -> Place:
+    return Place(tmp_path_factory.mktemp("place"), folder)
+
+
+@pytest.fixture(scope="module")
+def finished(place) -> subprocess.CompletedProcess[str]:
+    """A study of four trials, run to its end: the next tests look at what it left."""
+    return place.run("--samples", "4", "--epochs", "2", "--seed", "3", "--max-concurrent", "2", "--scheduler", "fifo")
+
+
+def snapshot(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_a_study_runs_through_to_its_figures(place, finished):
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.stderr == ""
+    assert finished.stdout.splitlines()[0] == f"data set: {place.images}"
+    study = place.root / "results" / "search-squares"
+    assert {path.name for path in study.iterdir()} == {
+        *("record.jsonl", "study.json", "trials.csv", "epochs.csv", "study.log", "best", "report")
+    }
+    trials, epochs = place.tables("search-squares")
+    assert trials["trial"].tolist() == [0, 1, 2, 3]
+    assert trials["origin"].tolist() == [
+        *("baseline:imagenet-stem", "baseline:small-stem", "baseline:small-stem-no-pool", "random")
+    ]
+    assert set(trials["state"]) == {"complete"}
+    assert epochs.groupby("trial")["epoch"].apply(list).tolist() == [[1, 2]] * 4
+    assert epochs[["test_loss", "test_accuracy"]].isna().all(axis=None)
+    assert epochs[["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]].notna().all(axis=None)
+    assert (study / "report" / "index.html").stat().st_size > 10_000
+    figures = {path.name for path in (study / "report" / "figures").iterdir()}
+    factors = ("learning_rate", "stem_kernel", "stem_stride", "stem_maxpool", "depth")
+    names = {"curves", *(f"factor-{factor}" for factor in factors)}
+    assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert not list(place.home.glob("ray_results"))
+
+
+@pytest.mark.slow
+def test_the_manifest_tells_how_the_study_was_made(place, finished):
+    manifest = json.loads((place.root / "results" / "search-squares" / "study.json").read_text())
+    data = load_images(str(place.images), place.root / "data", 16)
+    assert manifest["dataset"] == {
+        "name": "squares",
+        "chosen": None,
+        "fingerprint": data.fingerprint,
+        "counts": {"train": 52, "validation": 6, "test": 14},
+        "available": 58,
+        "image_shape": [1, 16, 16],
+        "classes": ["left", "middle", "right"],
+        "skipped": 0,
+    }
+    assert manifest["settings"]["epochs"] == 2
+    assert manifest["settings"]["precision"] == "float32"
+    assert manifest["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert manifest["machine"]["cores"] >= 1
+    assert "--samples 4" in manifest["command"]
+    assert manifest["design"]["name"] == "search"
+    _, epochs = place.tables("search-squares")
+    core_seconds = epochs["train_seconds"].sum() + epochs["eval_seconds"].sum()
+    assert manifest["seconds"]["search"]["core"] == pytest.approx(core_seconds)
+
+
+@pytest.mark.slow
+def test_the_winner_is_kept_and_reads_the_validation_images_as_recorded(place, finished):
+    best = place.root / "results" / "search-squares" / "best"
+    trials, epochs = place.tables("search-squares")
+    last = epochs[epochs["epoch"] == 2].sort_values(
+        ["validation_accuracy", "validation_loss", "trial"], ascending=[False, True, True]
+    )
+    winner = last.iloc[0]
+    about = json.loads((best / "config.json").read_text())
+    row = trials.set_index("trial").loc[winner["trial"]]
+    assert all(row[name] == value for name, value in about["config"].items())
+
+    part = split_images(load_images(str(place.images), place.root / "data", 16)).validation
+    mean, std = (np.array(about[name]).reshape(-1, 1, 1) for name in ("pixel_mean", "pixel_std"))
+    with torch.no_grad():
+        logits = load_resnet(best)(torch.from_numpy((part.images / 255 - mean) / std).float())
+    said = logits.argmax(1).numpy()
+    assert (said == part.labels).mean() == pytest.approx(winner["validation_accuracy"])
+    table = pd.crosstab(pd.Categorical(part.labels, range(3)), pd.Categorical(said, range(3)), dropna=False)
+    with (best / "confusion_matrix.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["true class", "left", "middle", "right"]
+    assert [[int(count) for count in row[1:]] for row in rows[1:]] == table.to_numpy().tolist()
+    by_class = pd.read_csv(best / "accuracy_by_class.csv")
+    assert by_class["validation_accuracy"].tolist() == pytest.approx(
+        [(said[part.labels == label] == label).mean() for label in range(3)]
+    )
+
+
+@pytest.mark.slow
+def test_an_existing_study_is_refused_and_left_alone(place, finished):
+    before = snapshot(place.root / "results")
+    again = place.run("--samples", "4", "--epochs", "2")
+    assert again.returncode == 2
+    assert len(again.stderr.splitlines()) == 1
+    assert "--name: received 'search-squares'" in again.stderr
+    assert snapshot(place.root / "results") == before
+
+
+@pytest.mark.slow
+def test_a_seed_repeats_a_study_exactly(place, finished):
+    tables = []
+    for name in ("once", "twice"):
+        options = ("--samples", "6", "--epochs", "2", "--seed", "3", "--max-concurrent", "1", "--name", name)
+        done = place.run(*options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        tables.append(place.tables(name))
+    for once, twice in zip(*tables, strict=True):
+        timed = [column for column in once.columns if column.endswith("seconds")]
+        pd.testing.assert_frame_equal(once.drop(columns=timed), twice.drop(columns=timed), check_exact=True)
+
+
+def wait_for(condition, seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
+
+
+def epochs_recorded(study: Path) -> int:
+    record = study / "record.jsonl"
+    return record.read_text().count('"event": "epoch"') if record.exists() else 0
+
+
+def actors(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes of trials that run now: Ray names a worker by the actor's method."""
+    found = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if re.search(r"ray::.*(train|Trainable|_Inner)", " ".join(process.cmdline())):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_a_failed_trial_and_the_study_goes_on(place):
+    study = place.root / "results" / "killed"
+    driver = place.start("--samples", "4", "--epochs", "3", "--max-concurrent", "1", "--name", "killed")
+    wait_for(lambda: epochs_recorded(study) >= 1)
+    wait_for(lambda: actors(driver))
+    for process in actors(driver):
+        process.kill()
+    said, _ = driver.communicate(timeout=300)
+    trials, _ = place.tables("killed")
+    assert trials["state"].tolist().count("failed") == 1, said
+    failed = trials[trials["state"] == "failed"].iloc[0]
+    assert isinstance(failed["error"], str)
+    assert "\n" not in failed["error"]
+    assert len(trials) == 4
+    assert driver.returncode == 0
+    assert "1 trial failed" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_ends_in_good_order(place, number):
+    name = f"interrupted-{number}"
+    study = place.root / "results" / name
+    driver = place.start("--samples", "8", "--epochs", "500", "--max-concurrent", "2", "--name", name)
+    wait_for(lambda: epochs_recorded(study) >= 2)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    assert children
+    asked = time.monotonic()
+    driver.send_signal(number)
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "Traceback" not in said
+    assert time.monotonic() - asked < 30  # 15 s on an idle machine, most of it drawing the figures
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    state = read_record(study)
+    assert {trial.state for trial in state.trials.values()} == {"running"}
+    assert state.ended is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--samples", "0"], "--samples: received 0"),
+        (["--design", "none"], "--design: received 'none'"),
+        (["--epochs", "0"], "--epochs: received 0"),
+        (["--name", "a/b"], "--name: received 'a/b'"),
+        (["--dataset", "cifar11"], "--dataset: received 'cifar11'"),
+        (["--dataset", "/no/such/folder"], "--dataset: received '/no/such/folder'"),
+        (["--train-images", "3"], "--train-images: received 3"),
+        (["--address", "127.0.0.1:1"], "--address: received '127.0.0.1:1'"),
+        (["--cpus-per-trial", "9999"], "--cpus-per-trial: received 9999"),
+    ],
+)
+@pytest.mark.slow
+def test_wrong_use_is_one_line_and_status_2_and_starts_nothing(tmp_path, folder, arguments, said):
+    place = Place(tmp_path, folder)
+    done = place.run(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_images_that_cannot_be_had_start_nothing(tmp_path, folder):
+    place = Place(tmp_path, folder)
+    # A proxy that is not there stands for a server that cannot be reached.
+    place.environment |= {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    done = place.run("--dataset", "cifar10")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    for part in ("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", str(tmp_path / "data")):
+        assert part in line
+    assert not (tmp_path / "results").exists()
+
+
+def states(*names: str) -> StudyState:
+    rows = [{"validation_accuracy": 0.5, "validation_loss": 1.0}]
+    trials = [
+        TrialState(number, "search", "random", "arm", {}, 1, 1, state=name, epochs=rows, error="boom")
+        for number, name in enumerate(names)
+    ]
+    return StudyState(trials={trial.trial: trial for trial in trials})
+
+
+@pytest.mark.parametrize(
+    ("ended", "status"),
+    [
+        (("complete", "stopped"), 0),
+        (("complete", "failed"), 0),
+        (("complete", "diverged"), 0),
+        (("complete",), 1),
+        (("complete", "running"), 1),
+        (("diverged", "diverged"), 1),
+        (("failed", "stopped"), 1),
+    ],
+)
+def test_exit_status(ended, status):
+    assert conclude(states(*ended), samples=2) == status
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("RESNET_STUDY_IMAGES" not in os.environ, reason="RESNET_STUDY_IMAGES names no folder of images")
+def test_the_baselines_learn_real_images(tmp_path):
+    place = Place(tmp_path, Path(os.environ["RESNET_STUDY_IMAGES"]))
+    done = place.run(*("--image-size 32 --samples 3 --train-images 1000 --epochs 2 --name cifar").split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials, epochs = place.tables("cifar")
+    assert trials["state"].tolist() == ["complete"] * 3
+    losses = epochs.pivot(index="trial", columns="epoch", values="train_loss")
+    assert (losses[2] < losses[1]).all()
+
+
+def test_the_callback_is_not_pickled_with_the_record():
+    """Tune pickles its callbacks; ours hold an open file and are never restored."""
+    import ray.cloudpickle as cloudpickle
+
+    copy = cloudpickle.loads(cloudpickle.dumps(RecordCallback(None, None)))
+    assert not isinstance(copy, RecordCallback)

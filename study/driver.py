@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -135,6 +136,7 @@ def run_study(settings: StudySettings, console: Console) -> tuple[Path, StudySta
 def ray_running(settings: StudySettings) -> Iterator[str]:
     """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty text."""
     try:
+        _check_reachable(settings.address)
         context = ray.init(
             address=settings.address or "local",
             # Of a cluster that is joined, the dashboard is up or not as its head was started.
@@ -142,13 +144,20 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
             log_to_driver=settings.verbose,
             logging_level=logging.INFO if settings.verbose else logging.ERROR,
         )
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error
     try:
         yield context.dashboard_url or ""
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise `OSError` or `ValueError` where nothing listens at HOST:PORT, for which Ray would wait for minutes."""
+    if address not in (None, "auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager

@@ -269,6 +269,8 @@ def test_an_interrupted_study_ends_in_good_order(place, number):
         (["--dataset", "/no/such/folder"], "--dataset: received '/no/such/folder'"),
         (["--train-images", "3"], "--train-images: received 3"),
         (["--address", "127.0.0.1:1"], "--address: received '127.0.0.1:1'"),
+        (["--address", "nowhere"], "--address: received 'nowhere'"),
+        (["--address", "auto"], "--address: received 'auto'"),
         (["--cpus-per-trial", "9999"], "--cpus-per-trial: received 9999"),
     ],
 )

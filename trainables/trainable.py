@@ -16,8 +16,9 @@ class ResNetTrainable(tune.Trainable):
     """Trains one trial at a time, an epoch a step.
 
     Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "data", "config"}`: `data` is a
-    reference to a `TrialData`, `config` holds the fields of `TrialConfig`. A result holds those of `EpochMetrics` and `diverged`; the last one of a
-    trial that trained all its epochs also `export`, a reference to what `export()` returns.
+    reference to a `TrialData`, `config` holds the fields of `TrialConfig`. A result holds those of
+    `EpochMetrics` and `diverged`; the last one of a trial that trained all its epochs also `export`, a
+    reference to what `export()` returns.
     """
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -13,24 +13,43 @@ from trainables.config import EpochMetrics, TrialConfig, UsageError
     [
         ("stem_kernel", 4),
         ("stem_kernel", 3.0),
+        ("stem_stride", 0),
         ("stem_stride", True),
         ("stem_maxpool", 1),
         ("depth", 50),
-        ("width", 0),
-        ("width", 2.5),
+        ("depth", "18"),
+        ("residual", 0),
         ("shortcut", "none"),
+        ("init", None),
+        ("optimizer", "SGD"),
+        ("nesterov", "no"),
+        ("schedule", "step"),
+        ("normalize", "imagenet"),
+        ("normalize", ["data"]),
+        ("width", 0),
+        ("width", 1025),
+        ("width", 2.5),
         ("learning_rate", 0.0),
+        ("learning_rate", -0.1),
         ("learning_rate", math.nan),
         ("learning_rate", math.inf),
         ("learning_rate", "0.1"),
+        ("learning_rate", True),
         ("momentum", 1.0),
+        ("momentum", -0.1),
+        ("momentum", math.nan),
         ("weight_decay", -1e-9),
+        ("weight_decay", math.inf),
         ("label_smoothing", 1),
+        ("label_smoothing", math.nan),
+        ("label_smoothing", None),
         ("batch_size", 1),
+        ("batch_size", 64.0),
         ("max_epochs", 0),
         ("max_epochs", True),
         ("seed", -1),
-        ("normalize", "imagenet"),
+        ("seed", 1 << 32),
+        ("seed", 0.0),
     ],
 )
 def test_a_wrong_value_is_named(field, value):
@@ -39,6 +58,36 @@ def test_a_wrong_value_is_named(field, value):
     said = str(caught.value)
     assert said.startswith(f"{field}: received {value!r}, allowed: ")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("width", 1),
+        ("width", 1024),
+        ("learning_rate", 5e-324),
+        ("learning_rate", 1),
+        ("momentum", 0),
+        ("momentum", 0.999),
+        ("weight_decay", 0),
+        ("label_smoothing", 0.0),
+        ("batch_size", 2),
+        ("max_epochs", 1),
+        ("seed", (1 << 32) - 1),
+    ],
+)
+def test_the_ends_of_a_range_are_allowed(field, value):
+    assert TrialConfig.from_dict({field: value}).to_dict()[field] == value
+
+
+def test_the_fields_are_those_of_the_contract():
+    assert (
+        list(TrialConfig().to_dict())
+        == (
+            "stem_kernel stem_stride stem_maxpool depth width residual shortcut init learning_rate optimizer momentum "
+            "nesterov weight_decay label_smoothing batch_size schedule max_epochs normalize seed"
+        ).split()
+    )
 
 
 def test_an_unknown_field_is_named():
@@ -50,6 +99,7 @@ def test_nesterov_needs_a_momentum():
     for wrong in ({"momentum": 0.0}, {"optimizer": "adam"}):
         with pytest.raises(UsageError, match="nesterov"):
             TrialConfig(nesterov=True, **wrong)
+    assert TrialConfig(nesterov=True, momentum=0.5).nesterov
 
 
 def test_round_trip_through_json():

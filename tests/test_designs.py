@@ -7,6 +7,7 @@ import pytest
 
 from study.designs import DESIGNS, Factor
 from trainables.config import TrialConfig
+from trainables.resnet import network_cost
 
 SEARCH = DESIGNS["search"]
 
@@ -48,6 +49,14 @@ def test_arms_are_all_combinations():
     assert {(arm.stem_kernel, arm.stem_stride, arm.stem_maxpool, arm.depth) for arm in arms} == expected
     assert len(arms) == len({arm.arm for arm in arms}) == 48
     assert {arm.init for arm in arms} == {"he"}
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 16, 16), (3, 64, 64)])
+def test_the_dearest_arm_is_the_deepest_that_keeps_most_pixels(shape):
+    flops = {arm.arm: network_cost(arm, shape, 10).forward_flops for arm in SEARCH.arms()}
+    # An even kernel with padding 1 makes 33×33 of 32×32, and 17, 9 and 5 where the others have 16, 8 and 4.
+    assert max(flops, key=lambda arm: flops[arm]) == "k2 s1 no-pool d34"
+    assert min(flops, key=lambda arm: flops[arm]) == "k3 s2 pool d10"
 
 
 def test_points_of_the_unit_cube():

@@ -1,8 +1,12 @@
 """What the terminal says, by hand."""
 
-import pytest
+import io
+from types import SimpleNamespace
 
-from study.monitor import duration, progress, status_line, trial_line
+import pytest
+from rich.console import Console
+
+from study.monitor import Monitor, duration, progress, status_line, trial_line
 from study.record import StudyState, TrialState
 
 
@@ -49,3 +53,36 @@ def test_trial_lines(state):
 )
 def test_duration(seconds, said):
     assert duration(seconds) == said
+
+
+def watched(state: StudyState, terminal: bool) -> str:
+    """What the monitor writes itself while the trials of `state` come in."""
+    written = io.StringIO()
+    monitor = Monitor(state, 10, 6, Console(file=written, force_terminal=terminal, width=200))
+    monitor.setup()
+    for number in state.trials:
+        trial = SimpleNamespace(config={"trial": number})
+        monitor.on_trial_start(0, [], trial)
+        monitor.on_trial_result(0, [], trial, {})
+        if state.trials[number].state == "failed":
+            monitor.on_trial_error(0, [], trial)
+        elif state.trials[number].state != "running":
+            monitor.on_trial_complete(0, [], trial)
+    monitor.on_experiment_end([])
+    return written.getvalue()
+
+
+def test_each_trial_that_ended_is_logged_once_the_bad_ones_as_warnings(state, caplog):
+    caplog.set_level("INFO", "study")
+    watched(state, terminal=False)
+    assert [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records] == [
+        ("INFO", "[4/10] trial 0 complete"),
+        ("INFO", "[4/10] trial 1 stopped"),
+        ("WARNING", "[4/10] trial 2 diverged"),
+        ("WARNING", "[4/10] trial 3 failed"),
+    ]
+
+
+def test_the_moving_line_is_for_terminals_only(state):
+    assert "4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18)" in watched(state, terminal=True)
+    assert watched(state, terminal=False).strip() == ""

@@ -102,6 +102,44 @@ def test_read_back_it_is_the_same(folder):
     assert ((folder / "trials.csv").read_text(), (folder / "epochs.csv").read_text()) == before
 
 
+def test_what_was_written_and_what_is_read_back_are_one_state(tmp_path):
+    record = Record.create(tmp_path / "s", HEADER)
+    for number, state in enumerate(("complete", "running", "diverged", "failed")):
+        start(record, number)
+        epoch(record, number, 1, None if state == "diverged" else 1 / 3, None if state == "diverged" else 0.1 + 0.2)
+        assert read_record(tmp_path / "s") == record.state, "at any moment"
+        if state != "running":
+            end(record, number, state, "Größe: 3 × 4\tx" if state == "failed" else "")
+    record.append("driver_ended", seconds=0.1)
+    assert read_record(tmp_path / "s") == record.state
+    record.close()
+    assert read_record(tmp_path / "s") == record.state
+
+
+def test_every_line_is_json_without_nan_and_begins_with_the_study(folder):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    lines = (folder / "record.jsonl").read_text().splitlines()
+    events = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert (events[0]["event"], events[0]["version"], events[0]["name"]) == ("study", 1, "s")
+    kinds = [event["event"] for event in events]
+    assert (kinds.count("trial_started"), kinds.count("epoch"), kinds.count("trial_ended")) == (5, 5, 4)
+    times = [pd.Timestamp(event["time"]) for event in events]
+    assert times == sorted(times)
+    json.loads((folder / "study.json").read_text(), parse_constant=refuse)
+
+
+def test_a_record_torn_anywhere_in_its_last_line_reads_as_before_it(folder):
+    whole = (folder / "record.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (folder / "record.jsonl").write_bytes(b"".join(lines[:-1]))
+    before = read_record(folder)
+    for kept in range(1, len(lines[-1])):
+        (folder / "record.jsonl").write_bytes(whole[: -len(lines[-1])] + lines[-1][:kept])
+        assert read_record(folder) == before
+
+
 def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
     whole = read_record(folder)
     with (folder / "record.jsonl").open("a") as file:

@@ -12,7 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.designs import DESIGNS
-from study.scheduler import StudyAsha, rungs
+from study.scheduler import StudyAsha
 from study.searcher import StudySearcher
 from trainables.config import TrialConfig
 
@@ -73,6 +73,7 @@ class Run:
 
 def test_optuna_is_told_the_truth():
     run = Run(searcher(), diverging=(5, 12), crashing=(7,)).all()
+    assert len(run.curves[5]) == 2, "no rung stopped it before it diverged"
     trials = run.search.optuna_study.get_trials()
     assert [trial.number for trial in trials] == [config["trial"] for config in run.configs] == list(range(20))
     for trial in trials:
@@ -120,6 +121,71 @@ def test_baselines_come_first_and_as_they_stand():
         assert {name: config["config"][name] for name in trial.params} == trial.params
     assert run.curves.keys() == {0, 1, 2, 3}
     assert all(len(run.curves[baseline]) == EPOCHS for baseline in range(3))
+
+
+def interleaved(search: StudySearcher, at_once: int) -> list[dict]:
+    """As Tune runs several trials at once: an epoch of each in turn, a new trial as soon as one has ended."""
+    asha, configs, running = StudyAsha(EPOCHS), [], []
+    while True:
+        while len(running) < at_once:
+            trial_id = f"tune-{len(configs)}"
+            config = search.suggest(trial_id)
+            if config == Searcher.FINISHED:
+                break
+            configs.append(config)
+            running.append([SimpleNamespace(trial_id=trial_id, config=config), 0])
+            asha.on_trial_add(None, running[-1][0])
+        if not running:
+            return configs
+        for pair in list(running):
+            trial, epoch = pair[0], pair[1] + 1
+            pair[1] = epoch
+            result = {"epoch": epoch, "validation_accuracy": accuracy(trial.config["trial"], epoch), "diverged": False}
+            if epoch == EPOCHS or asha.on_trial_result(None, trial, result) == TrialScheduler.STOP:
+                asha.on_trial_complete(None, trial, result)
+                search.on_trial_complete(trial.trial_id, result)
+                running.remove(pair)
+            else:
+                search.on_trial_result(trial.trial_id, result)
+
+
+def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
+    search = searcher("tpe", samples=24)
+    configs = interleaved(search, at_once=4)
+    assert [config["trial"] for config in configs] == list(range(24))
+    assert {config["slot"] for config in configs} == {0, 1, 2, 3}
+    trials = search.optuna_study.get_trials()
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for config, trial in zip(configs, trials, strict=True):
+        epochs = list(trial.intermediate_values)
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert all(value == accuracy(trial.number, epoch) for epoch, value in trial.intermediate_values.items())
+        assert {name: config["config"][name] for name in trial.params} == trial.params
+    # Ten must have ended before the one that is drawn, and with four in flight that is later than the tenth.
+    origins = [config["origin"].split(":")[0] for config in configs]
+    model_from = origins.index("model")
+    assert 10 < model_from <= 13
+    assert set(origins[3:model_from]) == {"random"}
+    assert set(origins[model_from:]) == {"model"}
+
+
+def test_no_more_trials_than_asked_for():
+    search = searcher(samples=2)
+    assert [search.suggest(name)["trial"] for name in "ab"] == [0, 1]
+    assert search.suggest("c") == search.suggest("d") == Searcher.FINISHED
+    assert len(search.optuna_study.get_trials()) == 2
+
+
+def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
+    search = searcher("gp", samples=19)
+    origins = []
+    for number in range(19):
+        origins.append(search.suggest(str(number))["origin"])
+        # Complete are 0, 1, 2, 4, 6, 8, 10, 12, 14 and 16; the others are stopped at the first rung.
+        epoch = EPOCHS if number < 3 or number % 2 == 0 else 1
+        result = {"epoch": epoch, "validation_accuracy": accuracy(number, epoch), "diverged": False}
+        search.on_trial_complete(str(number), result)
+    assert origins[3:] == ["random"] * 14 + ["model"] * 2
 
 
 def test_fewer_samples_than_baselines():
@@ -179,16 +245,6 @@ def test_the_next_trial_depends_on_what_is_known_not_on_how_it_was_learnt():
         fresh.optuna_study.add_trial(trial)
     longer = Run(searcher("tpe", 15)).all()
     assert fresh.suggest("x")["config"] == longer.configs[14]["config"]
-
-
-def test_the_rungs():
-    assert rungs(6) == [1, 3]
-    assert rungs(20) == [1, 3, 9]
-    assert rungs(21) == [3, 9]
-    assert rungs(50) == [3, 9, 27]
-    for budget in (2, 6, 20, 21, 50):
-        (bracket,) = StudyAsha(budget)._brackets
-        assert [epoch for epoch, _ in reversed(bracket._rungs) if epoch < budget] == rungs(budget)
 
 
 def test_asha_stops_by_the_rule_and_never_a_baseline():

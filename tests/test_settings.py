@@ -22,6 +22,13 @@ from trainables.config import UsageError
         (["--precision", "fp16"], "--precision: received 'fp16', allowed: auto, float32, bf16"),
         (["--gpus-per-trial", "1.5"], "--gpus-per-trial: received 1.5, allowed: a number from 0, whole above 1"),
         (["--gpus-per-trial", "nan"], "--gpus-per-trial: received nan, allowed: a number from 0, whole above 1"),
+        (["--gpus-per-trial", "inf"], "--gpus-per-trial: received inf, allowed: a number from 0, whole above 1"),
+        (["--gpus-per-trial", "-1"], "--gpus-per-trial: received -1.0, allowed: a number from 0, whole above 1"),
+        (["--cpus-per-trial", "0"], "--cpus-per-trial: received 0, allowed: an integer from 1"),
+        (["--max-concurrent", "0"], "--max-concurrent: received 0, allowed: an integer from 1"),
+        (["--image-size", "7"], "--image-size: received 7, allowed: an integer from 8 to 1024"),
+        (["--sample", "3"], "unrecognized arguments: --sample 3"),
+        (["digits"], "unrecognized arguments: digits"),
         (["--samples"], "--samples: expected one argument"),
         (["--smaples", "3"], "unrecognized arguments: --smaples 3"),
     ],
@@ -66,6 +73,8 @@ def test_defaults():
 def test_the_directory_is_named_by_design_and_data_set(tmp_path):
     settings = StudySettings(results_dir=str(tmp_path))
     assert settings.folder("cifar10") == tmp_path / "search-cifar10"
+    assert settings.folder("../images/../flowers/") == tmp_path / "search-flowers"
+    assert settings.folder(str(tmp_path / "Bäume\n")) == tmp_path / "search-B-ume-"
     assert settings.folder(str(tmp_path / "my images (2)")) == tmp_path / "search-my-images-2-"
     assert StudySettings(results_dir=str(tmp_path), name="n").folder("cifar10") == tmp_path / "n"
 

@@ -73,6 +73,9 @@ class RecordCallback(DriverCallback):
         self._record.append("trial_ended", trial=trial.config["trial"], state=state, error="")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        if trial.config["trial"] not in self._record.state.trials:
+            # Its process died before it began: Tune tells of the error, but never of the start.
+            self.on_trial_start(iteration, trials, trial)
         lines = str(trial.get_error() or "").strip().splitlines()
         error = lines[-1].strip() if lines else "the trial's process ended"
         self._record.append("trial_ended", trial=trial.config["trial"], state="failed", error=error)

@@ -62,6 +62,8 @@ def resolve_images(settings: StudySettings) -> Images:
 def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:
     log.info("data set: %s", f"{dataset} ({chosen})" if chosen else dataset)
     folder = settings.folder(dataset)
+    if any(parent.exists() and not parent.is_dir() for parent in folder.parents):
+        raise UsageError(f"--results-dir: received {settings.results_dir!r}, allowed: a folder that can be written to")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--name: received {folder.name!r}, but {folder} exists, allowed: a name not taken")
     data = load_images(dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)

@@ -76,7 +76,9 @@ class RecordCallback(DriverCallback):
         if trial.config["trial"] not in self._record.state.trials:
             # Its process died before it began: Tune tells of the error, but never of the start.
             self.on_trial_start(iteration, trials, trial)
-        lines = str(trial.get_error() or "").strip().splitlines()
+        # Not `trial.get_error()`: that reads the copy in Tune's storage, which is not there yet.
+        file = Path(trial.error_file) if trial.error_file else None
+        lines = file.read_text(encoding="utf-8").strip().splitlines() if file and file.exists() else []
         error = lines[-1].strip() if lines else "the trial's process ended"
         self._record.append("trial_ended", trial=trial.config["trial"], state="failed", error=error)
 

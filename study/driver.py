@@ -147,9 +147,12 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
             # Of a cluster that is joined, the dashboard is up or not as its head was started.
             include_dashboard=settings.dashboard if settings.address is None else None,
             log_to_driver=settings.verbose,
-            logging_level=logging.INFO if settings.verbose else logging.ERROR,
+            # Tune logs the traceback of a failed trial as an error; the record keeps what matters of it.
+            logging_level=logging.INFO if settings.verbose else logging.CRITICAL,
         )
     except (OSError, ValueError) as error:
+        if settings.address is None:
+            raise
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error
     try:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.config import DEPTHS, TrialConfig
+from trainables.convolution import Conv2d
 
 
 class Stem(nn.Sequential):
@@ -23,7 +24,7 @@ class Stem(nn.Sequential):
     def __init__(self, config: TrialConfig, in_channels: int) -> None:
         kernel, stride = config.stem_kernel, config.stem_stride
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, config.width, kernel, stride, kernel // 2, bias=False)
+        self.conv = Conv2d(in_channels, config.width, kernel, stride, kernel // 2)
         self.norm = nn.BatchNorm2d(config.width)
         self.relu = nn.ReLU(inplace=True)
         if config.stem_maxpool:
@@ -47,9 +48,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, config: TrialConfig, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1)
         self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1)
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.shortcut = _shortcut(config, in_channels, out_channels, stride) if config.residual else None
 
@@ -66,7 +67,7 @@ def _shortcut(config: TrialConfig, in_channels: int, out_channels: int, stride: 
         return nn.Identity()
     if config.shortcut == "zero-padding":
         return ZeroPaddingShortcut(in_channels, out_channels, stride)
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(Conv2d(in_channels, out_channels, 1, stride, 0), nn.BatchNorm2d(out_channels))
 
 
 class ResNet(nn.Module):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TAPS_UP_TO = 4
+TAPS_UP_TO = 9
 """Pixels of an output map up to which all is computed tap by tap (`make bench` prints both ways)."""
-WEIGHT_TAPS_UP_TO = 16
+WEIGHT_TAPS_UP_TO = 25
 """Pixels of an output map up to which the gradient of the weights is."""
 
 
@@ -60,7 +60,7 @@ class _SmallMapConvolution(torch.autograd.Function):
     """Tap by tap where the map is small enough for it, else oneDNN with its gradient of the weights replaced."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x_BxCxHxW: Tensor, weight_OxCxKxK: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x_BxCxHxW, weight_OxCxKxK)
         ctx.stride, ctx.padding = stride, padding
@@ -74,15 +74,16 @@ class _SmallMapConvolution(torch.autograd.Function):
         return out_BxHxWxO.to(x_BxCxHxW.dtype).permute(0, 3, 1, 2)
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x_BxCxHxW, weight_OxCxKxK = ctx.saved_tensors
         x_BxHxWxC, grad_BxHxWxO = x_BxCxHxW.permute(0, 2, 3, 1), gradients[0].permute(0, 2, 3, 1)
         # In the memory layout of the weights, which the optimizer then need not copy.
-        weight_grad_OxCxKxK = torch.zeros_like(weight_OxCxKxK)
-        for product_OxC, outputs, inputs in _pairs(
-            weight_grad_OxCxKxK, x_BxHxWxC, grad_BxHxWxO, ctx.stride, ctx.padding
-        ):
+        weight_grad_OxCxKxK = torch.empty_like(weight_OxCxKxK)
+        pairs = list(_pairs(weight_grad_OxCxKxK, x_BxHxWxC, grad_BxHxWxO, ctx.stride, ctx.padding))
+        if len(pairs) < weight_OxCxKxK.shape[2:].numel():
+            weight_grad_OxCxKxK.zero_()
+        for product_OxC, outputs, inputs in pairs:
             torch.mm(grad_BxHxWxO[outputs].flatten(0, 2).t(), x_BxHxWxC[inputs].flatten(0, 2), out=product_OxC)
         if not ctx.needs_input_grad[0]:
             return None, weight_grad_OxCxKxK, None, None

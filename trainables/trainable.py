@@ -48,7 +48,7 @@ class ResNetTrainable(tune.Trainable):
         """The trained network and how it did: weights, pixel statistics and confusion matrix, on the CPU."""
         trainer = self.trainer
         return {
-            "weights": {name: tensor.cpu() for name, tensor in trainer.model.state_dict().items()},
+            "weights": {name: tensor.cpu() for name, tensor in trainer.deciding_model.state_dict().items()},
             "pixel_mean": trainer.pixels.mean_C.tolist(),
             "pixel_std": trainer.pixels.std_C.tolist(),
             "confusion": trainer.confusion_KxK.tolist(),

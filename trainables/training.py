@@ -24,6 +24,8 @@ from trainables.resnet import build_resnet
 
 PRECISIONS = ("float32", "bf16")
 EVALUATION_BATCH = 250
+BATCH_NORM_MOMENTUM = 0.1
+"""PyTorch's default, which the network keeps."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,80 @@ def learning_rate_at(config: TrialConfig, progress: float) -> float:
     return config.learning_rate
 
 
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """The same memory, with its dimensions in the order in which they lie there (plain or channels_last)."""
+    return tensor.permute(0, 2, 3, 1) if tensor.is_contiguous(memory_format=torch.channels_last) else tensor
+
+
 def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of `config`; weight decay is on all parameters, as the course report had it."""
+    """The optimizer of `config`; weight decay is on all parameters, as the course report had it.
+
+    It holds the parameters in memory order, for its fused update copies what it does not find contiguous:
+    `hand_over_gradients` before every step.
+    """
+    parameters = [nn.Parameter(in_memory_order(parameter.detach())) for parameter in model.parameters()]
     shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=config.momentum, nesterov=config.nesterov, **shared)
+        return torch.optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, **shared)
     kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.optimizer](model.parameters(), betas=(config.momentum, 0.999), **shared)
+    return kinds[config.optimizer](parameters, betas=(config.momentum, 0.999), **shared)
+
+
+def hand_over_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimizer the gradients of the model's parameters, and leave the model none."""
+    for parameter, held in zip(model.parameters(), optimizer.param_groups[0]["params"], strict=True):
+        assert parameter.grad is not None
+        held.grad, parameter.grad = in_memory_order(parameter.grad), None
+
+
+def _weights_and_statistics(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """The weights in memory order, and the running means and variances of BatchNorm."""
+    buffers = dict(model.named_buffers())
+    means, variances = (
+        [buffer for name, buffer in buffers.items() if name.endswith(kind)] for kind in ("running_mean", "running_var")
+    )
+    return [in_memory_order(parameter.detach()) for parameter in model.parameters()], means, variances
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights and BatchNorm statistics, ready to be evaluated.
+
+    At a constant learning rate the weights of one moment say little of where they move; their average does
+    (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv:1803.05407). It is corrected for its start, as in
+    Adam (Kingma and Ba 2014, section 3): the initial weights have no part in it, and what BatchNorm's own
+    average still holds of its initial 0 and 1 is taken out.
+
+    Args:
+        model: the network; `update` reads its weights after every step.
+        horizon: over how many steps it averages; an older step weighs less than 1/e of the newest.
+    """
+
+    def __init__(self, model: nn.Module, horizon: float) -> None:
+        self.model = copy.deepcopy(model)
+        self.steps = 0
+        self._decay = math.exp(-1 / horizon)
+        self._raw, self._averaged = _weights_and_statistics(model), _weights_and_statistics(self.model)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the network as it is; once after every step."""
+        self.steps += 1
+        share = (1 - self._decay) / (1 - self._decay**self.steps)
+        initial = (1 - BATCH_NORM_MOMENTUM) ** self.steps
+        weights, means, variances = self._raw
+        corrected_means = torch._foreach_div(means, 1 - initial)
+        corrected_variances = torch._foreach_div(torch._foreach_sub(variances, initial), 1 - initial)
+        for averaged, newest in zip(self._averaged, (weights, corrected_means, corrected_variances), strict=True):
+            torch._foreach_lerp_(averaged, list(newest), share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that continuing needs."""
+        return {"steps": self.steps, "model": self.model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.steps = state["steps"]
+        self.model.load_state_dict(state["model"])
 
 
 def casting(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -155,6 +224,7 @@ def train_epoch(
     config: TrialConfig,
     epoch: int,
     precision: str,
+    average: MovingAverage | None = None,
 ) -> Readings:
     """One pass over the training part; `epoch` counts from 1.
 
@@ -173,9 +243,11 @@ def train_epoch(
             logits_BxK = model(pixels.normalize(images_BxCxHxW))
         logits_BxK = logits_BxK.float()
         loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=config.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        hand_over_gradients(model, optimizer)
         optimizer.step()
+        if average is not None:
+            average.update()
         with torch.no_grad():
             loss_sum += loss * len(labels_B)
             right_sum += (logits_BxK.argmax(1) == labels_B).sum()
@@ -226,6 +298,8 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.model)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
+        horizon = config.averaging * len(self.batches)
+        self.average = MovingAverage(self.model, horizon) if horizon else None
         # Rows: true classes; columns: predicted. Of the last part evaluated.
         self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
 
@@ -238,12 +312,14 @@ class Trainer:
         started = time.perf_counter()
         learning_rate = learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs)
         trained = train_epoch(
-            self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision
+            *(self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision),
+            self.average,
         )
         trained_at = time.perf_counter()
         diverged = not math.isfinite(trained.loss)
-        validation = self._read(self.validation, diverged)
-        test = self._read(self.test, diverged)
+        raw = self._read(self.model, self.validation, diverged) if self.average else None
+        validation = self._read(self.deciding_model, self.validation, diverged)
+        test = self._read(self.deciding_model, self.test, diverged)
         return EpochMetrics(
             epoch=self.epoch,
             learning_rate=learning_rate,
@@ -251,18 +327,25 @@ class Trainer:
             train_accuracy=trained.accuracy,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
+            raw_validation_loss=raw.loss if raw else None,
+            raw_validation_accuracy=raw.accuracy if raw else None,
             test_loss=test.loss if test else None,
             test_accuracy=test.accuracy if test else None,
             train_seconds=trained_at - started,
             eval_seconds=time.perf_counter() - trained_at,
         )
 
-    def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
+    @property
+    def deciding_model(self) -> nn.Module:
+        """The network whose readings decide: the moving average where the config asks for it."""
+        return self.average.model if self.average else self.model
+
+    def _read(self, model: nn.Module, part: DevicePart | None, diverged: bool) -> Readings | None:
         if part is None:
             return None
         if diverged:
             return Readings(math.nan, math.nan)
-        readings = evaluate(self.model, part, self.pixels, self.precision)
+        readings = evaluate(model, part, self.pixels, self.precision)
         assert readings.predictions_N is not None
         pairs = part.labels_N * self.classes + readings.predictions_N
         counts = torch.bincount(pairs, minlength=self.classes**2)
@@ -276,6 +359,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "average": self.average.state_dict() if self.average else None,
             "confusion": self.confusion_KxK,
         }
         return copy.deepcopy(state)
@@ -286,4 +370,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.confusion_KxK = state["confusion"]

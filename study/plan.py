@@ -154,7 +154,8 @@ def make_plan(settings: StudySettings, images: Images) -> Plan:
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
-        notes.append(f"precision: {precision}, the faster on the dearest arm ({speeds})")
+        why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
+        notes.append(f"precision: {precision}, {why} (the dearest arm: {speeds})")
     estimate = _estimate(settings, images, list(flops.values()), epochs, timings[precision]) / concurrent
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
@@ -204,9 +205,12 @@ def time_training(
 ) -> dict[str, float]:
     """Seconds an image of training `config` for an epoch of `data`, by precision: the least of three rounds.
 
-    The precisions take turns, for the machine is busy starting Ray while this runs.
+    The precisions take turns, for the machine is busy starting Ray while this runs. Of several, bf16 is left
+    out on a processor without instructions for it, where it takes up to a hundred times as long.
     """
     torch.set_num_threads(threads)
+    has_bf16 = gpu or any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+    precisions = [name for name in precisions if name != "bf16" or has_bf16 or len(precisions) == 1]
     trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
     rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(3)]
     return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}

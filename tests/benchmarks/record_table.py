@@ -1,0 +1,91 @@
+"""Train the table that readings, samplers and schedulers are compared on: `python -m tests.benchmarks.record_table`.
+
+Digits, depth 18, every stem and pool × learning rates, each trial to its last epoch, read after every epoch
+by the weights as they are and by moving averages of several horizons. Takes about 75 minutes of one core;
+goes on where it stopped. The result, `digits.csv`, is kept beside this file.
+"""
+
+import csv
+import itertools
+import random
+from pathlib import Path
+
+import torch
+
+from study.designs import SEARCH
+from trainables.config import TrialConfig
+from trainables.datasets import TrialData, load_images, split_images
+from trainables.training import MovingAverage, Trainer, evaluate
+
+TABLE = Path(__file__).with_name("digits.csv")
+EPOCHS = 6
+LEARNING_RATES = {"constant": (0.0003, 0.0017, 0.0095, 0.053, 0.3), "cosine": (0.001, 0.0095, 0.09)}
+HORIZONS = (0.1, 0.25, 0.5, 1.0)
+READINGS = ("raw", *(f"averaged {horizon:g}" for horizon in HORIZONS))
+VARIED = ("stem_kernel", "stem_stride", "stem_maxpool", "learning_rate", "schedule")
+COLUMNS = (*VARIED, "epoch", *(f"{part} {reading}" for reading in READINGS for part in ("loss", "accuracy", "test")))
+
+
+class Averages:
+    """Stands where a trial has one moving average, and keeps one of each horizon."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.each = [MovingAverage(trainer.model, horizon * len(trainer.batches)) for horizon in HORIZONS]
+        self.model = self.each[0].model
+
+    def update(self) -> None:
+        for average in self.each:
+            average.update()
+
+
+def rows(config: TrialConfig, data: TrialData) -> list[dict[str, object]]:
+    """One row an epoch; accuracy and test are counts of images."""
+    trainer = Trainer(config, data)
+    averages = trainer.average = Averages(trainer)  # type: ignore[assignment]
+    table = []
+    for _ in range(EPOCHS):
+        metrics = trainer.run_epoch()
+        row: dict[str, object] = {name: getattr(config, name) for name in VARIED} | {"epoch": metrics.epoch}
+        table.append(row)
+        if metrics.diverged:
+            break
+        for reading, model in zip(READINGS, (trainer.model, *(each.model for each in averages.each)), strict=True):
+            for part, name in ((trainer.validation, "accuracy"), (trainer.test, "test")):
+                readings = evaluate(model, part, trainer.pixels, "float32")
+                row[f"{name} {reading}"] = round(readings.accuracy * len(part))
+                if name == "accuracy":
+                    row[f"loss {reading}"] = f"{readings.loss:.4g}"
+    return table
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    split = split_images(load_images("digits", Path("data")), None)
+    data = TrialData(split.train, split.validation, split.test, 10, False)
+    stems = itertools.product((2, 3, 5, 7), (1, 2), (True, False))
+    points = [
+        dict(zip(VARIED, (*stem, rate, schedule), strict=True))
+        for stem in stems
+        for schedule, rates in LEARNING_RATES.items()
+        for rate in rates
+    ]
+    random.Random(0).shuffle(points)  # what an interrupted run leaves is a fair sample
+    done = set()
+    if TABLE.exists():
+        with TABLE.open(newline="") as file:
+            done = {tuple(row[name] for name in VARIED) for row in csv.DictReader(file)}
+    for point in points:
+        if tuple(str(point[name]) for name in VARIED) in done:
+            continue
+        config = TrialConfig.from_dict({**SEARCH.fixed, **point, "averaging": 0.0, "max_epochs": EPOCHS})
+        table = rows(config, data)
+        with TABLE.open("a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerows(table)
+        print(point, table[-1].get("accuracy averaged 0.25"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ def numbered(classes: int, each: int | list[int]) -> ImageData:
     labels = labels[np.random.RandomState(1).permutation(len(labels))]
     part = Part(np.arange(len(labels), dtype="<u4").view(np.uint8).reshape(-1, 1, 2, 2), labels)
     names = tuple(f"c{i}" for i in range(classes))
-    return ImageData("numbered", names, part, Part(part.images[:classes], labels[:classes]), True, 0, "")
+    return ImageData("numbered", names, part, Part(part.images[:classes], labels[:classes]), flip=True)
 
 
 def rows(part: Part) -> list[int]:
@@ -327,7 +327,8 @@ def same(one: ImageData, other: ImageData) -> bool:
         for part in ("train", "test")
         for field in ("images", "labels")
     )
-    return arrays and replace(one, train=other.train, test=other.test) == other
+    facts = replace(one, train=other.train, test=other.test) == other
+    return arrays and facts and one.fingerprint == other.fingerprint
 
 
 def parsed(data_dir: Path) -> Path:
@@ -438,17 +439,17 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     write_image(tmp_path / "single" / "cat" / "0.png", (1, 2, 3))
     assert "only the class cat" in said("single")
     colour_folder(tmp_path / "half" / "train")
-    assert "train holds folders: blue, green, red" in said("half")
+    assert "folders in the place of images: train/blue, train/green, train/red" in said("half")
     colour_folder(tmp_path / "deep" / "red" / "more")
     colour_folder(tmp_path / "deep" / "blue")
-    assert "holds folders" in said("deep")
+    assert "folders in the place of images: blue/blue, blue/green, blue/red, red/more," in said("deep")
     colour_folder(tmp_path / "unlike" / "train")
     colour_folder(tmp_path / "unlike" / "test")
     write_image(tmp_path / "unlike" / "test" / "pink" / "0.png", (255, 200, 200))
-    assert "train lacks these classes: pink" in said("unlike")
+    assert "too few readable images in train: pink (0), allowed: 3 or more" in said("unlike")
     colour_folder(tmp_path / "lacking" / "train")
     write_image(tmp_path / "lacking" / "test" / "red" / "0.png", (255, 0, 0))
-    assert "test lacks these classes: blue, green" in said("lacking")
+    assert "in test: blue (0), green (0), allowed: 1 or more" in said("lacking")
 
 
 def test_classes_with_too_few_images(tmp_path: Path) -> None:
@@ -479,7 +480,7 @@ def test_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     root = colour_folder(tmp_path / "set")
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     assert "Permission denied" in refusal(lambda: load_images(str(root), tmp_path / "data"))
 
 

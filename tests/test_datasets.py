@@ -31,6 +31,8 @@ from trainables.datasets import (
     DataUnavailable,
     ImageData,
     Part,
+    Split,
+    duplicates,
     load_images,
     search_data,
     split_images,
@@ -378,6 +380,26 @@ def test_damaged_copy_is_made_again(tmp_path: Path, damage: str, caplog: pytest.
     assert same(first, load_images(str(root), tmp_path / "data")) and not caplog.records
 
 
+def test_a_file_in_the_place_of_the_copies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "parsed").touch()
+    assert len(load_images(str(colour_folder(tmp_path / "set")), tmp_path / "data").classes) == 3
+    assert "cannot keep the parsed images" in caplog.text
+
+
+def test_a_class_may_hold_many_files(tmp_path: Path) -> None:
+    """More than a thread takes at once: every image stays with its own class, in the order of names."""
+    root = tmp_path / "set"
+    for i in range(300):
+        write_image(root / ("odd" if i % 2 else "even") / f"{i:03}.png", i % 256, mode="L", size=(8, 8))
+    data = load_images(str(root), tmp_path / "data", image_size=8)
+    for name, first in (("even", 0), ("odd", 1)):
+        assert sorted(pixels(data, name)[:, 0, 0, 0]) == sorted(i % 256 for i in range(first, 300, 2))
+        ordered = [part.images[part.labels == data.classes.index(name)][:, 0, 0, 0] for part in (data.train, data.test)]
+        falls = [int((np.diff(values.astype(int)) < 0).sum()) for values in ordered]
+        assert max(falls) <= 1  # after 255 comes 0 once
+
+
 def test_no_room_for_the_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -550,6 +572,17 @@ def test_search_sees_no_test_images() -> None:
     trial = search_data(data, split)
     assert trial.test is None and trial.train is split.train and trial.validation is split.validation
     assert trial.classes == 3 and trial.flip is True
+
+
+def test_duplicates_are_counted_by_part() -> None:
+    """One pixel is enough to tell two images apart; every image that is a copy counts, however often it is there."""
+    images = np.random.RandomState(2).randint(0, 256, (9, 3, 4, 4), dtype=np.uint8)
+    images[4] = images[5] = images[0]
+    images[6] = images[1]
+    images[6, 2, 3, 3] ^= 1
+    images[8] = images[7]  # both in the test part, which is no copy of a training image
+    parts = [Part(images[a:b], np.arange(a, b)) for a, b in ((0, 4), (4, 5), (5, 9))]
+    assert duplicates(Split(*parts)) == {"validation": 1, "test": 1}
 
 
 # ---------------------------------------------------------------------------------------------- torchvision's data sets

@@ -166,9 +166,6 @@ def duplicates(split: Split) -> dict[str, int]:
     return {name: sum(one in known for one in hashes) for name, hashes in hashed.items()}
 
 
-# ---------------------------------------------------------------------------------------------- parts
-
-
 def _take(part: Part, which: np.ndarray) -> Part:
     return Part(part.images[which], part.labels[which])
 
@@ -191,9 +188,6 @@ def _draw(labels: np.ndarray, count: int, least: int) -> np.ndarray:
     for label, number in enumerate(take):
         drawn[random.permutation(np.flatnonzero(labels == label))[:number]] = True
     return drawn
-
-
-# ---------------------------------------------------------------------------------------------- parsed copy
 
 
 def _cached(path: Path, key: str, make: Callable[[], ImageData]) -> ImageData:
@@ -223,11 +217,9 @@ def _cached(path: Path, key: str, make: Callable[[], ImageData]) -> ImageData:
     except OSError as error:  # a full disk: the images are here all the same
         log.warning("cannot keep the parsed images in %s: %s", path, error)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
     return data
-
-
-# ---------------------------------------------------------------------------------------------- named data sets
 
 
 def _digits() -> ImageData:
@@ -283,12 +275,15 @@ def _obtain(path: Path, md5: str, urls: list[str], temporary: Path) -> None:
 
     if path.exists():
         if (found := calculate_md5(path)) != md5:  # whose file it is we cannot know, so it stays
-            raise OSError(f"{path} is damaged: its md5 is {found}; replace it, or remove it to download")
+            raise OSError(f"{path} is damaged: its md5 is {found}; remove it to download it again")
         return
     errors = []
     for url in urls:
         try:
-            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as response, temporary.open("wb") as file:
+            request = urllib.request.Request(
+                url, headers={"User-Agent": "resnet-study"}
+            )  # urllib's own is often refused
+            with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT) as response, temporary.open("wb") as file:
                 shutil.copyfileobj(response, file)
             if (found := calculate_md5(temporary)) == md5:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -312,18 +307,14 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
     return ImageData(name, tuple(source.classes), parts[0], parts[1], flip=name.startswith("cifar"))
 
 
-# ---------------------------------------------------------------------------------------------- folders
-
-
 def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
     """The images of a folder; the parsed copy holds as long as no file's name, size or time changes."""
     files = _list_folder(root, data_dir / "parsed")
     stats = [os.stat(path) for _, _, path in files if os.path.exists(path)]  # reading a dangling link will say so
     state = (CACHE_VERSION, files, [(one.st_size, one.st_mtime_ns) for one in stats])
-    key, place = (
-        hashlib.sha256(repr(x).encode()).hexdigest() for x in (state, (str(root), image_size, skip_bad_images))
-    )
-    copy = data_dir / "parsed" / f"folder-{place[:16]}.npz"  # of a folder that changes only the newest copy is kept
+    key = hashlib.sha256(repr(state).encode()).hexdigest()
+    place = hashlib.sha256(repr((str(root), image_size, skip_bad_images)).encode()).hexdigest()[:16]
+    copy = data_dir / "parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
     return _cached(copy, key, lambda: _read_folder(root, files, image_size, skip_bad_images))
 
 
@@ -349,10 +340,12 @@ def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
 
 def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int, skip_bad_images: bool) -> ImageData:
     """Decode what `_list_folder` found."""
+    paths = [path for _, _, path in files]
+    images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
     with ThreadPool() as pool:  # Pillow decodes and resizes without the interpreter's lock
-        decoded = pool.starmap(_decode, [(path, image_size) for _, _, path in files], chunksize=64)
-    good = np.array([image is not None for image in decoded])
-    bad = [os.path.relpath(files[index][2], root) for index in np.flatnonzero(~good)]
+        channels = np.array(pool.starmap(_decode, zip(paths, images, strict=True), chunksize=64))
+    good = channels > 0
+    bad = [os.path.relpath(paths[index], root) for index in np.flatnonzero(~good)]
     if bad:
         problem = f"{len(bad)} of {len(files)} files cannot be read as images: {_some(bad)}"
         if not skip_bad_images:
@@ -366,23 +359,18 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
         if few:
             where, allowed = f" in {part}" if part else "", f"{LEAST[part]} or more a class"
             raise _unusable(root, f"which has too few readable images{where}: {_some(few)}", allowed)
-    images = [image for image in decoded if image is not None]
-    shape = max(image.shape for image in images)  # beside images in colour, a grey one gets three equal channels
-    stacked = np.empty((len(images), *shape), dtype=np.uint8)
-    for index, image in enumerate(images):
-        stacked[index] = image
-    del decoded, images  # a copy of all pixels
-    whole, test = Part(stacked, labels[good]), (parts == "test")[good]
+    test = good & (parts == "test")
     if not test.any():
-        test = _draw(whole.labels, round(len(whole.labels) / 5), LEAST["test"])
-    names = tuple(classes.tolist())
-    return ImageData(root.name, names, _take(whole, ~test), _take(whole, test), flip=True, skipped=len(bad))
+        test[good] = _draw(labels[good], round(good.sum() / 5), LEAST["test"])
+    whole = Part(images[:, : channels.max()], labels)  # of an image without colour all three channels are the same
+    train_part, test_part = _take(whole, good & ~test), _take(whole, test)
+    return ImageData(root.name, tuple(classes.tolist()), train_part, test_part, flip=True, skipped=len(bad))
 
 
-def _decode(path: str, image_size: int) -> np.ndarray | None:
-    """One image, upright, its shorter side `image_size` and the longer one cut to that: C×H×W, or None if unreadable.
+def _decode(path: str, pixels: np.ndarray) -> int:
+    """Fill `pixels` (3×S×S) with one image, upright, its shorter side made S and the longer one cut to that.
 
-    C is 1 where the file is grey, and otherwise 3.
+    Returns how many channels the file has: 1 where it is grey, else 3, or 0 where it cannot be read.
     """
     try:
         if not os.path.isfile(path):
@@ -396,11 +384,12 @@ def _decode(path: str, image_size: int) -> np.ndarray | None:
             elif source.has_transparency_data:  # what lies under transparent pixels is arbitrary; browsers show white
                 white = Image.new("RGBA", source.size, "white")
                 image = Image.alpha_composite(white, source.convert("RGBA"))
-            square = ImageOps.fit(image.convert(mode), (image_size, image_size), Image.Resampling.BILINEAR)
-        return np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
+            square = np.asarray(ImageOps.fit(image.convert(mode), pixels.shape[1:], Image.Resampling.BILINEAR))
+        pixels[...] = np.atleast_3d(square).transpose(2, 0, 1)
+        return len(mode)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         log.debug("cannot read %s: %s", path, error)
-        return None
+        return 0
 
 
 def _visible(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What a person with a folder of their own images meets at the command line, by real processes."""
 
+import functools
 import json
 import os
 import signal
@@ -36,8 +37,16 @@ def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command in the directory `place`, with a home of its own."""
     (place / "home").mkdir(exist_ok=True)
     environment = {**os.environ, "HOME": str(place / "home"), "COLUMNS": "200"}
-    command, pipe = [*COMMAND, *OPTIONS, *arguments], subprocess.PIPE
-    return subprocess.Popen(command, cwd=place, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        [*COMMAND, *OPTIONS, *arguments],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it runs in the background with SIGINT ignored, and a child inherits that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def refused(place: Path, *arguments: str) -> str:

@@ -31,6 +31,8 @@ from trainables.datasets import (
     DataUnavailable,
     ImageData,
     Part,
+    Split,
+    duplicates,
     load_images,
     search_data,
     split_images,
@@ -65,7 +67,7 @@ def numbered(classes: int, each: int | list[int]) -> ImageData:
     labels = labels[np.random.RandomState(1).permutation(len(labels))]
     part = Part(np.arange(len(labels), dtype="<u4").view(np.uint8).reshape(-1, 1, 2, 2), labels)
     names = tuple(f"c{i}" for i in range(classes))
-    return ImageData("numbered", names, part, Part(part.images[:classes], labels[:classes]), True, 0, "")
+    return ImageData("numbered", names, part, Part(part.images[:classes], labels[:classes]), flip=True)
 
 
 def rows(part: Part) -> list[int]:
@@ -327,7 +329,8 @@ def same(one: ImageData, other: ImageData) -> bool:
         for part in ("train", "test")
         for field in ("images", "labels")
     )
-    return arrays and replace(one, train=other.train, test=other.test) == other
+    facts = replace(one, train=other.train, test=other.test) == other
+    return arrays and facts and one.fingerprint == other.fingerprint
 
 
 def parsed(data_dir: Path) -> Path:
@@ -375,6 +378,26 @@ def test_damaged_copy_is_made_again(tmp_path: Path, damage: str, caplog: pytest.
     assert same(first, again) and "damaged" in caplog.text and len(caplog.records) == 1
     caplog.clear()
     assert same(first, load_images(str(root), tmp_path / "data")) and not caplog.records
+
+
+def test_a_file_in_the_place_of_the_copies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "parsed").touch()
+    assert len(load_images(str(colour_folder(tmp_path / "set")), tmp_path / "data").classes) == 3
+    assert "cannot keep the parsed images" in caplog.text
+
+
+def test_a_class_may_hold_many_files(tmp_path: Path) -> None:
+    """More than a thread takes at once: every image stays with its own class, in the order of names."""
+    root = tmp_path / "set"
+    for i in range(300):
+        write_image(root / ("odd" if i % 2 else "even") / f"{i:03}.png", i % 256, mode="L", size=(8, 8))
+    data = load_images(str(root), tmp_path / "data", image_size=8)
+    for name, first in (("even", 0), ("odd", 1)):
+        assert sorted(pixels(data, name)[:, 0, 0, 0]) == sorted(i % 256 for i in range(first, 300, 2))
+        ordered = [part.images[part.labels == data.classes.index(name)][:, 0, 0, 0] for part in (data.train, data.test)]
+        falls = [int((np.diff(values.astype(int)) < 0).sum()) for values in ordered]
+        assert max(falls) <= 1  # after 255 comes 0 once
 
 
 def test_no_room_for_the_copy(
@@ -438,17 +461,17 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     write_image(tmp_path / "single" / "cat" / "0.png", (1, 2, 3))
     assert "only the class cat" in said("single")
     colour_folder(tmp_path / "half" / "train")
-    assert "train holds folders: blue, green, red" in said("half")
+    assert "folders in the place of images: train/blue, train/green, train/red" in said("half")
     colour_folder(tmp_path / "deep" / "red" / "more")
     colour_folder(tmp_path / "deep" / "blue")
-    assert "holds folders" in said("deep")
+    assert "folders in the place of images: blue/blue, blue/green, blue/red, red/more," in said("deep")
     colour_folder(tmp_path / "unlike" / "train")
     colour_folder(tmp_path / "unlike" / "test")
     write_image(tmp_path / "unlike" / "test" / "pink" / "0.png", (255, 200, 200))
-    assert "train lacks these classes: pink" in said("unlike")
+    assert "too few readable images in train: pink (0), allowed: 3 or more" in said("unlike")
     colour_folder(tmp_path / "lacking" / "train")
     write_image(tmp_path / "lacking" / "test" / "red" / "0.png", (255, 0, 0))
-    assert "test lacks these classes: blue, green" in said("lacking")
+    assert "in test: blue (0), green (0), allowed: 1 or more" in said("lacking")
 
 
 def test_classes_with_too_few_images(tmp_path: Path) -> None:
@@ -479,7 +502,7 @@ def test_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     root = colour_folder(tmp_path / "set")
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     assert "Permission denied" in refusal(lambda: load_images(str(root), tmp_path / "data"))
 
 
@@ -549,6 +572,17 @@ def test_search_sees_no_test_images() -> None:
     trial = search_data(data, split)
     assert trial.test is None and trial.train is split.train and trial.validation is split.validation
     assert trial.classes == 3 and trial.flip is True
+
+
+def test_duplicates_are_counted_by_part() -> None:
+    """One pixel is enough to tell two images apart; every image that is a copy counts, however often it is there."""
+    images = np.random.RandomState(2).randint(0, 256, (9, 3, 4, 4), dtype=np.uint8)
+    images[4] = images[5] = images[0]
+    images[6] = images[1]
+    images[6, 2, 3, 3] ^= 1
+    images[8] = images[7]  # both in the test part, which is no copy of a training image
+    parts = [Part(images[a:b], np.arange(a, b)) for a, b in ((0, 4), (4, 5), (5, 9))]
+    assert duplicates(Split(*parts)) == {"validation": 1, "test": 1}
 
 
 # ---------------------------------------------------------------------------------------------- torchvision's data sets

@@ -4,19 +4,18 @@ The driver calls `load_images` and `split_images` once, before any trial; trials
 file. The first call downloads or decodes and leaves a parsed copy in `DATA_DIR/parsed/`; later ones read that.
 """
 
-import contextlib
+import functools
 import hashlib
-import io
+import json
 import logging
 import os
 import shutil
-import socket
-import stat
+import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,14 @@ LAYOUTS = "a folder train/CLASS/* with test/CLASS/*, or a folder CLASS/*"
 SPLIT_SEED = 20240229
 """A constant, so that every study of a data set has the same parts, whatever its own seed."""
 
-CACHE_VERSION = "1"
-"""To be raised with every change to what is parsed or how it is split into training and test part."""
+CACHE_VERSION = "2"
+"""To be raised with every change to what is parsed, how it is split into training and test part, or how it is kept."""
 
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds without a byte from the server after which a download has failed."""
 
-LEAST_TRAIN, LEAST_TEST = 3, 1
-"""Images that each class needs: two to train on and one to validate; one to test."""
+LEAST = {"train": 3, "test": 1, "": 4}
+"""Images that each class needs in a part: two to train on and one to validate; one to test; all where one is given."""
 
 
 class DataUnavailable(Exception):  # noqa: N818
@@ -64,8 +63,7 @@ class Part:
 class ImageData:
     """A data set: `train` is all that may be trained or chosen on, `test` is kept from the search.
 
-    `flip` says whether a mirrored image is still one of its class, `skipped` counts the unreadable files
-    passed over, and `fingerprint` is a SHA-256 of both parts and the class names.
+    `flip` says whether a mirrored image is still one of its class, `skipped` counts the unreadable files passed over.
     """
 
     name: str
@@ -73,14 +71,23 @@ class ImageData:
     train: Part
     test: Part
     flip: bool
-    skipped: int
-    fingerprint: str
+    skipped: int = 0
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of both parts and the class names."""
+        digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
+        for part in (self.train, self.test):
+            digest.update(repr(part.images.shape).encode())
+            digest.update(part.images.data)
+            digest.update(part.labels.astype("<i8").data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ def load_images(dataset: str, data_dir: Path, image_size: int = 32, skip_bad_ima
         UsageError: the data set, the folder or the data directory cannot be used.
         DataUnavailable: the images are not there and cannot be downloaded.
     """
-    if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 1024:
+    if type(image_size) is not int or not 8 <= image_size <= 1024:
         raise UsageError(f"--image-size: received {image_size!r}, allowed: an integer from 8 to 1024")
     if dataset == "digits":
         return _digits()
@@ -118,7 +125,13 @@ def load_images(dataset: str, data_dir: Path, image_size: int = 32, skip_bad_ima
     if dataset not in TORCHVISION and not os.path.isdir(folder):
         raise UsageError(f"--dataset: received {dataset!r}, allowed: {', '.join(NAMES)}, {LAYOUTS}")
     data_dir = Path(os.path.expanduser(data_dir)).resolve()
-    with _locked(data_dir):
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(data_dir / ".lock").acquire()  # two that download or decode at once would do it twice, or worse
+    except OSError as error:
+        allowed = "a folder that can be written to"
+        raise UsageError(f"--data-dir: received {str(data_dir)!r} ({error.strerror}), allowed: {allowed}") from error
+    with lock:
         if dataset in TORCHVISION:
             path, key = data_dir / "parsed" / f"{dataset}.npz", f"{dataset} {CACHE_VERSION}"
             return _cached(path, key, lambda: _named(dataset, data_dir))
@@ -131,15 +144,14 @@ def split_images(data: ImageData, train_images: int | None = None) -> Split:
     Raises:
         UsageError: there are not as many, or too few of them for each class to be in every part.
     """
-    train, least = data.train, LEAST_TRAIN * len(data.classes)
-    if train_images is not None and not least <= train_images <= len(train.labels):
-        allowed = f"an integer from {least} to {len(train.labels)}"
-        raise UsageError(f"--train-images: received {train_images}, allowed with {data.name}: {allowed}")
-    if train_images is not None and train_images < len(train.labels):
-        train, _ = _divide(train, train_images, LEAST_TRAIN)
-    count = max(round(len(train.labels) / 10), len(data.classes))
-    validation, train = _divide(train, count, 1)
-    return Split(train=train, validation=validation, test=data.test)
+    train, least = data.train, LEAST["train"] * len(data.classes)
+    if train_images is not None:
+        if not least <= train_images <= len(train.labels):
+            allowed = f"an integer from {least} to {len(train.labels)}"
+            raise UsageError(f"--train-images: received {train_images}, allowed with {data.name}: {allowed}")
+        train = _take(train, _draw(train.labels, train_images, LEAST["train"]))
+    validation = _draw(train.labels, round(len(train.labels) / 10), 1)
+    return Split(train=_take(train, ~validation), validation=_take(train, validation), test=data.test)
 
 
 def search_data(data: ImageData, split: Split) -> TrialData:
@@ -147,110 +159,67 @@ def search_data(data: ImageData, split: Split) -> TrialData:
     return TrialData(split.train, split.validation, None, len(data.classes), data.flip)
 
 
-# ---------------------------------------------------------------------------------------------- parts
+def duplicates(split: Split) -> dict[str, int]:
+    """How many images of the `validation` and of the `test` part equal a training image, pixel by pixel."""
+    hashed = {name: [hashlib.sha256(image).digest() for image in part.images] for name, part in vars(split).items()}
+    known = set(hashed.pop("train"))
+    return {name: sum(one in known for one in hashes) for name, hashes in hashed.items()}
 
 
-def _divide(part: Part, count: int, least: int) -> tuple[Part, Part]:
-    """Two stratified parts, `count` images with `least` or more of each class, and the rest; order is kept.
+def _take(part: Part, which: np.ndarray) -> Part:
+    return Part(part.images[which], part.labels[which])
 
-    The callers see to it that `count` and every class are large enough.
+
+def _draw(labels: np.ndarray, count: int, least: int) -> np.ndarray:
+    """Which images (bool, N) a stratified draw of `count` takes, `least` or more of each class, whatever the count.
+
+    The callers see to it that every class is large enough.
     """
-    sizes = np.bincount(part.labels)
-    quota = count * sizes / len(part.labels)
+    sizes = np.bincount(labels)
+    count = max(count, least * len(sizes))
+    quota = count * sizes / len(labels)
     take = np.maximum(quota.astype(np.int64), least)
     while take.sum() < count:  # largest remainder first
         take[np.argmax(quota - take)] += 1
     while take.sum() > count:  # the minimum made small classes larger than their quota: large ones give way
         take[np.argmax(np.where(take > least, take - quota, -np.inf))] -= 1
     random = np.random.RandomState(SPLIT_SEED)  # its stream is frozen for good, that of default_rng is not
-    chosen = np.zeros(len(part.labels), dtype=bool)
+    drawn = np.zeros(len(labels), dtype=bool)
     for label, number in enumerate(take):
-        chosen[random.permutation(np.flatnonzero(part.labels == label))[:number]] = True
-    first, second = (Part(part.images[which], part.labels[which]) for which in (chosen, ~chosen))
-    return first, second
-
-
-def _assemble(name: str, classes: Sequence[str], train: Part, test: Part | None, flip: bool, skipped: int) -> ImageData:
-    """A data set with its fingerprint, and with a fifth of the images as test part where none is given."""
-    if test is None:
-        test, train = _divide(train, max(round(len(train.labels) / 5), len(classes)), LEAST_TEST)
-    digest = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape"))
-    for part in (train, test):
-        digest.update(repr(part.images.shape).encode())
-        digest.update(part.images.data)
-        digest.update(part.labels.astype("<i8").data)
-    return ImageData(name, tuple(classes), train, test, flip, skipped, digest.hexdigest())
-
-
-# ---------------------------------------------------------------------------------------------- lock and parsed copy
-
-
-@contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the one lock of the data directory: two that download or decode at once would do it twice, or worse."""
-    lock = FileLock(str(data_dir / ".lock"))
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        allowed = "a folder that can be written to"
-        raise UsageError(f"--data-dir: received {str(data_dir)!r} ({error.strerror}), allowed: {allowed}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+        drawn[random.permutation(np.flatnonzero(labels == label))[:number]] = True
+    return drawn
 
 
 def _cached(path: Path, key: str, make: Callable[[], ImageData]) -> ImageData:
     """What the file `path` holds under `key`, or else what `make` returns, which is then kept there."""
-    data = _read_cache(path, key)
-    if data is None:
-        data = make()
-        try:
-            _write_cache(path, key, data)
-        except OSError as error:  # a full disk: the images are here all the same
-            log.warning("cannot keep the parsed images in %s: %s", path, error)
-    return data
-
-
-def _read_cache(path: Path, key: str) -> ImageData | None:
-    if not path.exists():
-        return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["key"]) != key:
-                return None
-            held = dict(stored)  # reading a member to its end checks its CRC-32
-        return ImageData(
-            name=str(held["name"]),
-            classes=tuple(held["classes"].tolist()),
-            train=Part(held["train_images"], held["train_labels"]),
-            test=Part(held["test_images"], held["test_labels"]),
-            flip=bool(held["flip"]),
-            skipped=int(held["skipped"]),
-            fingerprint=str(held["fingerprint"]),
-        )
+            if str(stored["key"]) == key:
+                facts = json.loads(str(stored["facts"]))
+                # Reading a member to its end checks its CRC-32.
+                train, test = (Part(stored[f"{part}_images"], stored[f"{part}_labels"]) for part in ("train", "test"))
+                return ImageData(**facts | {"classes": tuple(facts["classes"])}, train=train, test=test)
+    except FileNotFoundError:
+        pass
     except Exception as error:  # damage can show as nearly any error: whatever it is, the file is made again
         log.warning("the parsed images in %s are damaged (%s) and are made again", path, error)
-        return None
-
-
-def _write_cache(path: Path, key: str, data: ImageData) -> None:
-    values: dict[str, Any] = {name: getattr(data, name) for name in ("name", "flip", "skipped", "fingerprint")}
-    values |= {"key": key, "classes": np.array(data.classes)}
+    data = make()
+    facts = {name: getattr(data, name) for name in ("name", "classes", "flip", "skipped")}
+    values: dict[str, Any] = {"key": key, "facts": json.dumps(facts)}
     for name, part in (("train", data.train), ("test", data.test)):
         values |= {f"{name}_images": part.images, f"{name}_labels": part.labels}
-    path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")  # one name is enough: the lock is held
     try:
-        with temporary.open("wb") as file:
-            np.savez(file, **values)
+        path.parent.mkdir(exist_ok=True)
+        with temporary.open("wb") as copy:
+            np.savez(copy, **values)
         os.replace(temporary, path)
+    except OSError as error:  # a full disk: the images are here all the same
+        log.warning("cannot keep the parsed images in %s: %s", path, error)
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-# ---------------------------------------------------------------------------------------------- named data sets
+        if temporary.exists():
+            temporary.unlink()
+    return data
 
 
 def _digits() -> ImageData:
@@ -261,217 +230,173 @@ def _digits() -> ImageData:
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     large = [Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR) for image in small]
     part = Part(np.stack([np.asarray(image) for image in large])[:, None], digits.target.astype(np.int64))
-    return _assemble("digits", [str(name) for name in digits.target_names], part, None, flip=False, skipped=0)
+    test = _draw(part.labels, round(len(part.labels) / 5), LEAST["test"])
+    classes = tuple(str(name) for name in digits.target_names)
+    return ImageData("digits", classes, _take(part, ~test), _take(part, test), flip=False)
 
 
 def _named(name: str, data_dir: Path) -> ImageData:
-    """A data set of torchvision: as it lies unpacked in `data_dir`, else from its archives, else downloaded."""
+    """A data set of torchvision: as it lies unpacked in `data_dir`, else from its archives, downloaded where absent."""
     import torchvision
+    from torchvision.datasets.utils import check_integrity, extract_archive
 
     kind = getattr(torchvision.datasets, TORCHVISION[name])
     try:
-        return _read_torchvision(name, kind, data_dir, download=False)
+        return _read_torchvision(name, kind, data_dir)
     except Exception as error:  # absent, incomplete or damaged, which each class says in its own way
         log.info("no usable unpacked copy of %s in %s: %s", name, data_dir, error)
-    archives = _archives(kind, data_dir)
+    if hasattr(kind, "tgz_md5"):
+        folder, archives = data_dir, {kind.filename: (kind.tgz_md5, [kind.url])}
+    else:
+        folder = data_dir / kind.__name__ / "raw"
+        archives = {file: (md5, [mirror + file for mirror in kind.mirrors]) for file, md5 in kind.resources}
     temporary = data_dir / ".download"  # one name is enough: the lock is held
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
+    unpacked = temporary / folder.relative_to(data_dir)
     try:
-        return _fetch(name, kind, archives, data_dir, temporary)
-    except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
-        raise DataUnavailable(_what_to_put(name, kind, archives, error)) from error
+        unpacked.mkdir(parents=True)
+        for file, (md5, urls) in archives.items():
+            _obtain(folder / file, md5, urls, temporary / file)
+            extract_archive(folder / file, unpacked)
+        return _read_torchvision(name, kind, temporary)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        wanted = {file: md5 for file, (md5, _) in archives.items() if not check_integrity(folder / file, md5)}
+        files = ", ".join(f"{file} (md5 {md5})" for file, md5 in wanted.items())
+        advice = f"; put {files} into {folder}" if files else ""  # all are there where, say, the disk is full
+        raise DataUnavailable(f"{name} cannot be had ({reason}){advice}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fetch(name: str, kind: Any, archives: dict[Path, str], data_dir: Path, temporary: Path) -> ImageData:
-    """Unpack in `temporary` the archives that are there, and download the others, which are then kept."""
-    arriving = {temporary / path.relative_to(data_dir): path for path in archives}
-    for place, path in arriving.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            _check_md5(path, archives[path])
-            place.symlink_to(path)
-    try:
-        return _read_torchvision(name, kind, temporary, download=True)
-    finally:  # also where another archive did not come
-        for place, path in arriving.items():
-            if place.is_file() and not place.is_symlink() and _md5(place) == archives[path]:
+def _obtain(path: Path, md5: str, urls: list[str], temporary: Path) -> None:
+    """See to it that the archive `path` is there, whole or not at all, from the first of `urls` that sends it."""
+    from torchvision.datasets.utils import calculate_md5
+
+    if path.exists():
+        if (found := calculate_md5(path)) != md5:  # whose file it is we cannot know, so it stays
+            raise OSError(f"{path} is damaged: its md5 is {found}; remove it to download it again")
+        return
+    errors = []
+    for url in urls:
+        try:
+            request = urllib.request.Request(
+                url, headers={"User-Agent": "resnet-study"}
+            )  # urllib's own is often refused
+            with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT) as response, temporary.open("wb") as file:
+                shutil.copyfileobj(response, file)
+            if (found := calculate_md5(temporary)) == md5:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(place, path)
+                os.replace(temporary, path)
+                return
+            errors.append(f"{url} sent a file whose md5 is {found}")
+        except (OSError, HTTPException) as error:
+            errors.append(f"{url}: {error}")
+    raise OSError("; ".join(errors))
 
 
-def _read_torchvision(name: str, kind: Any, root: Path, download: bool) -> ImageData:
-    """Both parts from `root`; torchvision checks the md5 of what it downloads, and unpacks it there."""
+def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
+    """Both parts as they lie unpacked in `root`."""
     parts = []
     for train in (True, False):
-        with _quiet():
-            source = kind(str(root), train=train, download=download)
-        images = np.asarray(source.data)
-        images = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images[:, None]
-        parts.append(Part(np.ascontiguousarray(images), np.asarray(source.targets, dtype=np.int64)))
-    return _assemble(name, source.classes, parts[0], parts[1], flip=name.startswith("cifar"), skipped=0)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and prints of torchvision, and no waiting for a dead server: it sets no timeout itself."""
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(action="ignore"),  # NumPy 2.4.0 to 2.4.4 about the old pickles of CIFAR
-        ):
-            yield
-    finally:
-        socket.setdefaulttimeout(timeout)
-
-
-def _archives(kind: Any, data_dir: Path) -> dict[Path, str]:
-    """Where torchvision looks for the archives of a data set, and their md5."""
-    if hasattr(kind, "tgz_md5"):
-        return {data_dir / kind.filename: kind.tgz_md5}
-    return {data_dir / kind.__name__ / "raw" / name: md5 for name, md5 in kind.resources}
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _check_md5(path: Path, md5: str) -> None:
-    found = _md5(path)
-    if found != md5:  # torchvision would overwrite it; whose file it is we cannot know
-        raise DataUnavailable(f"{path} is damaged: its md5 is {found}, not {md5}; replace it, or remove it to download")
-
-
-def _what_to_put(name: str, kind: Any, archives: dict[Path, str], error: Exception) -> str:
-    """The one line for the user, who may fetch the files in another way, or on another machine."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    files = ", ".join(f"{path.name} (md5 {md5})" for path, md5 in archives.items() if not path.exists())
-    folder = next(iter(archives)).parent
-    if not files:  # a full disk, most likely
-        return f"{name} cannot be unpacked from {folder} ({reason})"
-    source = getattr(kind, "url", None) or " or ".join(kind.mirrors)
-    return f"{name} cannot be downloaded from {source} ({reason}); put {files} into {folder}"
-
-
-# ---------------------------------------------------------------------------------------------- folders
+        with warnings.catch_warnings(action="ignore"):  # NumPy 2.4.0 to 2.4.4 about the old pickles of CIFAR
+            source = kind(str(root), train=train)
+        images = np.asarray(source.data)  # N×H×W, or N×H×W×C
+        images = np.ascontiguousarray(images.reshape(*images.shape[:3], -1).transpose(0, 3, 1, 2))
+        parts.append(Part(images, np.asarray(source.targets, dtype=np.int64)))
+    return ImageData(name, tuple(source.classes), parts[0], parts[1], flip=name.startswith("cifar"))
 
 
 def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
     """The images of a folder; the parsed copy holds as long as no file's name, size or time changes."""
     files = _list_folder(root, data_dir / "parsed")
-    digest = hashlib.sha256(CACHE_VERSION.encode())
-    for _, _, entry in files:
-        digest.update(os.fsencode(f"{entry.path}\0"))
-        with contextlib.suppress(OSError):  # a dangling link; reading it will say so
-            status = entry.stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
-    place = hashlib.sha256(os.fsencode(f"{root}\0{image_size}\0{skip_bad_images}")).hexdigest()[:16]
-    path = data_dir / "parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
-    return _cached(path, digest.hexdigest(), lambda: _read_folder(root, files, image_size, skip_bad_images))
+    stats = [os.stat(path) for _, _, path in files if os.path.exists(path)]  # reading a dangling link will say so
+    state = (CACHE_VERSION, files, [(one.st_size, one.st_mtime_ns) for one in stats])
+    key = hashlib.sha256(repr(state).encode()).hexdigest()
+    place = hashlib.sha256(repr((str(root), image_size, skip_bad_images)).encode()).hexdigest()[:16]
+    copy = data_dir / "parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
+    return _cached(copy, key, lambda: _read_folder(root, files, image_size, skip_bad_images))
 
 
-def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, os.DirEntry[str]]]:
-    """Part (`train` and `test`, or "" where there is but one), class and entry of every file, sorted."""
-    split = {"train", "test"} <= {entry.name for entry in _visible(root) if entry.is_dir()}
-    files = []
-    for part in ("train", "test") if split else ("",):
-        for folder in _visible(root / part):
-            if folder.is_dir() and Path(folder.path) != unwanted:  # the data directory may be this very folder
-                entries = _visible(folder.path)
-                inner = [entry.name for entry in entries if entry.is_dir()]
-                if inner:  # such as train/CLASS/* without a test/: its one class would be `train`
-                    raise _unusable(
-                        root, f"whose {_some([os.path.join(part, folder.name)])} holds folders: {_some(inner)}"
-                    )
-                files += [(part, folder.name, entry) for entry in entries]
-    if not files:
-        raise _unusable(root, "where no images were found")
-    classes = {name for _, name, _ in files}
-    for part in ("train", "test") if split else ():
-        lacking = classes - {name for of, name, _ in files if of == part}
-        if lacking:
-            raise _unusable(root, f"whose {part} lacks these classes: {_some(sorted(lacking))}")
+def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
+    """Part (`train` and `test`, or "" where there is but one), class and path of every file, sorted."""
+    parts = ("train", "test") if (root / "train").is_dir() and (root / "test").is_dir() else ("",)
+    folders = [(part, root / part / name) for part in parts for name in _visible(root / part)]
+    files = [
+        (part, folder.name, os.path.join(folder, name))
+        for part, folder in folders
+        if folder.is_dir() and folder != unwanted  # the data directory may be this very folder
+        for name in _visible(folder)
+    ]
+    inner = [os.path.relpath(path, root) for _, _, path in files if os.path.isdir(path)]
+    if inner:  # such as train/CLASS/* without a test/: its one class would be `train`
+        raise _unusable(root, f"which has folders in the place of images: {_some(inner)}")
+    classes = sorted({name for _, name, _ in files})
     if len(classes) < 2:
-        raise _unusable(root, f"which has only the class {_some(list(classes))}", f"two classes or more, in {LAYOUTS}")
+        problem = f"which has only the class {_some(classes)}" if classes else "where no images were found"
+        raise _unusable(root, problem, f"two classes or more, in {LAYOUTS}")
     return files
 
 
-def _read_folder(
-    root: Path, files: list[tuple[str, str, os.DirEntry[str]]], image_size: int, skip_bad_images: bool
-) -> ImageData:
+def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int, skip_bad_images: bool) -> ImageData:
     """Decode what `_list_folder` found."""
-    images, channels = _decode_all([Path(entry.path) for _, _, entry in files], image_size)
+    paths = [path for _, _, path in files]
+    images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
+    with ThreadPool() as pool:  # Pillow decodes and resizes without the interpreter's lock
+        channels = np.array(pool.starmap(_decode, zip(paths, images, strict=True), chunksize=64))
     good = channels > 0
-    bad = [os.path.relpath(files[i][2].path, root) for i in np.flatnonzero(~good)]
+    bad = [os.path.relpath(paths[index], root) for index in np.flatnonzero(~good)]
     if bad:
         problem = f"{len(bad)} of {len(files)} files cannot be read as images: {_some(bad)}"
         if not skip_bad_images:
             raise _unusable(root, f"where {problem}", "images only, or --skip-bad-images to pass over the others")
         log.warning("%r: %s are passed over", str(root), problem)
-    images = images[:, : channels.max()]  # all are grey: the three channels are the same
+    parts = np.array([part for part, _, _ in files])
     classes, labels = np.unique([name for _, name, _ in files], return_inverse=True)
-    of_part = np.array([part for part, _, _ in files])
-    parts = {}
-    for part in dict.fromkeys(part for part, _, _ in files):
-        which = good & (of_part == part)
-        least = {"train": LEAST_TRAIN, "test": LEAST_TEST, "": LEAST_TRAIN + LEAST_TEST}[part]
-        sizes = np.bincount(labels[which], minlength=len(classes))
-        few = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < least]
+    for part in np.unique(parts):
+        sizes = np.bincount(labels[good & (parts == part)], minlength=len(classes))
+        few = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < LEAST[part]]
         if few:
-            where = f" in {part}" if part else ""
-            raise _unusable(root, f"which has too few readable images{where}: {_some(few)}", f"{least} or more a class")
-        parts[part] = Part(np.ascontiguousarray(images[which]), labels[which].astype(np.int64))
-    train = parts["train"] if "train" in parts else parts[""]
-    return _assemble(root.name, classes.tolist(), train, parts.get("test"), flip=True, skipped=len(bad))
+            where, allowed = f" in {part}" if part else "", f"{LEAST[part]} or more a class"
+            raise _unusable(root, f"which has too few readable images{where}: {_some(few)}", allowed)
+    test = good & (parts == "test")
+    if not test.any():
+        test[good] = _draw(labels[good], round(good.sum() / 5), LEAST["test"])
+    whole = Part(images[:, : channels.max()], labels)  # of an image without colour all three channels are the same
+    train_part, test_part = _take(whole, good & ~test), _take(whole, test)
+    return ImageData(root.name, tuple(classes.tolist()), train_part, test_part, flip=True, skipped=len(bad))
 
 
-def _decode_all(paths: list[Path], image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All images as if they had colour (N×3×H×W), and how many channels each has: 3, 1, or 0 if unreadable."""
-    images = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
-    channels = np.zeros(len(paths), dtype=np.int64)
+def _decode(path: str, pixels: np.ndarray) -> int:
+    """Fill `pixels` (3×S×S) with one image, upright, its shorter side made S and the longer one cut to that.
 
-    def decode_some(start: int) -> None:
-        for i in range(start, min(start + 256, len(paths))):
-            try:
-                pixels = _decode(paths[i], image_size)
-            except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-                log.debug("cannot read %s: %s", paths[i], error)
-                continue
-            channels[i] = 1 if pixels.ndim == 2 else 3
-            images[i] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter's lock
-        list(pool.map(decode_some, range(0, len(paths), 256)))
-    return images, channels
-
-
-def _decode(path: Path, image_size: int) -> np.ndarray:
-    """One image, upright, its shorter side `image_size` and the longer one cut to that: H×W if grey, or H×W×3."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("not a regular file")  # opening a pipe would wait for ever
-    with Image.open(path) as source:
-        ImageOps.exif_transpose(source, in_place=True)
-        mode = "L" if Image.getmodebase(source.mode) == "L" else "RGB"
-        image: Image.Image = source
-        if source.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
-            image = Image.fromarray((np.asarray(source).clip(0, 65535) >> 8).astype(np.uint8))
-        elif source.has_transparency_data:  # what lies under transparent pixels is arbitrary; browsers show white
-            white = Image.new("RGBA", source.size, "white")
-            image = Image.alpha_composite(white, source.convert("RGBA"))
-        return np.asarray(ImageOps.fit(image.convert(mode), (image_size, image_size), Image.Resampling.BILINEAR))
-
-
-def _visible(folder: Path | str) -> list[os.DirEntry[str]]:
+    Returns how many channels the file has: 1 where it is grey, else 3, or 0 where it cannot be read.
+    """
     try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        if not os.path.isfile(path):
+            raise OSError("not a regular file")  # opening a pipe would wait for ever
+        with Image.open(path) as source:
+            ImageOps.exif_transpose(source, in_place=True)
+            mode = "L" if Image.getmodebase(source.mode) == "L" else "RGB"
+            image: Image.Image = source
+            if source.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
+                image = Image.fromarray((np.asarray(source).clip(0, 65535) >> 8).astype(np.uint8))
+            elif source.has_transparency_data:  # what lies under transparent pixels is arbitrary; browsers show white
+                white = Image.new("RGBA", source.size, "white")
+                image = Image.alpha_composite(white, source.convert("RGBA"))
+            square = np.asarray(ImageOps.fit(image.convert(mode), pixels.shape[1:], Image.Resampling.BILINEAR))
+        pixels[...] = np.atleast_3d(square).transpose(2, 0, 1)
+        return len(mode)
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        log.debug("cannot read %s: %s", path, error)
+        return 0
+
+
+def _visible(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
-        raise _unusable(Path(folder), f"which cannot be read ({error.strerror})") from error
+        raise _unusable(folder, f"which cannot be read ({error.strerror})") from error
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,11 +2,13 @@
 
 import io
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.datasets import Part, TrialData
@@ -289,3 +291,42 @@ def test_read_only_images_are_shared_and_never_written():
     trainer.run_epoch()
     assert trainer.train.images_NxCxHxW.data_ptr() == part.images.__array_interface__["data"][0]
     assert (part.images == before).all()
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operators that run, and the elements of the tensors that are copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.largest_copy = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.calls[name] += 1
+        if name in ("copy_", "_to_copy", "clone"):
+            self.largest_copy = max(self.largest_copy, args[0].numel())
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_an_epoch_does_is_counted():
+    """Guards of speed that do not time: one fused update a step, one look at the loss, no copy of images or weights."""
+    config = TrialConfig(depth=10, width=32, batch_size=16, averaging=0.5)
+    trainer = Trainer(config, trial_data(count=16 * 5))
+    trainer.run_epoch()
+    with Counted() as counted:
+        trainer.run_epoch()
+    steps = 5
+    assert counted.calls["_fused_sgd_"] == steps
+    # After every step whether the loss is finite, and at the end loss and accuracy.
+    assert counted.calls["_local_scalar_dense"] == steps + 2
+    assert counted.calls["convolution_backward"] > 0
+    batch, largest_weight = 16 * 3 * 16 * 16, 3 * 3 * 256 * 256
+    assert counted.largest_copy <= batch < largest_weight
+
+
+def test_a_trial_shares_the_memory_of_the_images():
+    data = trial_data()
+    trainer = Trainer(SMALL, data)
+    for ours, theirs in ((trainer.train, data.train), (trainer.validation, data.validation)):
+        assert np.shares_memory(ours.images_NxCxHxW.numpy(), theirs.images)

@@ -1,55 +1,53 @@
-"""`make bench`: images a second of training and of evaluation, by arm and precision, one thread.
+"""`make bench`: what the README's tables of speed quote. `make bench ARGS="epoch study"` runs some parts of it.
 
-The precisions of an arm run in turn, so that a noisy machine slows all of them alike; the best of the rounds stands.
+Parts: epoch (a CPU's epoch beside the plain recipe and the machine), profile (by operator), study (a default
+study's times), driver (the driver's own work), plain (a study beside a plain one; half an hour), memory (of a
+study on RESNET_STUDY_IMAGES), precision (bf16 against float32), choices (readings, samplers and schedulers by
+replay). On a machine with a GPU: `python -m tests.benchmarks.gpu`.
 """
 
-import numpy as np
+import os
+import platform
+import sys
+from collections.abc import Callable
+
 import torch
 
-from trainables.config import TrialConfig
-from trainables.datasets import Part, TrialData
-from trainables.resnet import network_cost
-from trainables.training import PRECISIONS, Trainer
+from study.plan import machine
+from tests.benchmarks import choices, driver, epoch, precision, study
 
-ARMS = {
-    "imagenet-stem": TrialConfig(),
-    "small-stem": TrialConfig(stem_kernel=2, stem_stride=1),
-    "small-stem-no-pool": TrialConfig(stem_kernel=2, stem_stride=1, stem_maxpool=False),
+
+def profiles() -> None:
+    """Where an epoch goes, by operator."""
+    for arm in epoch.ARMS:
+        print(f"{arm}:\n{epoch.profile(arm, 'float32')}")
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "epoch": lambda: epoch.main("float32"),
+    "profile": profiles,
+    "study": study.default_study,
+    "driver": driver.main,
+    "plain": study.against_plain,
+    "memory": lambda: study.memory(os.environ["RESNET_STUDY_IMAGES"]),
+    "precision": precision.main,
+    "choices": choices.main,
 }
-ROUNDS = 3
 
 
-def random_part(count: int, shape: tuple[int, int, int]) -> Part:
-    """Images and labels of noise: speed does not depend on what they show."""
-    draw = np.random.default_rng(0)
-    return Part(draw.integers(0, 256, (count, *shape), dtype=np.uint8), draw.integers(0, 10, count))
-
-
-def measure(shape: tuple[int, int, int], count: int) -> None:
-    """Print a row for each arm on images of `shape` (C, H, W)."""
-    part = random_part(count, shape)
-    data = TrialData(part, part, None, classes=10, flip=True)
-    for name, config in ARMS.items():
-        trainers = {precision: Trainer(config, data, "cpu", precision) for precision in PRECISIONS}
-        rounds = [{p: trainer.run_epoch() for p, trainer in trainers.items()} for _ in range(ROUNDS)]
-        flops = network_cost(config, shape, 10).forward_flops
-        cells = [f"{name:20} {'×'.join(map(str, shape)):>8}"]
-        for precision in PRECISIONS:
-            train = count / min(each[precision].train_seconds for each in rounds)
-            evaluation = count / min(each[precision].eval_seconds for each in rounds)
-            cells.append(f"{train:9.0f} {3 * flops * train / 1e9:9.0f} {evaluation:9.0f}")
-        print(" │ ".join(cells), flush=True)
-
-
-def main() -> None:
-    """Print the table."""
-    torch.set_num_threads(1)
-    heading = "train/s   GFLOP/s    eval/s"
-    print(f"{'one thread, batch 128':29} │ " + " │ ".join(f"{precision}: {heading}"[-29:] for precision in PRECISIONS))
-    print(f"{'':29} │ " + " │ ".join(f"{precision:^29}" for precision in PRECISIONS))
-    measure((1, 16, 16), 256)
-    measure((3, 32, 32), 256)
+def main(names: list[str]) -> int:
+    """Run the named parts, or all."""
+    for name in names or list(PARTS):
+        if name not in PARTS:
+            print(f"received {name!r}, allowed: {', '.join(PARTS)}", file=sys.stderr)
+            return 2
+    about = machine()
+    print(f"{about['cpu']}, {about['cores']} cores, {platform.system()}, torch {torch.__version__}")
+    for name in names or list(PARTS):
+        print(f"\n── {name}", flush=True)
+        PARTS[name]()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -7,8 +7,10 @@ trials at once; the score is the *test* accuracy, which no choice saw, of the tr
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +19,11 @@ from ray.tune.search import Searcher
 from scipy import stats
 
 from study.designs import SEARCH
+from study.record import StudyState, state_at_end
 from study.scheduler import build_scheduler
 from study.searcher import StudySearcher
 from tests.benchmarks.record_table import EPOCHS, READINGS, TABLE
-from trainables.config import TrialConfig
+from trainables.config import EpochMetrics, TrialConfig
 from trainables.resnet import network_cost
 
 STEM = ["stem_kernel", "stem_stride", "stem_maxpool"]
@@ -99,10 +102,26 @@ class Replay:
 
 def simulate(replay: Replay, sampler: str, scheduler_name: str, seed: int) -> tuple[float, int, float]:
     """One study: test accuracy of the trial that it chooses (0 for none), epochs trained, FLOPs spent."""
-    searcher = StudySearcher(DESIGN, sampler, SAMPLES, EPOCHS, seed)
-    scheduler = build_scheduler(scheduler_name, EPOCHS)
-    clock, running, epochs_spent, chosen = 0.0, [], 0, (-1.0, 0.0, 0.0)
-    started = 0
+    state = StudyState(header={"settings": {"cpus_per_trial": 1, "gpus_per_trial": 0.0, "precision": "float32"}})
+
+    def append(event: str, **about: Any) -> None:
+        state.apply({"event": event, "time": "", **about})
+
+    searcher = StudySearcher(DESIGN, sampler, EPOCHS, seed, state, SAMPLES, lambda _: {})
+    spent = run_simulated(searcher, build_scheduler(scheduler_name, EPOCHS), append, replay.read)
+    epochs = sum(len(trial.epochs) for trial in state.trials.values())
+    winner = state.winner()
+    return (replay.read(TrialConfig.from_dict(winner.config), EPOCHS)[2] if winner else 0.0), epochs, spent
+
+
+def run_simulated(
+    searcher: Any,
+    scheduler: TrialScheduler,
+    append: Callable[..., None],
+    read: Callable[[TrialConfig, int], tuple[float, ...]],
+) -> float:
+    """Do what Tune does, with readings that are known at once, at most two trials at a time; FLOPs on the clock."""
+    clock, running, started = 0.0, [], 0
     while True:
         while len(running) < AT_ONCE:
             suggestion = searcher.suggest(f"t{started}")
@@ -112,30 +131,33 @@ def simulate(replay: Replay, sampler: str, scheduler_name: str, seed: int) -> tu
             scheduler.on_trial_add(None, trial)
             config = TrialConfig.from_dict(suggestion["config"])
             cost = network_cost(config, (1, 16, 16), 10).forward_flops
+            about = {name: suggestion[name] for name in ("trial", "stage", "origin", "config")}
+            append("trial_started", arm=config.arm, parameters=0, forward_flops=cost, **about)
             heapq.heappush(running, (clock + cost, started, cost, trial, config, 1))
             started += 1
         if not running:
-            return chosen[2], epochs_spent, clock
-        clock, number, cost, trial, config, epoch = heapq.heappop(running)
-        accuracy, loss, test = replay.read(config, epoch)
-        epochs_spent += 1
+            return clock
+        clock, order, cost, trial, config, epoch = heapq.heappop(running)
+        accuracy, loss = read(config, epoch)[:2]
         diverged = math.isnan(accuracy)
-        result = {
-            "epoch": epoch, "validation_accuracy": accuracy, "validation_loss": loss,
-            "diverged": diverged, "trial_id": trial.trial_id,
+        metrics = dict.fromkeys(EpochMetrics.__dataclass_fields__) | {
+            "epoch": epoch, "learning_rate": 0.0, "train_loss": None if diverged else 0.0, "train_accuracy": 0.0,
+            "validation_loss": None if diverged else loss, "validation_accuracy": None if diverged else accuracy,
+            "train_seconds": 0.0, "eval_seconds": 0.0,
         }  # fmt: skip
+        number = trial.config["trial"]
+        append("epoch", trial=number, node="", diverged=diverged, **metrics)
+        result = {"epoch": epoch, "validation_accuracy": accuracy, "diverged": diverged}
         over = diverged or epoch == EPOCHS
         if over:
             scheduler.on_trial_complete(None, trial, result)
-            if not diverged:
-                chosen = max(chosen, (accuracy, -loss, test))
         else:
-            searcher.on_trial_result(trial.trial_id, result)
             over = scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
         if over:
+            append("trial_ended", trial=number, state=state_at_end(epoch, diverged, EPOCHS), error="")
             searcher.on_trial_complete(trial.trial_id, result)
         else:
-            heapq.heappush(running, (clock + cost, number, cost, trial, config, epoch + 1))
+            heapq.heappush(running, (clock + cost, order, cost, trial, config, epoch + 1))
 
 
 def choices(table: pd.DataFrame, reading: str) -> pd.DataFrame:

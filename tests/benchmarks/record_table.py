@@ -1,11 +1,11 @@
 """Train the table that readings, samplers and schedulers are compared on.
 
-`python -m tests.benchmarks.record_table [I/N]`.
+`python -m tests.benchmarks.record_table [back]`.
 
 Digits, depth 18, every stem and pool × learning rates, each trial to its last epoch, read after every epoch
-by the weights as they are and by moving averages of several horizons. Takes about 80 minutes of one core;
-goes on where it stopped, and I/N trains every Nth trial from the Ith (from 0). The result, `digits.csv`, is
-kept beside this file; accuracies are counts of images, `test` is read at the end alone.
+by the weights as they are and by moving averages of several horizons. Takes about 100 minutes of one core;
+goes on where it stopped, and a second process may come towards it from the `back`. The result, `digits.csv`,
+is kept beside this file; accuracies are counts of images, `test` is read at the end alone.
 """
 
 import csv
@@ -64,6 +64,13 @@ def rows(config: TrialConfig, data: TrialData) -> list[dict[str, object]]:
     return table
 
 
+def recorded() -> set[tuple[str, ...]]:
+    """The trials that the table holds."""
+    TABLE.touch()
+    with TABLE.open(newline="") as file:
+        return {tuple(row[name] for name in VARIED) for row in csv.DictReader(file)}
+
+
 def main() -> None:
     torch.set_num_threads(1)
     split = split_images(load_images("digits", Path("data")), None)
@@ -76,13 +83,9 @@ def main() -> None:
         for rate in rates
     ]
     random.Random(0).shuffle(points)  # what an interrupted run leaves is a fair sample
-    done = set()
-    if TABLE.exists():
-        with TABLE.open(newline="") as file:
-            done = {tuple(row[name] for name in VARIED) for row in csv.DictReader(file)}
-    place, of = map(int, sys.argv[1].split("/")) if len(sys.argv) > 1 else (0, 1)
-    for point in points[place::of]:
-        if tuple(str(point[name]) for name in VARIED) in done:
+    points.sort(key=lambda point: point["schedule"])
+    for point in points if len(sys.argv) == 1 else reversed(points):
+        if tuple(str(point[name]) for name in VARIED) in recorded():
             continue
         config = TrialConfig.from_dict({**SEARCH.fixed, **point, "averaging": 0.0, "max_epochs": EPOCHS})
         table = rows(config, data)

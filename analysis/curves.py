@@ -6,7 +6,7 @@ that `results` gives: confirm trials are not in it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -133,7 +133,7 @@ def level_curves(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
     over survivors, and no estimate for the level."""
     level = levels.set_index("trial")["level"]
     groups = curves.assign(level=curves["trial"].map(level)).groupby(["level", "epoch"], observed=True)[READINGS]
-    quartiles, counts = groups.quantile(list(QUARTILES.values())).unstack(), groups.count()
+    quartiles, counts = groups.quantile(np.array([*QUARTILES.values()])).unstack(), groups.count()
     panels = [
         pd.DataFrame({name: quartiles[f"{prefix}_{quantity}", at] for name, at in QUARTILES.items()})
         .assign(n=counts[f"{prefix}_{quantity}"], part=part, quantity=quantity)

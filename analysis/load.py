@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -66,7 +67,7 @@ def load_study(path: str | Path) -> Study:
     defaults = {field.name: field.default for field in fields(TrialConfig) if field.name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
     epochs = _read_table(
-        folder / "epochs.csv", EPOCH_COLUMNS | dict.fromkeys(RAW_READINGS, float), dict.fromkeys(RAW_READINGS, "")
+        folder / "epochs.csv", EPOCH_COLUMNS | dict.fromkeys(RAW_READINGS, float), dict.fromkeys(RAW_READINGS, math.nan)
     )
     if trials["trial"].duplicated().any():
         twice = trials.loc[trials["trial"].duplicated(), "trial"].iloc[0]

@@ -67,7 +67,9 @@ def load_study(path: str | Path) -> Study:
     defaults = {field.name: field.default for field in fields(TrialConfig) if field.name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
     epochs = _read_table(
-        folder / "epochs.csv", EPOCH_COLUMNS | dict.fromkeys(RAW_READINGS, float), dict.fromkeys(RAW_READINGS, math.nan)
+        folder / "epochs.csv",
+        {**EPOCH_COLUMNS, **dict.fromkeys(RAW_READINGS, float)},
+        dict.fromkeys(RAW_READINGS, math.nan),
     )
     if trials["trial"].duplicated().any():
         twice = trials.loc[trials["trial"].duplicated(), "trial"].iloc[0]
@@ -78,33 +80,41 @@ def load_study(path: str | Path) -> Study:
 
 
 def load_studies(paths: Sequence[str | Path]) -> list[Study]:
-    """Several studies of the same images, to be compared.
+    """Several studies of the same images, to be compared; their tables begin with the column `study`, its name.
 
     Raises:
         UsageError: one cannot be read, or two have one name or unlike images (by their fingerprint).
     """
-    studies = [load_study(path) for path in paths]
-    for study in studies[1:]:
-        ours, first = (each.manifest["dataset"].get("fingerprint") for each in (study, studies[0]))
-        if ours != first or ours is None:
-            raise UsageError(
-                f"{study.path}: received images with fingerprint {ours}, allowed: those of {studies[0].path}, {first}"
-            )
-    names = [study.manifest["name"] for study in studies]
-    if len(set(names)) < len(names):
-        raise UsageError(f"studies: received the names {', '.join(names)}, allowed: studies of unlike names")
-    return studies
+    studies = {study.manifest["name"]: study for study in map(load_study, paths)}
+    if len(studies) < len(paths):
+        raise UsageError(f"studies: received {len(paths)} named {', '.join(studies)}, allowed: studies of unlike names")
+    first, *others = studies.values()
+    for study in others:
+        prints = [each.manifest["dataset"].get("fingerprint") for each in (study, first)]
+        if prints[0] != prints[1] or None in prints:
+            raise UsageError(f"{study.path}: received images {prints[0]}, allowed: those of {first.path}, {prints[1]}")
+    for name, study in studies.items():
+        for table in (study.trials, study.epochs):
+            table.insert(0, "study", pd.Series(pd.Categorical([name] * len(table)), table.index))
+    return list(studies.values())
 
 
-def stack(studies: Sequence[Study]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The `trials` and the `epochs` of the studies, each with the name of its `study` as the first column."""
-    trials, epochs = (
-        pd.concat({study.manifest["name"]: getattr(study, name) for study in studies}, names=["study"])
-        .reset_index("study")
-        .reset_index(drop=True)
-        for name in ("trials", "epochs")
-    )
-    return trials, epochs
+def read_confusion(folder: Path) -> pd.DataFrame | None:
+    """The confusion matrix of the chosen model, images by true class (rows) and predicted class; None before it.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = folder / "best" / "confusion_matrix.csv"
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_csv(path, index_col=0).rename(index=str)
+        if table.empty or list(table.index) != list(table.columns):
+            raise ValueError("rows and columns are not the same classes")
+        return table.astype("int64")
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{path}: damaged ({error}), allowed: a row and a column a class") from None
 
 
 def _read_bytes(path: Path) -> bytes:

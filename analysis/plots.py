@@ -59,9 +59,9 @@ def comparative_curves(
     many = others["trial"].nunique() > MANY
     ends = curves[bold] if many else curves
     ends = ends.assign(color=[styles[role]["color"] if role in labels else DARK for role in ends["role"]])
-    one = pd.DataFrame({"trial": others["trial"].unique()}).assign(level=pd.Categorical.from_codes([0], [OTHER])[0])
-    quartiles = quartiles_by_level(others, one.astype({"level": "category"}))
-    for ax, (quantity, part) in zip(axes, _framed(axes, curves, classes), strict=True):
+    other = pd.DataFrame({"trial": others["trial"].unique()}).assign(level=OTHER).astype({"level": "category"})
+    quartiles = quartiles_by_level(others, other)
+    for ax, quantity, part in _framed(axes, curves, classes):
         column = f"{PARTS[part]}_{quantity}"
         for role, label in labels.items():
             rows = curves[curves["role"] == role].sort_values("epoch")
@@ -73,9 +73,7 @@ def comparative_curves(
             _draw_trials(ax, others, column, f"other trials ({others['trial'].nunique()})")
         _draw_ends(ax, ends, column)
     if many:
-        axes[0].fill_between(
-            [], [], color=FAINT, alpha=0.35, label=f"middle half of those of {one.size // 2} others read"
-        )
+        axes[0].fill_between([], [], color=FAINT, alpha=0.35, label=f"middle half of those of {len(other)} others read")
     counts = curves.groupby("epoch")["validation_accuracy"].count()
     axes[4].step(counts.index, counts, where="mid", color="black", gid="n")
     return axes
@@ -91,7 +89,7 @@ def level_curves(
     coloured = curves.merge(levels.assign(color=levels["level"].astype(str).map(palette)), on="trial")
     sizes = levels["level"].value_counts(sort=False)
     last = coloured["epoch"].max() if len(coloured) else 0
-    for ax, (quantity, part) in zip(axes, _framed(axes, coloured, classes), strict=True):
+    for ax, quantity, part in _framed(axes, coloured, classes):
         here = _panel(quartiles, quantity, part)
         for (level, color), marker in zip(palette.items(), MARKERS * len(palette), strict=False):
             rows = here[here["level"] == level].sort_values("epoch")
@@ -118,28 +116,17 @@ def isolation_points(axes: Sequence[Axes], table: pd.DataFrame, factors: Sequenc
     """For each factor its trials by level, at their last reading and with their state, and a bar at the best
     complete one of each level."""
     for ax, factor in zip(axes, factors, strict=True):
-        best = isolation(table, factor)
+        best, rows = isolation(table, factor), table.merge(factor_levels(table, factor), on="trial")
+        place = rows["level"].cat.codes + (rows["trial"] % 9 - 4) * 0.06  # side by side where they are many
+        colors = rows["level"].astype(str).map(level_palette(list(best["level"])))
+        _mark_states(ax, place, rows["validation_accuracy"], rows["state"], colors)
+        bar = np.arange(len(best))
+        ax.hlines(best["validation_accuracy"], bar - 0.36, bar + 0.36, color="black", lw=2, zorder=6, gid="best")
         names = [f"{row.level}\n{row.complete} of {row.trials}" for row in best.itertuples()]
-        _strip(ax, table, factor_levels(table, factor), "validation_accuracy", names, best["validation_accuracy"])
+        ax.set_xticks(bar, names)
+        ax.set_xlim(-0.6, len(best) - 0.4)
         label = f"{factor['name'].replace('_', ' ')}; complete of all trials"
         _dress(ax, SCORE, label, "y")
-    return axes
-
-
-def shape_points(axes: Sequence[Axes], shape: pd.DataFrame, levels: pd.DataFrame, factor: str) -> Sequence[Axes]:
-    """Over-fitting, improvement at the end and unsteadiness (of `training_shape`) by level, a bar at each median."""
-    titles = {
-        "gap": "Training less validation (points)",
-        "slope": "Rise at the end (points an epoch)",
-        "unsteadiness": "Unsteadiness (points)",
-    }
-    rows = shape.merge(levels, on="trial").assign(state="complete")
-    counts = rows["level"].value_counts(sort=False)
-    for ax, (column, title) in zip(axes, titles.items(), strict=True):
-        medians = rows.groupby("level", observed=False)[column].median()
-        names = [f"{level}\nn = {n}" for level, n in counts.items()]
-        _strip(ax, rows.drop(columns="level"), levels, column, names, medians)
-        _dress(ax, title, f"{factor}; complete trials", "y")
     return axes
 
 
@@ -199,7 +186,7 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
             front[cost], front["validation_accuracy"], "o-", where="post", color="black", ms=5, label="Pareto front"
         )
         for i, row in enumerate(rows[is_baseline(rows)].sort_values("trial").to_dict("records")):
-            style = {"marker": MARKERS[1 + i % 6], "color": OKABE_ITO[i % 6], "zorder": 3}
+            style: dict[str, Any] = {"marker": MARKERS[1 + i % 6], "color": OKABE_ITO[i % 6], "zorder": 3}
             ax.scatter(
                 [row[cost]], [row["validation_accuracy"]], s=50, label=row["origin"].removeprefix(BASELINE), **style
             )
@@ -209,38 +196,20 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
     return axes
 
 
-def cost_bars(axes: Sequence[Axes], groups: pd.DataFrame) -> Sequence[Axes]:
-    """Core-seconds of each `group` (columns as of `costs`), and what stopping saved beside them."""
-    rows, ax = groups.iloc[::-1], axes[0]
-    ax.barh(rows["group"], rows["core_seconds"], color=OKABE_ITO[0], label="spent")
-    saved: dict[str, Any] = {
-        "color": "white",
-        "edgecolor": DARK,
-        "hatch": "///",
-        "label": "saved by stopping (estimate)",
-    }
-    ax.barh(rows["group"], rows["saved_core_seconds"], left=rows["core_seconds"], **saved)
-    _dress(ax, "Cost by state and by level", "core-seconds")
-    return axes
-
-
-def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame, by_class: pd.DataFrame) -> Sequence[Axes]:
-    """The counts of true (rows) against predicted classes, and the accuracy by class."""
-    shares = confusion.to_numpy() / np.maximum(confusion.to_numpy().sum(axis=1, keepdims=True), 1)
-    axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", rasterized=True)
-    few = len(confusion) <= 20
-    for (row, column), count in np.ndenumerate(confusion.to_numpy()) if few else ():
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axes[0].text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
+def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame) -> Sequence[Axes]:
+    """Images by true (rows) and predicted class, shaded by their share of the true class, whose accuracy is beside."""
+    counts, ax, few = confusion.to_numpy(), axes[0], len(confusion) <= 20
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", rasterized=True)
+    _dress(ax, "Images by true class (with its accuracy, %) and predicted class", "predicted class")
+    ax.grid(visible=False)
     if few:
-        axes[0].set_xticks(range(len(confusion)), confusion.columns, rotation=90)
-        axes[0].set_yticks(range(len(confusion)), confusion.index)
-    axes[1].barh(by_class["class"].astype(str), by_class["validation_accuracy"], color=OKABE_ITO[0])
-    axes[1].invert_yaxis()
-    axes[1].set_xlim(0, 1)
-    _dress(axes[0], "Images by true (row) and predicted class", "predicted class")
-    _dress(axes[1], "Accuracy by true class (%)", "%", "x")
-    axes[0].grid(visible=False)
+        ax.set_xticks(range(len(confusion)), confusion.columns, rotation=90)
+        names = [f"{name}  {100 * share:.0f}" for name, share in zip(confusion.index, shares.diagonal(), strict=True)]
+        ax.set_yticks(range(len(confusion)), names)
+    for (row, column), count in np.ndenumerate(counts) if few else ():
+        color = "white" if shares[row, column] > 0.5 else "black"
+        ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
     return axes
 
 
@@ -276,7 +245,7 @@ def compose(
     width = 9.0 if columns > 1 else 4.6
     figure = Figure(layout="constrained")
     cells = [str(i) for i in range(panels)] + [str(panels - 1)] * (-panels % columns)
-    mosaic = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    mosaic: Any = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     axes = list(figure.subplot_mosaic(mosaic).values())
     draw(axes)
     legend = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -316,8 +285,8 @@ def _dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
         getattr(ax, f"{percent}axis").set_major_formatter(PercentFormatter(1.0, symbol=""))
 
 
-def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> Sequence[tuple[str, str]]:
-    """Dress the four panels of curves and the fifth of counts; gives what each of the four shows."""
+def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> list[tuple[Axes, str, str]]:
+    """Dress the four panels of curves and the fifth of counts; gives the four with what each shows."""
     last = curves["epoch"].max() if len(curves) else 1
     pad = 0.5 if last == 1 else min(0.5, 0.04 * last)
     for ax, (quantity, part) in zip(axes, PANELS, strict=False):
@@ -329,7 +298,7 @@ def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> Sequenc
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_locator(NullLocator())
-        values = curves[[f"{prefix}_{quantity}" for prefix in PARTS.values()]].stack()
+        values = pd.concat([curves[f"{prefix}_{quantity}"] for prefix in PARTS.values()])
         ax.set_ylim(axis_limits(values, quantity, classes))
     _dress(axes[4], "Trials read at the epoch (n)", "epoch")
     for ax in axes:
@@ -337,7 +306,7 @@ def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> Sequenc
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes[4].yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes[4].set_ylim(bottom=0)
-    return PANELS
+    return [(ax, *panel) for ax, panel in zip(axes, PANELS, strict=False)]
 
 
 def _draw_quartiles(ax: Axes, rows: pd.DataFrame, color: str, alpha: float) -> None:
@@ -369,16 +338,3 @@ def _mark_states(ax: Axes, x: pd.Series, y: pd.Series, state: pd.Series, color: 
             style: dict[str, Any] = {"marker": marker, "s": 30, "lw": 1.3, "clip_on": False, "zorder": 5}
             ax.scatter(x[here], y[here], c=color[here], gid=name, rasterized=len(x) > 10 * MANY, **style)
             ax.scatter([], [], c=DARK, label=f"{label} ({here.sum()})", **style)
-
-
-def _strip(
-    ax: Axes, table: pd.DataFrame, levels: pd.DataFrame, column: str, names: Sequence[str], bars: pd.Series
-) -> None:
-    """The values of `column` by level, side by side where they are many, and a bar for each level."""
-    rows = table.merge(levels, on="trial")
-    place = rows["level"].cat.codes + (rows["trial"] % 9 - 4) * 0.06
-    colors = rows["level"].astype(str).map(level_palette(list(levels["level"].cat.categories)))
-    _mark_states(ax, place, rows[column], rows["state"], colors)
-    ax.hlines(bars, np.arange(len(bars)) - 0.36, np.arange(len(bars)) + 0.36, color="black", lw=2, zorder=6, gid="bars")
-    ax.set_xticks(range(len(names)), names)
-    ax.set_xlim(-0.6, len(names) - 0.4)

@@ -1,12 +1,12 @@
-"""Writes the report: one self-contained page and its figures."""
+"""Writes the report, one self-contained page and its figures, and the page that compares studies."""
 
 import base64
 import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,57 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import curves as tidy
-from analysis import plots
-from analysis.load import Study
-from analysis.summary import CAVEAT, cost, headline, percent, readable, scope
+from analysis import effects, plots
+from analysis.cost import costs
+from analysis.load import Study, read_confusion
+from analysis.summary import (
+    CAVEAT,
+    answer,
+    cost_finding,
+    factor_finding,
+    findings,
+    headline,
+    percent,
+    readable,
+    scope,
+    spoken,
+    steadiness_finding,
+)
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
     *("trial", "origin", "arm", "learning_rate", "state", "epochs", "validation_accuracy", "best_validation_accuracy"),
     *("validation_loss", "train_loss", "train_seconds", "parameters", "forward_flops", "error"),
 )
+BASELINE_COLUMNS = (
+    *("baseline", "trial", "arm", "learning_rate", "state", "epochs"),
+    *("validation_accuracy", "validation_loss", "train_accuracy", "train_loss"),
+)
+TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 # Text stays text (a `$` in a name too), and the same study gives the same bytes.
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "resnet-study", "text.parse_math": False}
 EDGE = "A mark on the edge of a panel stands for a value beyond it."
+LEVELS = "Levels differ in the other factors too; the baselines, which differ in fixed settings, are left out."
+MEDIANS = (
+    "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open markers "
+    "over survivors only, the trials that got there."
+)
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure to be: its file's name, the page's heading above it, what fills its panels, the text around them."""
+class Section:
+    """A part of the page: its heading, its finding, what it is about, tables, and what draws its figure, if it has
+    one: in a file of this name, of so many panels, so many beside each other, each row so many inches high."""
 
     name: str
     heading: str
-    draw: Callable[[Sequence[Axes]], object]
-    title: str
+    finding: str
     caption: str
+    draw: Callable[[Sequence[Axes]], object] | None = None
+    panels: int = 5
+    columns: int = 2
+    row_height: float = 2.4
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def write_report(study: Study, out: str | Path | None = None) -> Path:
@@ -50,49 +78,223 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
     Raises:
         UsageError: `out` cannot be made.
     """
-    folder = study.path / "report" if out is None else Path(out)
+    found, design = findings(study), study.manifest["design"]
+    shown = shown_trials(found.table)
+    plane = [*(factor["name"] for factor in design["factors"]), "validation_accuracy"]
+    page = {
+        "name": study.manifest["name"],
+        "answer": answer(study),
+        "scope": scope(study),
+        "baselines": readable(tidy.baselines(found.table, design["baselines"]), *BASELINE_COLUMNS),
+        "trials": readable(shown, *TRIAL_COLUMNS),
+        "values": json.loads(shown[[*TRIAL_COLUMNS]].to_json(orient="values")),
+        "curves": small_curves(study.epochs, shown["trial"]),
+        "of": len(found.table),
+        "best": tidy.winner(found.table),
+        "plane": {
+            "axes": [*design["factors"], {"name": plane[-1]}],
+            "rows": json.loads(shown[plane].to_json(orient="values")),
+        },
+        "notes": study.manifest.get("notes") or [],
+        "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
+    }
+    return _write(study.path / "report" if out is None else Path(out), sections(study), page)
+
+
+def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
+    """Write the page that sets studies (of `load_studies`) side by side into `out`; gives its path, raises as above."""
+    named = {study.manifest["name"]: study for study in studies}
+    page = {
+        "name": " – ".join(named),
+        "answer": [f"{name}: {answer(study)[0]}" for name, study in named.items()],
+        "scope": " ".join(f"{name}: {scope(study)}" for name, study in named.items()),
+        "trials": None,
+    }
+    return _write(Path(out), comparison(named), page)
+
+
+def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
+    """The best trial's curves of each study, the best arms, what differs, and the best so far."""
+    tables = {name: findings(study).table for name, study in named.items()}
+    curves = [
+        rows[rows["trial"] == tidy.winner(tables[name])].assign(role=name, trial=number)
+        for number, (name, study) in enumerate(named.items())
+        for rows in [tidy.learning_curves(tables[name], study.epochs)]
+    ]
+    arms = pd.concat({name: tidy.ranked(table).head(5) for name, table in tables.items()}, names=["study"])
+    columns = (
+        "study",
+        "trial",
+        "arm",
+        "learning_rate",
+        "validation_accuracy",
+        "validation_loss",
+        "epochs",
+        "parameters",
+    )
+    abouts = {name: study.manifest["dataset"]["counts"] | study.manifest["settings"] for name, study in named.items()}
+    settings = pd.DataFrame(abouts).astype("str").rename_axis("setting").reset_index()
+    side_by_side = {
+        "The five best trials of each": readable(arms.reset_index("study"), *columns),
+        "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
+    }
+    classes = len(next(iter(named.values())).manifest["dataset"]["classes"])
+    labels = {name: name for name in named}
+    draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
+    yield Section("curves", "Best trials", "The best complete trial of each study", CAVEAT, draw, tables=side_by_side)
+    yield _best_so_far(named, CAVEAT)
+
+
+def sections(study: Study) -> Iterator[Section]:
+    """The comparative curves, what each factor does, what the study cost, and the chosen model."""
+    found, factors, about = findings(study), study.manifest["design"]["factors"], scope(study)
+    curves = tidy.learning_curves(found.table, study.epochs)
+    classes = len(study.manifest["dataset"]["classes"])
+    draw = partial(plots.comparative_curves, curves=curves, labels=role_labels(study), classes=classes)
+    yield Section("curves", "Comparative curves", headline(study), f"{about} {EDGE}", draw)
+    yield from _effects(study, f"{LEVELS} {about}")
+    yield from _costs(study, about)
+    arms = {"arm": ("The best arms", tidy.arm_levels(found.table))}
+    by_factor = {
+        each["name"]: (f"By {spoken(each['name'])}", tidy.factor_levels(found.table, each)) for each in factors
+    }
+    for name, (heading, levels) in (arms | by_factor).items():
+        quartiles = tidy.level_curves(curves, levels)
+        draw = partial(plots.level_curves, curves=curves, levels=levels, quartiles=quartiles, classes=classes)
+        caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
+        yield Section(f"by-{name}", heading, level_finding(quartiles, spoken(name)), caption, draw)
+    if (confusion := read_confusion(study.path)) is not None:
+        draw = partial(plots.confusion_image, confusion=confusion)
+        finding, tall = confusion_finding(confusion), 1.5 + 0.25 * min(len(confusion), 20)
+        yield Section("confusion", "The chosen model", finding, about, draw, 1, row_height=tall)
+
+
+def _effects(study: Study, about: str) -> Iterator[Section]:
+    found, factors = findings(study), study.manifest["design"]["factors"]
+    table, ours = found.table, effects.scientific(factors)
+    if ours:
+        best = pd.concat({spoken(each["name"]): effects.isolation(table, each) for each in ours}, names=["factor"])
+        scores = best["validation_accuracy"].groupby(level=0)
+        gaps = (scores.max() - scores.min()).dropna()
+        finding = "The best of each level over everything else"
+        finding += f": widest apart by {gaps.idxmax()}, {100 * gaps.max():.1f} points" if len(gaps) else ""
+        tables = {
+            "Best of each level": best.reset_index("factor"),
+            "Matched differences (points; 95% t interval over pairs of arms)": found.differences,
+            "Interactions (points beyond what both levels add up to)": effects.interactions(table, factors),
+        }
+        caption = (
+            f"Bar: the level's best complete trial, a maximum, higher the more trials there are; no interval. {about}"
+        )
+        draw = partial(plots.isolation_points, table=table, factors=ours)
+        yield Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)
+    caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {about}"
+    draw = partial(plots.importance_bars, shares=found.importance)
+    shares = {"Importance": found.importance}
+    yield Section("importance", "Importance", factor_finding(study), caption, draw, 1, tables=shares)
+    for rate in (each for each in factors if each["name"] == "learning_rate"):
+        edges = found.rates[found.rates["edge"] != ""]
+        finding = f"{len(edges)} of {len(found.rates)} arms have their best learning rate at an end of the range"
+        caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
+        draw = partial(plots.rate_points, table=table, factor=rate)
+        arms = {"Best learning rate by arm, and where it is at an end, which range to try next": found.rates.head(20)}
+        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, row_height=3.4, tables=arms)
+
+
+def _costs(study: Study, about: str) -> Iterator[Section]:
+    found, factors = findings(study), study.manifest["design"]["factors"]
+    groups = {"stage": ("stage", found.spent), "state": ("state", found.spent)} | {
+        spoken(each["name"]): ("level", found.spent.merge(tidy.factor_levels(found.table, each), on="trial"))
+        for each in factors
+    }
+    rows = {name: costs(spent, by).rename(columns={by: "group"}) for name, (by, spent) in groups.items()}
+    tables = {"Cost": pd.concat(rows, names=["by"]).reset_index("by")}
+    yield Section("cost", "Cost", cost_finding(study), about, tables=tables)
+    draw = partial(plots.pareto_points, table=found.table)
+    yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3, 3)
+    yield _best_so_far({study.manifest["name"]: study}, about)
+    shape = tidy.training_shape(found.table, study.epochs)
+    shapes = {
+        spoken(each["name"]): shape.merge(tidy.factor_levels(found.table, each), on="trial")
+        .groupby("level", observed=True)
+        .agg(
+            complete=("trial", "size"),
+            **{name: (name, "median") for name in ("validation_accuracy", "gap", "slope", "unsteadiness")},
+        )
+        .reset_index()
+        for each in factors
+    }
+    caption = (
+        "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the "
+        f"last third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness). {about}"
+    )
+    tables = {"Shape of training by level": pd.concat(shapes, names=["factor"]).reset_index("factor")}
+    yield Section("shape", "Shape of training", steadiness_finding(found.table, shape), caption, tables=tables)
+
+
+def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
+    tables = {
+        name: tidy.best_so_far(findings(study).table, study.manifest["settings"].get("cpus_per_trial") or 1)
+        for name, study in named.items()
+    }
+    found = [
+        f"{name}: trial {rows['best'].idxmax()} of {len(rows)}" for name, rows in tables.items() if rows["best"].any()
+    ]
+    draw = partial(plots.best_lines, tables=tables)
+    finding = f"When the best came: {'; '.join(found) or 'not yet'}"
+    return Section("best-so-far", "Best so far", finding, f"Trials in the order of their numbers. {about}", draw, 2)
+
+
+def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> Path:
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"out: received {folder}, allowed: a directory that can be made ({error.strerror})") from None
-    figures = []
-    for drawing in drawings(study):
-        with mpl.rc_context(STYLE):
-            wide = plots.four_panels(drawing.draw, drawing.title, drawing.caption)
-            narrow = plots.four_panels(drawing.draw, drawing.title, drawing.caption, columns=1)
-            svg, png, small = (_image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg"))
-        _replace(folder / "figures" / f"{drawing.name}.svg", svg)
-        _replace(folder / "figures" / f"{drawing.name}.png", png)
-        figures.append({"drawing": drawing, "wide": _data_uri(svg), "narrow": _data_uri(small)})
-    _replace(folder / "index.html", page(study, figures).encode())
+    shown = []
+    for part in parts:
+        images = {}
+        if part.draw:
+            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels)
+            with mpl.rc_context(STYLE):
+                wide, narrow = make(part.columns, part.row_height), make(1, part.row_height)
+                svg, png, small = (_image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg"))
+            _replace(folder / "figures" / f"{part.name}.svg", svg)
+            _replace(folder / "figures" / f"{part.name}.png", png)
+            images = {"wide": _data_uri(svg), "narrow": _data_uri(small)}
+        tables = {label: readable(table) for label, table in part.tables.items() if len(table)}
+        shown.append({"part": part, "images": images, "tables": tables})
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.get_template("report.html.jinja").render(sections=shown, caveat=CAVEAT, **page)
+    _replace(folder / "index.html", text.encode())
     return folder / "index.html"
 
 
-def drawings(study: Study) -> Iterator[Drawing]:
-    """The comparative curves, then a figure for every factor of the design."""
-    curves = tidy.learning_curves(study.trials, study.epochs)
-    classes = len(study.manifest["dataset"]["classes"])
-    about = scope(study)
-    draw = partial(plots.comparative_curves, curves=curves, labels=role_labels(study), classes=classes)
-    yield Drawing("curves", "Comparative curves", draw, headline(study), f"{about} {EDGE}")
-    for factor in study.manifest["design"]["factors"]:
-        name = factor["name"].replace("_", " ")
-        levels = tidy.factor_levels(study.trials, factor)
-        medians = tidy.level_medians(curves, levels)
-        by_level = partial(plots.level_curves, curves=curves, levels=levels, medians=medians, classes=classes)
-        caption = (
-            "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open "
-            "markers over survivors only, the trials that got there. Levels differ in the other factors too. "
-            f"{about} {EDGE}"
-        )
-        yield Drawing(f"factor-{factor['name']}", f"By {name}", by_level, level_finding(medians, name), caption)
+def shown_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """At most 300 trials for the page: the 100 best, the baselines, and a fixed draw of the rest."""
+    first = table["trial"].isin(tidy.ranked(table)["trial"].head(TRIALS_SHOWN // 3)) | tidy.is_baseline(table)
+    rest = table[~first]
+    rest = rest.sample(min(len(rest), max(0, TRIALS_SHOWN - int(first.sum()))), random_state=0)
+    return pd.concat([table[first], rest]).sort_values("trial", ignore_index=True)
+
+
+def small_curves(epochs: pd.DataFrame, trials: pd.Series) -> list[str]:
+    """Each trial's validation accuracy by epoch as the points of a line in a box of 100 × 100, at most 50 of them."""
+    rows = epochs[epochs["trial"].isin(trials) & epochs["validation_accuracy"].notna()]
+    last = int(max(rows["epoch"].max(), 2)) if len(rows) else 2
+    rows = rows[(rows["epoch"] - 1) % -(-last // POINTS_SHOWN) == 0]
+    pairs = zip(rows["epoch"], rows["validation_accuracy"], strict=True)
+    places = [f"{100 * (epoch - 1) / (last - 1):.0f},{100 - 100 * value:.1f}" for epoch, value in pairs]
+    lines = pd.Series(places, rows["trial"], dtype="str").groupby(level=0).agg(" ".join)
+    return list(lines.reindex(trials, fill_value=""))
 
 
 def role_labels(study: Study) -> dict[str, str]:
     """The legend's text of the winner and of each baseline that has begun, by role."""
-    table = tidy.results(study.trials, study.epochs)
-    best = tidy.winner(study.trials, study.epochs)
-    bold = table[table["origin"].str.startswith(tidy.BASELINE) | (table["trial"] == best)]
+    table = findings(study).table
+    best = tidy.winner(table)
+    bold = table[tidy.is_baseline(table) | (table["trial"] == best)]
     labels = {}
     for row in bold.sort_values("trial", key=lambda trial: trial != best, kind="stable").to_dict("records"):
         fixed = row["origin"].startswith(tidy.BASELINE)
@@ -104,10 +306,10 @@ def role_labels(study: Study) -> dict[str, str]:
     return labels
 
 
-def level_finding(medians: pd.DataFrame, name: str) -> str:
-    """The least and the greatest median validation accuracy among levels at the last epoch where all medians are
+def level_finding(quartiles: pd.DataFrame, name: str) -> str:
+    """The least and the greatest median validation accuracy among levels at the last epoch where all quartiles are
     over all trials; where there is none, no finding."""
-    table = medians[(medians["part"] == "validation") & (medians["quantity"] == "accuracy")]
+    table = quartiles[(quartiles["part"] == "validation") & (quartiles["quantity"] == "accuracy")]
     shared = table.groupby("epoch")["whole"].agg(["all", "size"])
     epoch = shared.index[shared["all"] & (shared["size"] == table["level"].nunique())].max()
     if pd.isna(epoch) or table["level"].nunique() < 2:
@@ -118,28 +320,15 @@ def level_finding(medians: pd.DataFrame, name: str) -> str:
     return f"{where}, median validation accuracy by {name} runs from {low} to {high}"
 
 
-def page(study: Study, figures: list[dict[str, Any]]) -> str:
-    """The report's HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    best = tidy.winner(study.trials, study.epochs)
-    scores = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
-    fixed = tidy.baselines(study.trials, study.epochs, study.manifest["design"]["baselines"])
-    table = tidy.results(study.trials, study.epochs)
-    return environment.get_template("report.html.jinja").render(
-        name=study.manifest["name"],
-        headline=headline(study),
-        scope=scope(study),
-        caveat=CAVEAT,
-        cost=cost(study),
-        figures=figures,
-        best="" if best is None else str(best),
-        baselines=readable(fixed, "baseline", "trial", "arm", "learning_rate", "state", "epochs", *scores),
-        trials=readable(table, *TRIAL_COLUMNS),
-        notes=study.manifest.get("notes") or [],
-        manifest=json.dumps(study.manifest, indent=2, ensure_ascii=False),
-    )
+def confusion_finding(confusion: pd.DataFrame) -> str:
+    """The class with the least accuracy, and what it is taken for most."""
+    counts = confusion.to_numpy()
+    shares = counts.diagonal() / counts.sum(axis=1).clip(1)
+    worst = int(shares.argmin())
+    said = f"Least accurate on class {confusion.index[worst]}: {percent(shares[worst])}"
+    wrong = counts[worst].copy()
+    wrong[worst] = 0
+    return said + (f", taken most often for {confusion.columns[wrong.argmax()]}" if wrong.any() else "")
 
 
 def _image(figure: Figure, kind: str) -> bytes:

@@ -100,7 +100,8 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "forward_flops": ("forward MFLOP", lambda value: number(value / 1e6)),
     "score": ("mean of the best", percent),
     **dict.fromkeys(("importance", "explained"), ("", percent)),
-    **dict.fromkeys(("interaction", "difference", "low", "high"), ("", points)),
+    **dict.fromkeys(("interaction", "difference", "gap", "slope", "unsteadiness"), ("", points)),
+    **dict.fromkeys(("low", "high"), ("", points)),
     **dict.fromkeys(("best", "next_low", "next_high"), ("", number)),
 }
 """How a column is headed (empty: by its name) and written, where not as it is."""
@@ -126,9 +127,9 @@ def states(trials: pd.DataFrame) -> str:
 
 def answer(study: Study) -> list[str]:
     """Three sentences: the best arm, the factor that matters, what it cost and what to run next."""
-    found = findings(study)
-    rivals = _rivals(study, found)
-    return [_best(study, found, rivals), _factor(study, found), f"{_spent(found)} Next: {_next(study, found, rivals)}."]
+    rivals, said = _rivals(study)
+    cost = cost_finding(study)
+    return [f"{headline(study)}{said}.", f"{factor_finding(study)}.", f"{cost}. Next: {_next(study, rivals)}."]
 
 
 def headline(study: Study) -> str:
@@ -149,79 +150,85 @@ def headline(study: Study) -> str:
     return f"{said}; best baseline {rival['origin'].removeprefix(BASELINE)} {percent(rival['validation_accuracy'])}"
 
 
-def _rivals(study: Study, found: Findings) -> tuple[int, float]:
-    """How many other arms have their best score inside the winner's 95% interval for the sampling of validation
-    images alone (Wilson 1927), and where that starts."""
-    images = study.manifest["dataset"]["counts"].get("validation") or 0
-    if found.ranked.empty or not images:
-        return 0, 1.0
-    top = found.ranked["validation_accuracy"].iloc[0]
-    low = stats.binomtest(round(top * images), images).proportion_ci(method="wilson").low
-    arms = found.ranked.groupby("arm")["validation_accuracy"].max()
-    return int((arms >= low).sum()) - 1, float(low)
-
-
-def _best(study: Study, found: Findings, rivals: tuple[int, float]) -> str:
-    if found.ranked.empty:
-        return f"{headline(study)}: which arm is best cannot be told yet."
-    images = study.manifest["dataset"]["counts"].get("validation") or 0
-    said = f"{headline(study)}; that is the maximum of {plural(len(found.ranked), 'complete search trial')} on "
+def _rivals(study: Study) -> tuple[int, str]:
+    """How many other arms have a score inside the winner's 95% interval for the sampling of validation images alone
+    (Wilson 1927), and what that says of the best."""
+    scores, images = findings(study).ranked, study.manifest["dataset"]["counts"].get("validation") or 0
+    if scores.empty or not images:
+        return 0, ": which arm is best cannot be told yet"
+    top = round(scores["validation_accuracy"].iloc[0] * images)
+    low = stats.binomtest(top, images).proportion_ci(method="wilson").low
+    rivals = scores.loc[scores["validation_accuracy"] >= low, "arm"].nunique() - 1
+    said = f"; that is the maximum of {plural(len(scores), 'complete search trial')} on "
     said += f"{plural(images, 'validation image')} with one seed, so optimistic"
-    if rivals[0]:
-        best = plural(rivals[0], "other arm")
-        said += f", and {best} reached {percent(rivals[1])} or more, which these images cannot tell from it"
-    return f"{said}."
+    if rivals:
+        said += f", and these images cannot tell it from {plural(rivals, 'other arm')} with {percent(low)} or more"
+    return rivals, said
 
 
-def _factor(study: Study, found: Findings) -> str:
-    shares = found.importance
+def factor_finding(study: Study) -> str:
+    """Which factor matters, as far as importance can say."""
+    shares = findings(study).importance
     trials = int(shares["trials"].max()) if len(shares) else 0
     if not shares["tells"].any():
-        why = f"{plural(trials, 'complete trial')} beside the baselines"
-        if trials >= effects.ENOUGH_TRIALS:
-            why += ", and the factors do not predict their scores"
-        return f"Which factor matters cannot be told yet: {why}."
+        why = ", and the factors do not predict their scores" if trials >= effects.ENOUGH_TRIALS else ""
+        return f"Which factor matters cannot be told yet: {plural(trials, 'complete trial')} beside the baselines{why}"
     names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
     first, ours = shares.iloc[0], shares[shares["factor"].isin(names)]
     said = f"The {spoken(first['factor'])} seems to matter most: alone it explains {_share(first)} of the variance of "
     said += f"the score over {trials} complete trials (fANOVA)"
     if len(ours) and ours["factor"].iloc[0] != first["factor"]:
         said += f"; of the architecture's factors the {spoken(ours['factor'].iloc[0])} most, {_share(ours.iloc[0])}"
-    pairs = found.differences
-    if len(pairs):
-        wide = pairs.loc[pairs["difference"].abs().idxmax()]
-        said += f"; {spoken(wide['factor'])} {wide['level']} is {points(wide['difference'])} points against "
-        said += f"{wide['reference']} over {wide['pairs']} matched pairs of arms"
-        said += f" (95% interval {points(wide['low'])} to {points(wide['high'])})" if wide["pairs"] > 1 else ""
-    return f"{said}."
+    return said
 
 
 def _share(row: pd.Series) -> str:
     return f"{100 * row['importance']:.0f}% ({100 * row['low']:.0f}–{100 * row['high']:.0f}% by forest)"
 
 
-def _spent(found: Findings) -> str:
-    used, saved = found.spent["core_seconds"].sum(), found.spent["saved_core_seconds"].sum()
-    gpu = found.spent["gpu_seconds"].sum()
-    said = f"It cost {used:,.0f} core-seconds{f' and {gpu:,.0f} GPU-seconds' if gpu else ''} in "
-    return f"{said}{plural(len(found.spent), 'trial')}{f'; stopping early saved about {saved:,.0f}' if saved else ''}."
+def cost_finding(study: Study) -> str:
+    """What the study cost, and what early stopping saved."""
+    sums = findings(study).spent[["core_seconds", "gpu_seconds", "saved_core_seconds"]].sum()
+    said = f"It cost {sums['core_seconds']:,.0f} core-seconds"
+    said += f" and {sums['gpu_seconds']:,.0f} GPU-seconds" if sums["gpu_seconds"] else ""
+    wall = (study.manifest.get("seconds") or {}).get("wall")
+    said += f" in {plural(len(study.trials), 'trial')}{f' and {wall:,.0f} s of wall time' if wall else ''}"
+    saved = sums["saved_core_seconds"]
+    return f"{said}; stopping early saved about {saved:,.0f}" if saved else said
 
 
-def _next(study: Study, found: Findings, rivals: tuple[int, float]) -> str:
-    table, settings = found.table, study.manifest["settings"]
-    diverged = (table["state"] == "diverged").sum()
-    best = found.rates[found.rates["edge"] != ""].head(1)
+def steadiness_finding(table: pd.DataFrame, shape: pd.DataFrame) -> str:
+    """Whether, as the course report remarked, accuracy rises and steadiness falls without the pool: by the medians of
+    complete trials, and a Mann–Whitney test (1947) of each, two-sided, at 5%."""
+    rows = shape[~shape["trial"].isin(table.loc[is_baseline(table), "trial"])].dropna(subset="unsteadiness")
+    pooled = rows["trial"].map(table.set_index("trial")["stem_maxpool"]).astype(bool)
+    if min(pooled.sum(), (~pooled).sum()) < 4:
+        return "Whether training is less steady without the pool cannot be told yet"
+    said = []
+    for name, noun in (("validation_accuracy", "accuracy"), ("unsteadiness", "its spread from epoch to epoch")):
+        without, kept = rows.loc[~pooled, name], rows.loc[pooled, name]
+        clear = stats.mannwhitneyu(without, kept).pvalue < 0.05
+        values = f"{percent(without.median())} against {percent(kept.median())}"
+        word = "higher" if without.median() > kept.median() else "lower"
+        said.append(f"{noun} is {f'{word}, {values}' if clear else f'not clearly different ({values})'}")
+    return f"Without the pool {said[0]}, and {said[1]} ({(~pooled).sum()} and {pooled.sum()} complete trials)"
+
+
+def _next(study: Study, rivals: int) -> str:
+    found, table = findings(study), findings(study).table
     if not study.manifest.get("ended"):
         return "let the study end; the same command goes on with it"
     if found.ranked.empty and len(table):
-        return "lower learning rates, as trials diverged" if diverged else "see the errors in study.log, or more epochs"
-    if len(best) and best["arm"].iloc[0] == found.ranked["arm"].iloc[0]:
-        row = best.iloc[0]
+        diverged = (table["state"] == "diverged").any()
+        return "lower learning rates, as trials diverged" if diverged else "see why no trial is complete (study.log)"
+    edges = found.rates[found.rates["edge"] != ""].head(1)
+    if len(edges) and edges["arm"].iloc[0] == found.ranked["arm"].iloc[0]:
+        row = edges.iloc[0]
         span = f"{number(row['next_low'])} to {number(row['next_high'])}"
-        return f"learning rates from {span}, as the best of {row['arm']} lies at the {row['edge']} end of the range"
+        return f"learning rates from {span}, for the best of {row['arm']} lies at the {row['edge']} end of the range"
     if not found.importance["tells"].any():
-        return f"more trials (--samples {2 * (settings.get('samples') or len(table) or 10)})"
-    return "the closest arms again with several seeds" if rivals[0] else "the best arm again with several seeds"
+        return f"more trials (--samples {2 * max(len(table), 10)})"
+    return f"the best arm{' and its rivals' if rivals else ''} again with several seeds"
 
 
 def scope(study: Study) -> str:
@@ -242,7 +249,7 @@ def scope(study: Study) -> str:
 
 
 def closing_lines(study: Study) -> list[str]:
-    """Plain lines for the terminal: the answer, the five best, the baselines, warnings, and what it cost."""
+    """Plain lines for the terminal: the answer, the five best, the baselines, and warnings."""
     found = findings(study)
     top, fixed = found.ranked.head(5), baselines(found.table, study.manifest["design"]["baselines"])
     shown = ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
@@ -256,19 +263,7 @@ def closing_lines(study: Study) -> list[str]:
         hit = study.trials[study.trials["state"] == state]
         if len(hit):
             lines.append(f"Warning: {len(hit)} {state}: trial {', '.join(map(str, hit['trial']))}")
-    return [*lines, cost(study)]
-
-
-def cost(study: Study) -> str:
-    """One line: core- and accelerator-seconds by stage, and the wall time in seconds."""
-    seconds = study.manifest.get("seconds") or {}
-    stages = [
-        f"{stage} {used.get('core', 0):,.0f} core-seconds and {used.get('accelerator', 0):,.0f} accelerator-seconds"
-        for stage, used in seconds.items()
-        if isinstance(used, dict)
-    ]
-    wall = seconds.get("wall")
-    return "Cost: " + ", ".join([*stages, "wall time unknown" if wall is None else f"{wall:,.0f} s wall time"])
+    return lines
 
 
 def _lines(table: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis.cost import COSTS, pareto
 from analysis.curves import BASELINE, OTHER, PARTS, WINNER, arm_levels, curve_ends, factor_levels, is_baseline
@@ -75,7 +75,8 @@ def comparative_curves(
     if many:
         axes[0].fill_between([], [], color=FAINT, alpha=0.35, label=f"middle half of those of {len(other)} others read")
     counts = curves.groupby("epoch")["validation_accuracy"].count()
-    axes[4].step(counts.index, counts, where="mid", color="black", gid="n")
+    axes[4].plot(counts.index, counts, "o-", ms=3, color="black", gid="n")
+    axes[4].set_ylim(bottom=0)
     return axes
 
 
@@ -103,10 +104,11 @@ def level_curves(
             if len(levels) > MANY:
                 _draw_quartiles(ax, rows, color, 0.15)
             if (quantity, part) == PANELS[-1]:
-                axes[4].step(rows["epoch"], rows["n"], where="mid", color=color, marker=marker, ms=3, gid=f"n {level}")
+                axes[4].plot(rows["epoch"], rows["n"], color=color, marker=marker, ms=4, gid=f"n {level}")
         if len(levels) <= MANY:
             _draw_trials(ax, coloured, f"{PARTS[part]}_{quantity}")
             _draw_ends(ax, coloured, f"{PARTS[part]}_{quantity}")
+    axes[4].set_ylim(bottom=0)
     survivors = "median of survivors only (not all got there)"
     axes[0].plot([], [], "--", color=DARK, marker="o", mfc="white", lw=1.2, label=survivors)
     return axes
@@ -156,7 +158,7 @@ def rate_points(axes: Sequence[Axes], table: pd.DataFrame, factor: Mapping[str, 
         ax.plot([], [], "o", color=color, label=arm)
     _mark_states(ax, varied[factor["name"]], heights, varied["state"], varied["color"])
     if factor["scale"] == "log":
-        ax.set_xscale("log")
+        _log(ax, "{x:g}")
     for end in (factor["low"], factor["high"]):
         ax.axvline(end, color=DARK, ls="--", lw=0.8)
     ax.set_ylim(bottom=floor)
@@ -191,7 +193,7 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
                 [row[cost]], [row["validation_accuracy"]], s=50, label=row["origin"].removeprefix(BASELINE), **style
             )
         if len(rows):
-            ax.set_xscale("log")
+            _log(ax, EngFormatter(sep=""))
         _dress(ax, SCORE, label, "y")
     return axes
 
@@ -201,11 +203,11 @@ def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame) -> Sequence[A
     counts, ax, few = confusion.to_numpy(), axes[0], len(confusion) <= 20
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", rasterized=True)
-    _dress(ax, "Images by true class (with its accuracy, %) and predicted class", "predicted class")
+    _dress(ax, "Images by true class (with its accuracy) and predicted class", "predicted class")
     ax.grid(visible=False)
     if few:
         ax.set_xticks(range(len(confusion)), confusion.columns, rotation=90)
-        names = [f"{name}  {100 * share:.0f}" for name, share in zip(confusion.index, shares.diagonal(), strict=True)]
+        names = [f"{name} ({100 * share:.0f}%)" for name, share in zip(confusion.index, shares.diagonal(), strict=True)]
         ax.set_yticks(range(len(confusion)), names)
     for (row, column), count in np.ndenumerate(counts) if few else ():
         color = "white" if shares[row, column] > 0.5 else "black"
@@ -259,6 +261,8 @@ def compose(
     figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - above / height))  # type: ignore[union-attr, call-arg]
     figure.text(0.1 / width, 1 - 0.1 / height, head, fontsize=12, fontweight="bold", va="top")
     figure.text(0.1 / width, 0.1 / height, foot, fontsize=8, color="#444444", va="bottom")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it would be worked out again for each format
     if legend:
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.05 / width, bottom), "borderaxespad": 0}
         figure.legend(legend.values(), legend, ncols=per_row, fontsize=8.5, frameon=False, **place)
@@ -285,6 +289,14 @@ def _dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
         getattr(ax, f"{percent}axis").set_major_formatter(PercentFormatter(1.0, symbol=""))
 
 
+def _log(ax: Axes, formatter: Any) -> None:
+    """A logarithmic x axis that is labelled where it spans less than a decade too."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    ax.xaxis.set_major_formatter(formatter)
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
 def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> list[tuple[Axes, str, str]]:
     """Dress the four panels of curves and the fifth of counts; gives the four with what each shows."""
     last = curves["epoch"].max() if len(curves) else 1
@@ -304,8 +316,7 @@ def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> list[tu
     for ax in axes:
         ax.set_xlim(1 - pad, last + pad)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes[4].yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[4].set_ylim(bottom=0)
+    axes[4].yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     return [(ax, *panel) for ax, panel in zip(axes, PANELS, strict=False)]
 
 
@@ -314,8 +325,8 @@ def _draw_quartiles(ax: Axes, rows: pd.DataFrame, color: str, alpha: float) -> N
 
 
 def _draw_trials(ax: Axes, curves: pd.DataFrame, column: str, label: str | None = None) -> None:
-    """A line for each colour, broken between trials; a dot at every reading where there is room."""
-    marker = "." if curves["epoch"].max() <= 12 else ""
+    """A line for each colour, broken between trials; dots where there is one epoch."""
+    marker = "." if curves["epoch"].max() == 1 else ""
     for color, rows in curves.sort_values(["trial", "epoch"]).groupby("color"):
         breaks = np.flatnonzero(np.diff(rows["trial"])) + 1
         epochs, values = (np.insert(rows[name].to_numpy(float), breaks, np.nan) for name in ("epoch", column))

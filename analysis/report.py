@@ -47,6 +47,7 @@ BASELINE_COLUMNS = (
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 # Text stays text (a `$` in a name too), and the same study gives the same bytes.
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "resnet-study", "text.parse_math": False}
+STYLE |= {"font.sans-serif": ["DejaVu Sans"]}  # else every text in an SVG lists a dozen
 EDGE = "A mark on the edge of a panel stands for a value beyond it."
 LEVELS = "Levels differ in the other factors too; the baselines, which differ in fixed settings, are left out."
 MEDIANS = (

@@ -180,3 +180,10 @@ def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     shape = pd.DataFrame({"slope": sums["xy"] / sums["xx"], "unsteadiness": changes.std(), "changes": changes.count()})
     gap = complete["train_accuracy"] - complete["validation_accuracy"]
     return complete[["trial", "arm", "validation_accuracy"]].assign(gap=gap).join(shape, on="trial")
+
+
+def shape_by_level(shape: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
+    """The medians of score, gap, slope and unsteadiness over each level's complete trials, and how many there are."""
+    groups = shape.merge(levels, on="trial").groupby("level", observed=True)
+    medians = groups[["validation_accuracy", "gap", "slope", "unsteadiness"]].median()
+    return medians.assign(complete=groups.size()).reset_index()

@@ -41,7 +41,7 @@ def isolation(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
 
 def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The share of the score's variance that each factor explains alone, by fANOVA (Hutter et al. 2014) over the
-    complete trials but the baselines: the mean, `low` and `high` over forests of several seeds, most first.
+    complete trials but the baselines: the mean, `least` and `most` over forests of several seeds, most first.
 
     `trials` is how many were used (at most 1,000, a fixed draw); `explained` the share of the variance that a
     forest predicts for trials it was not grown on (out-of-bag R², Breiman 2001); `tells` whether both are enough to
@@ -51,7 +51,7 @@ def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.
     from optuna.importance import FanovaImportanceEvaluator
     from sklearn.ensemble import RandomForestRegressor
 
-    columns = ["factor", "importance", "low", "high", "trials", "explained", "tells"]
+    columns = ["factor", "importance", "least", "most", "trials", "explained", "tells"]
     names = [factor["name"] for factor in factors]
     rows = table[is_complete(table) & ~is_baseline(table)]
     rows = rows.sample(min(len(rows), MOST_TRIALS), random_state=0).sort_values("trial")
@@ -72,7 +72,7 @@ def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.
     shares = shares.reindex(columns=names, fill_value=0.0)
     inputs = np.column_stack([_codes(rows[factor["name"]], factor) for factor in varied])
     forest = RandomForestRegressor(100, oob_score=True, random_state=0).fit(inputs, rows[SCORE])
-    found = pd.DataFrame({"importance": shares.mean(), "low": shares.min(), "high": shares.max()})
+    found = pd.DataFrame({"importance": shares.mean(), "least": shares.min(), "most": shares.max()})
     found = found.rename_axis("factor").reset_index().sort_values("importance", ascending=False, ignore_index=True)
     tells = len(rows) >= ENOUGH_TRIALS and forest.oob_score_ >= ENOUGH_EXPLAINED
     return found.assign(trials=len(rows), explained=forest.oob_score_, tells=tells)

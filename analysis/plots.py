@@ -136,7 +136,7 @@ def importance_bars(axes: Sequence[Axes], shares: pd.DataFrame) -> Sequence[Axes
     """Each factor's share (of `importance`), with its range over forests; grey where they do not tell."""
     rows, ax = shares.iloc[::-1].fillna(0.0), axes[0]
     color = OKABE_ITO[0] if shares["tells"].any() else FAINT
-    spread = [rows["importance"] - rows["low"], rows["high"] - rows["importance"]]
+    spread = [rows["importance"] - rows["least"], rows["most"] - rows["importance"]]
     ax.barh(
         rows["factor"].str.replace("_", " "), rows["importance"], xerr=spread, color=color, ecolor="black", capsize=3
     )
@@ -157,10 +157,10 @@ def rate_points(axes: Sequence[Axes], table: pd.DataFrame, factor: Mapping[str, 
     for arm, color in palette.items():
         ax.plot([], [], "o", color=color, label=arm)
     _mark_states(ax, varied[factor["name"]], heights, varied["state"], varied["color"])
-    if factor["scale"] == "log":
-        _log(ax, "{x:g}")
     for end in (factor["low"], factor["high"]):
         ax.axvline(end, color=DARK, ls="--", lw=0.8)
+    if factor["scale"] == "log":
+        _log(ax, "{x:g}")
     ax.set_ylim(bottom=floor)
     _dress(ax, SCORE, factor["name"].replace("_", " "), "y")
     return axes
@@ -198,20 +198,19 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
     return axes
 
 
-def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame) -> Sequence[Axes]:
-    """Images by true (rows) and predicted class, shaded by their share of the true class, whose accuracy is beside."""
-    counts, ax, few = confusion.to_numpy(), axes[0], len(confusion) <= 20
+def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame, accuracy: pd.Series) -> Sequence[Axes]:
+    """Images by true (rows, with their `accuracy`) and predicted class, shaded by their share of the true class."""
+    counts, ax = confusion.to_numpy(), axes[0]
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", rasterized=True)
     _dress(ax, "Images by true class (with its accuracy) and predicted class", "predicted class")
     ax.grid(visible=False)
-    if few:
+    if len(confusion) <= 20:
         ax.set_xticks(range(len(confusion)), confusion.columns, rotation=90)
-        names = [f"{name} ({100 * share:.0f}%)" for name, share in zip(confusion.index, shares.diagonal(), strict=True)]
-        ax.set_yticks(range(len(confusion)), names)
-    for (row, column), count in np.ndenumerate(counts) if few else ():
-        color = "white" if shares[row, column] > 0.5 else "black"
-        ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
+        ax.set_yticks(range(len(confusion)), [f"{name} ({share:.0%})" for name, share in accuracy.items()])
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
     return axes
 
 
@@ -240,7 +239,7 @@ def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, 
 
 
 def compose(
-    draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, columns: int, row_height: float
+    draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, row_height: float, columns: int
 ) -> Figure:
     """A figure whose `panels` are filled by `draw`, an odd last one as wide as all; `columns` of 1 is for narrow
     screens. The title stands above, the legend and the caption below, nothing over the data."""
@@ -292,7 +291,8 @@ def _dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
 def _log(ax: Axes, formatter: Any) -> None:
     """A logarithmic x axis that is labelled where it spans less than a decade too."""
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))
     ax.xaxis.set_major_formatter(formatter)
     ax.xaxis.set_minor_locator(NullLocator())
 

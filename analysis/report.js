@@ -103,11 +103,11 @@ function update() {
   const sign = head.ariaSort === "descending" ? 1 : -1; // the greatest first, then the least
   for (const cell of table.tHead.rows[0].cells) cell.ariaSort = null;
   head.ariaSort = sign > 0 ? "ascending" : "descending";
-  const value = (tr) => tr.cells[column].dataset.value;
+  const value = (tr) => tr.cells[column].textContent.replaceAll(",", "");
   table.tBodies[0].append(...[...trs].sort((a, b) => {
     const [one, two] = [value(a), value(b)];
-    if (one === "" || two === "") return (one === "") - (two === ""); // what is missing comes last
-    return sign * (isNaN(one) || isNaN(two) ? one.localeCompare(two) : one - two);
+    if (one === "–" || two === "–") return (one === "–") - (two === "–"); // what is missing comes last
+    return sign * (parseFloat(one) - parseFloat(two) || one.localeCompare(two));
   }));
 }));
 filter.addEventListener("input", update);

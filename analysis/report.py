@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,35 +18,22 @@ from matplotlib.figure import Figure
 
 from analysis import curves as tidy
 from analysis import effects, plots
+from analysis import summary as say
 from analysis.cost import costs
 from analysis.load import Study, read_confusion
-from analysis.summary import (
-    CAVEAT,
-    answer,
-    cost_finding,
-    factor_finding,
-    findings,
-    headline,
-    percent,
-    readable,
-    scope,
-    spoken,
-    steadiness_finding,
-)
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
     *("trial", "origin", "arm", "learning_rate", "state", "epochs", "validation_accuracy", "best_validation_accuracy"),
     *("validation_loss", "train_loss", "train_seconds", "parameters", "forward_flops", "error"),
 )
-BASELINE_COLUMNS = (
-    *("baseline", "trial", "arm", "learning_rate", "state", "epochs"),
-    *("validation_accuracy", "validation_loss", "train_accuracy", "train_loss"),
-)
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
-# Text stays text (a `$` in a name too), and the same study gives the same bytes.
-STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "resnet-study", "text.parse_math": False}
-STYLE |= {"font.sans-serif": ["DejaVu Sans"]}  # else every text in an SVG lists a dozen
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text,
+    "text.parse_math": False,  # a `$` in a name too
+    "svg.hashsalt": "resnet-study",  # the same study gives the same bytes
+    "font.sans-serif": ["DejaVu Sans"],  # else every text in an SVG lists a dozen fonts
+}
 EDGE = "A mark on the edge of a panel stands for a value beyond it."
 LEVELS = "Levels differ in the other factors too; the baselines, which differ in fixed settings, are left out."
 MEDIANS = (
@@ -79,23 +65,19 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
     Raises:
         UsageError: `out` cannot be made.
     """
-    found, design = findings(study), study.manifest["design"]
-    shown = shown_trials(found.table)
-    plane = [*(factor["name"] for factor in design["factors"]), "validation_accuracy"]
+    table, factors = say.findings(study).table, study.manifest["design"]["factors"]
+    shown = shown_trials(table)
+    axes = [*factors, {"name": "validation_accuracy"}]
+    rows = json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))
     page = {
         "name": study.manifest["name"],
-        "answer": answer(study),
-        "scope": scope(study),
-        "baselines": readable(tidy.baselines(found.table, design["baselines"]), *BASELINE_COLUMNS),
-        "trials": readable(shown, *TRIAL_COLUMNS),
-        "values": json.loads(shown[[*TRIAL_COLUMNS]].to_json(orient="values")),
+        "answer": say.answer(study),
+        "scope": say.scope(study),
+        "trials": say.readable(shown, *TRIAL_COLUMNS),
         "curves": small_curves(study.epochs, shown["trial"]),
-        "of": len(found.table),
-        "best": tidy.winner(found.table),
-        "plane": {
-            "axes": [*design["factors"], {"name": plane[-1]}],
-            "rows": json.loads(shown[plane].to_json(orient="values")),
-        },
+        "of": len(table),
+        "best": str(tidy.winner(table)),
+        "plane": {"axes": axes, "rows": rows},
         "notes": study.manifest.get("notes") or [],
         "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
     }
@@ -107,8 +89,8 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
     named = {study.manifest["name"]: study for study in studies}
     page = {
         "name": " – ".join(named),
-        "answer": [f"{name}: {answer(study)[0]}" for name, study in named.items()],
-        "scope": " ".join(f"{name}: {scope(study)}" for name, study in named.items()),
+        "answer": [f"{name}: {say.answer(study)[0]}" for name, study in named.items()],
+        "scope": " ".join(f"{name}: {say.scope(study)}" for name, study in named.items()),
         "trials": None,
     }
     return _write(Path(out), comparison(named), page)
@@ -116,134 +98,108 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
 
 def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     """The best trial's curves of each study, the best arms, what differs, and the best so far."""
-    tables = {name: findings(study).table for name, study in named.items()}
+    best = {name: say.findings(study).ranked.head(5) for name, study in named.items()}
     curves = [
-        rows[rows["trial"] == tidy.winner(tables[name])].assign(role=name, trial=number)
+        tidy.learning_curves(best[name].head(1), study.epochs).assign(role=name, trial=number)
         for number, (name, study) in enumerate(named.items())
-        for rows in [tidy.learning_curves(tables[name], study.epochs)]
     ]
-    arms = pd.concat({name: tidy.ranked(table).head(5) for name, table in tables.items()}, names=["study"])
-    columns = (
-        "study",
-        "trial",
-        "arm",
-        "learning_rate",
-        "validation_accuracy",
-        "validation_loss",
-        "epochs",
-        "parameters",
-    )
     abouts = {name: study.manifest["dataset"]["counts"] | study.manifest["settings"] for name, study in named.items()}
     settings = pd.DataFrame(abouts).astype("str").rename_axis("setting").reset_index()
-    side_by_side = {
-        "The five best trials of each": readable(arms.reset_index("study"), *columns),
+    tables = {
+        "The five best trials of each": pd.concat(best.values())[["study", *TRIAL_COLUMNS]],
         "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
     }
     classes = len(next(iter(named.values())).manifest["dataset"]["classes"])
-    labels = {name: name for name in named}
+    labels = {name: name for name in named if len(best[name])}
     draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
-    yield Section("curves", "Best trials", "The best complete trial of each study", CAVEAT, draw, tables=side_by_side)
-    yield _best_so_far(named, CAVEAT)
+    yield Section("curves", "Best trials", "The best complete trial of each study", say.CAVEAT, draw, tables=tables)
+    yield _best_so_far(named, say.CAVEAT)
 
 
 def sections(study: Study) -> Iterator[Section]:
     """The comparative curves, what each factor does, what the study cost, and the chosen model."""
-    found, factors, about = findings(study), study.manifest["design"]["factors"], scope(study)
+    found, about = say.findings(study), say.scope(study)
     curves = tidy.learning_curves(found.table, study.epochs)
     classes = len(study.manifest["dataset"]["classes"])
     draw = partial(plots.comparative_curves, curves=curves, labels=role_labels(study), classes=classes)
-    yield Section("curves", "Comparative curves", headline(study), f"{about} {EDGE}", draw)
+    tables = {"Baselines": tidy.baselines(found.table, study.manifest["design"]["baselines"])}
+    yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
     yield from _effects(study, f"{LEVELS} {about}")
     yield from _costs(study, about)
-    arms = {"arm": ("The best arms", tidy.arm_levels(found.table))}
-    by_factor = {
-        each["name"]: (f"By {spoken(each['name'])}", tidy.factor_levels(found.table, each)) for each in factors
-    }
-    for name, (heading, levels) in (arms | by_factor).items():
+    for name, levels in {"arm": tidy.arm_levels(found.table), **found.levels}.items():
         quartiles = tidy.level_curves(curves, levels)
         draw = partial(plots.level_curves, curves=curves, levels=levels, quartiles=quartiles, classes=classes)
+        heading = "The best arms" if name == "arm" else f"By {say.spoken(name)}"
         caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
-        yield Section(f"by-{name}", heading, level_finding(quartiles, spoken(name)), caption, draw)
+        yield Section(f"by-{name}", heading, level_finding(quartiles, say.spoken(name)), caption, draw)
     if (confusion := read_confusion(study.path)) is not None:
-        draw = partial(plots.confusion_image, confusion=confusion)
-        finding, tall = confusion_finding(confusion), 1.5 + 0.25 * min(len(confusion), 20)
+        accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
+        finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
+        draw = partial(plots.confusion_image, confusion=confusion, accuracy=accuracy)
+        tall = 1.5 + 0.25 * min(len(confusion), 20)
         yield Section("confusion", "The chosen model", finding, about, draw, 1, row_height=tall)
 
 
 def _effects(study: Study, about: str) -> Iterator[Section]:
-    found, factors = findings(study), study.manifest["design"]["factors"]
-    table, ours = found.table, effects.scientific(factors)
-    if ours:
-        best = pd.concat({spoken(each["name"]): effects.isolation(table, each) for each in ours}, names=["factor"])
+    found, factors = say.findings(study), study.manifest["design"]["factors"]
+    if ours := effects.scientific(factors):
+        best = pd.concat({each["name"]: effects.isolation(found.table, each) for each in ours}, names=["factor"])
         scores = best["validation_accuracy"].groupby(level=0)
         gaps = (scores.max() - scores.min()).dropna()
         finding = "The best of each level over everything else"
-        finding += f": widest apart by {gaps.idxmax()}, {100 * gaps.max():.1f} points" if len(gaps) else ""
+        finding += f": widest apart by {say.spoken(gaps.idxmax())}, {100 * gaps.max():.1f} points" if len(gaps) else ""
         tables = {
             "Best of each level": best.reset_index("factor"),
-            "Matched differences (points; 95% t interval over pairs of arms)": found.differences,
-            "Interactions (points beyond what both levels add up to)": effects.interactions(table, factors),
+            "Matched differences (points; 95% t interval over pairs of arms)": effects.matched_differences(
+                found.table, factors
+            ),
+            "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
         }
-        caption = (
-            f"Bar: the level's best complete trial, a maximum, higher the more trials there are; no interval. {about}"
-        )
-        draw = partial(plots.isolation_points, table=table, factors=ours)
+        caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
+        draw = partial(plots.isolation_points, table=found.table, factors=ours)
         yield Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)
     caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {about}"
-    draw = partial(plots.importance_bars, shares=found.importance)
-    shares = {"Importance": found.importance}
-    yield Section("importance", "Importance", factor_finding(study), caption, draw, 1, tables=shares)
+    draw, tables = partial(plots.importance_bars, shares=found.importance), {"Importance": found.importance}
+    yield Section("importance", "Importance", say.factor_finding(study), caption, draw, 1, tables=tables)
     for rate in (each for each in factors if each["name"] == "learning_rate"):
-        edges = found.rates[found.rates["edge"] != ""]
-        finding = f"{len(edges)} of {len(found.rates)} arms have their best learning rate at an end of the range"
+        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
+        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
         caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
-        draw = partial(plots.rate_points, table=table, factor=rate)
-        arms = {"Best learning rate by arm, and where it is at an end, which range to try next": found.rates.head(20)}
-        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, row_height=3.4, tables=arms)
+        draw = partial(plots.rate_points, table=found.table, factor=rate)
+        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
+        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, row_height=3.4, tables=tables)
 
 
 def _costs(study: Study, about: str) -> Iterator[Section]:
-    found, factors = findings(study), study.manifest["design"]["factors"]
-    groups = {"stage": ("stage", found.spent), "state": ("state", found.spent)} | {
-        spoken(each["name"]): ("level", found.spent.merge(tidy.factor_levels(found.table, each), on="trial"))
-        for each in factors
-    }
-    rows = {name: costs(spent, by).rename(columns={by: "group"}) for name, (by, spent) in groups.items()}
-    tables = {"Cost": pd.concat(rows, names=["by"]).reset_index("by")}
-    yield Section("cost", "Cost", cost_finding(study), about, tables=tables)
+    found, shape = say.findings(study), tidy.training_shape(say.findings(study).table, study.epochs)
+    by_level = {name: costs(found.spent.merge(levels, on="trial"), "level") for name, levels in found.levels.items()}
+    by = {"stage": costs(found.spent, "stage"), "state": costs(found.spent, "state")} | by_level
+    rows = pd.concat(
+        [each.set_axis(["group", *each.columns[1:]], axis=1).assign(factor=name) for name, each in by.items()]
+    )
+    yield Section("cost", "Cost", say.cost_finding(study), about, tables={"Cost": rows})
     draw = partial(plots.pareto_points, table=found.table)
     yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3, 3)
     yield _best_so_far({study.manifest["name"]: study}, about)
-    shape = tidy.training_shape(found.table, study.epochs)
-    shapes = {
-        spoken(each["name"]): shape.merge(tidy.factor_levels(found.table, each), on="trial")
-        .groupby("level", observed=True)
-        .agg(
-            complete=("trial", "size"),
-            **{name: (name, "median") for name in ("validation_accuracy", "gap", "slope", "unsteadiness")},
-        )
-        .reset_index()
-        for each in factors
-    }
     caption = (
         "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the "
         f"last third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness). {about}"
     )
-    tables = {"Shape of training by level": pd.concat(shapes, names=["factor"]).reset_index("factor")}
-    yield Section("shape", "Shape of training", steadiness_finding(found.table, shape), caption, tables=tables)
+    shapes = pd.concat(
+        [tidy.shape_by_level(shape, levels).assign(factor=name) for name, levels in found.levels.items()]
+    )
+    finding = say.steadiness_finding(study, shape)
+    yield Section("shape", "Shape of training", finding, caption, tables={"Shape of training by level": shapes})
 
 
 def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
-    tables = {
-        name: tidy.best_so_far(findings(study).table, study.manifest["settings"].get("cpus_per_trial") or 1)
-        for name, study in named.items()
-    }
+    cores = {name: study.manifest["settings"].get("cpus_per_trial") or 1 for name, study in named.items()}
+    tables = {name: tidy.best_so_far(say.findings(study).table, cores[name]) for name, study in named.items()}
     found = [
-        f"{name}: trial {rows['best'].idxmax()} of {len(rows)}" for name, rows in tables.items() if rows["best"].any()
+        f"{name}, trial {rows['best'].idxmax()} of {len(rows)}" for name, rows in tables.items() if any(rows["best"])
     ]
-    draw = partial(plots.best_lines, tables=tables)
-    finding = f"When the best came: {'; '.join(found) or 'not yet'}"
-    return Section("best-so-far", "Best so far", finding, f"Trials in the order of their numbers. {about}", draw, 2)
+    finding, caption = f"When the best came: {'; '.join(found) or 'not yet'}", f"Trials in order of number. {about}"
+    return Section("best-so-far", "Best so far", finding, caption, partial(plots.best_lines, tables=tables), 2)
 
 
 def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> Path:
@@ -255,19 +211,18 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
     for part in parts:
         images = {}
         if part.draw:
-            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels)
+            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels, part.row_height)
             with mpl.rc_context(STYLE):
-                wide, narrow = make(part.columns, part.row_height), make(1, part.row_height)
+                wide, narrow = make(part.columns), make(1)
                 svg, png, small = (_image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg"))
             _replace(folder / "figures" / f"{part.name}.svg", svg)
             _replace(folder / "figures" / f"{part.name}.png", png)
-            images = {"wide": _data_uri(svg), "narrow": _data_uri(small)}
-        tables = {label: readable(table) for label, table in part.tables.items() if len(table)}
+            images = {name: base64.b64encode(image).decode() for name, image in (("wide", svg), ("narrow", small))}
+        tables = {label: say.readable(table) for label, table in part.tables.items() if len(table)}
         shown.append({"part": part, "images": images, "tables": tables})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    text = environment.get_template("report.html.jinja").render(sections=shown, caveat=CAVEAT, **page)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    text = environment.get_template("report.html.jinja").render(sections=shown, caveat=say.CAVEAT, **page)
     _replace(folder / "index.html", text.encode())
     return folder / "index.html"
 
@@ -293,7 +248,7 @@ def small_curves(epochs: pd.DataFrame, trials: pd.Series) -> list[str]:
 
 def role_labels(study: Study) -> dict[str, str]:
     """The legend's text of the winner and of each baseline that has begun, by role."""
-    table = findings(study).table
+    table = say.findings(study).table
     best = tidy.winner(table)
     bold = table[tidy.is_baseline(table) | (table["trial"] == best)]
     labels = {}
@@ -302,7 +257,7 @@ def role_labels(study: Study) -> dict[str, str]:
         who = row["origin"].removeprefix(tidy.BASELINE) if fixed else f"trial {row['trial']}, {row['arm']}"
         lead = "best: " if row["trial"] == best else ""
         state = "" if row["state"] == "complete" else f" ({row['state']})"
-        text = f"{lead}{who}, lr {row['learning_rate']:.2g}: {percent(row['validation_accuracy'])}{state}"
+        text = f"{lead}{who}, lr {row['learning_rate']:.2g}: {say.show(row['validation_accuracy'], '.1%')}{state}"
         labels[row["origin"] if fixed else tidy.WINNER] = text
     return labels
 
@@ -316,20 +271,9 @@ def level_finding(quartiles: pd.DataFrame, name: str) -> str:
     if pd.isna(epoch) or table["level"].nunique() < 2:
         return f"Learning curves by {name}"
     ranked = table[table["epoch"] == epoch].sort_values("median", kind="stable").to_dict("records")
-    low, high = (f"{percent(row['median'])} ({row['level']})" for row in (ranked[0], ranked[-1]))
+    low, high = (f"{row['median']:.1%} ({row['level']})" for row in (ranked[0], ranked[-1]))
     where = f"After epoch {epoch}, the last that all trials reached"
     return f"{where}, median validation accuracy by {name} runs from {low} to {high}"
-
-
-def confusion_finding(confusion: pd.DataFrame) -> str:
-    """The class with the least accuracy, and what it is taken for most."""
-    counts = confusion.to_numpy()
-    shares = counts.diagonal() / counts.sum(axis=1).clip(1)
-    worst = int(shares.argmin())
-    said = f"Least accurate on class {confusion.index[worst]}: {percent(shares[worst])}"
-    wrong = counts[worst].copy()
-    wrong[worst] = 0
-    return said + (f", taken most often for {confusion.columns[wrong.argmax()]}" if wrong.any() else "")
 
 
 def _image(figure: Figure, kind: str) -> bytes:
@@ -338,18 +282,8 @@ def _image(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _data_uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-
-
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -144,7 +144,7 @@ def factor_finding(study: Study) -> str:
     ours, said = shares[shares["factor"].isin(names)].head(1), []
     for row in pd.concat([shares.head(1), ours]).drop_duplicates("factor").to_dict("records"):
         said.append(
-            f"{spoken(row['factor'])}, {row['importance']:.0%} ({row['least']:.0%} to {row['most']:.0%} by forest)"
+            f"{spoken(row['factor'])}, {row['importance']:.0%} ({row['least']:.0%}–{row['most']:.0%} by forest)"
         )
     lead = f"What seems to explain most of the variance over {trials} complete trials (fANOVA) is the "
     return lead + "; of the scientific factors the ".join(said)

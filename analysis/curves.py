@@ -133,9 +133,9 @@ def level_curves(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
     over survivors, and no estimate for the level."""
     level = levels.set_index("trial")["level"]
     groups = curves.assign(level=curves["trial"].map(level)).groupby(["level", "epoch"], observed=True)[READINGS]
-    quartiles, counts = groups.quantile(np.array([*QUARTILES.values()])).unstack(), groups.count()
+    quartiles, counts = {name: groups.quantile(at) for name, at in QUARTILES.items()}, groups.count()
     panels = [
-        pd.DataFrame({name: quartiles[f"{prefix}_{quantity}", at] for name, at in QUARTILES.items()})
+        pd.DataFrame({name: table[f"{prefix}_{quantity}"] for name, table in quartiles.items()})
         .assign(n=counts[f"{prefix}_{quantity}"], part=part, quantity=quantity)
         .reset_index()
         for part, prefix in PARTS.items()

@@ -109,7 +109,8 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        table = pd.read_csv(path, index_col=0).rename(index=str)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called 01 or NA
+        table = table.set_index(table.columns[0])
         if table.empty or list(table.index) != list(table.columns):
             raise ValueError("rows and columns are not the same classes")
         return table.astype("int64")

@@ -48,53 +48,46 @@ def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.
     say anything. What was stopped is not in it, so weak regions count less than they should.
     """
     import optuna
+    from optuna.distributions import FloatDistribution
     from optuna.importance import FanovaImportanceEvaluator
     from sklearn.ensemble import RandomForestRegressor
 
-    columns = ["factor", "importance", "least", "most", "trials", "explained", "tells"]
     names = [factor["name"] for factor in factors]
     rows = table[is_complete(table) & ~is_baseline(table)]
     rows = rows.sample(min(len(rows), MOST_TRIALS), random_state=0).sort_values("trial")
     varied = [factor for factor in factors if rows[factor["name"]].nunique() > 1]
     if len(rows) < 4 or not varied or rows[SCORE].nunique() < 2:
-        return pd.DataFrame(
-            [(name, np.nan, np.nan, np.nan, len(rows), np.nan, False) for name in names], columns=columns
-        )
-    space = {factor["name"]: _distribution(rows[factor["name"]], factor) for factor in varied}
+        nothing = dict.fromkeys(("importance", "least", "most", "explained"), np.nan)
+        return pd.DataFrame({"factor": names}).assign(trials=len(rows), tells=False, **nothing)
+    places = {factor["name"]: _places(rows[factor["name"]], factor) for factor in varied}
+    space: dict[str, Any] = {name: FloatDistribution(low, high) for name, (_, low, high) in places.items()}
+    inputs = pd.DataFrame({name: values for name, (values, _, _) in places.items()})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
-    configs: list[Any] = rows[list(space)].astype(object).to_dict("records")
+    configs: list[Any] = inputs.to_dict("records")
     study.add_trials(
         optuna.create_trial(params=config, distributions=space, value=score)
         for config, score in zip(configs, rows[SCORE], strict=True)
     )
     shares = pd.DataFrame([FanovaImportanceEvaluator(seed=seed, **TREES).evaluate(study) for seed in SEEDS])
     shares = shares.reindex(columns=names, fill_value=0.0)
-    inputs = np.column_stack([_codes(rows[factor["name"]], factor) for factor in varied])
-    forest = RandomForestRegressor(100, oob_score=True, random_state=0).fit(inputs, rows[SCORE])
+    forest = RandomForestRegressor(100, oob_score=True, random_state=0).fit(inputs.to_numpy(), rows[SCORE])
     found = pd.DataFrame({"importance": shares.mean(), "least": shares.min(), "most": shares.max()})
     found = found.rename_axis("factor").reset_index().sort_values("importance", ascending=False, ignore_index=True)
     tells = len(rows) >= ENOUGH_TRIALS and forest.oob_score_ >= ENOUGH_EXPLAINED
     return found.assign(trials=len(rows), explained=forest.oob_score_, tells=tells)
 
 
-def _distribution(values: pd.Series, factor: Mapping[str, Any]) -> Any:
-    """Optuna's distribution for a factor, wide enough for the values that were run."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
+def _places(values: pd.Series, factor: Mapping[str, Any]) -> tuple[list[float], float, float]:
+    """A factor's values as places on a line and its two ends, so that levels take up equal lengths and a range is
+    even on its scale. (Optuna's fANOVA would weigh a logarithmic range evenly on the linear scale, and levels by a
+    cube of indicators.)"""
     if "levels" in factor:
-        return CategoricalDistribution(tuple(dict.fromkeys([*factor["levels"], *values.tolist()])))
-    low, high = min(factor["low"], values.min()), max(factor["high"], values.max())
-    return FloatDistribution(float(low), float(high), log=factor["scale"] == "log")
-
-
-def _codes(values: pd.Series, factor: Mapping[str, Any]) -> np.ndarray:
-    """A factor's values as numbers for a tree: the order of the levels, or the place in the range."""
-    if "levels" in factor:
-        order = dict.fromkeys([*factor["levels"], *values.tolist()])
-        return values.map(dict(zip(order, range(len(order)), strict=True))).to_numpy(float)
-    numbers = values.to_numpy(float)
-    return np.log(numbers) if factor["scale"] == "log" else numbers
+        order = list(dict.fromkeys([*factor["levels"], *values]))
+        return [float(order.index(value)) for value in values], -0.5, len(order) - 0.5
+    ends = pd.Series([*values, factor["low"], factor["high"]], dtype=float)
+    line = np.log(ends) if factor["scale"] == "log" else ends
+    return line.tolist()[:-2], line.min(), line.max()
 
 
 def scientific(factors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

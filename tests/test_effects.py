@@ -83,17 +83,17 @@ def test_isolation_takes_the_best_complete_trial_of_each_level_and_counts_the_re
 
 def test_importance_finds_the_factors_that_were_planted(tmp_path: Path) -> None:
     effect = {"learning_rate": 0.1, "depth": 0.12}
-    table = table_of(tmp_path, random_search(200, effect))
+    table = table_of(tmp_path, random_search(120, effect))
     shares = importance(table, FACTORS)
     assert shares["factor"].tolist()[:2] == ["learning_rate", "depth"]
     # The variances of the two effects: a uniform logarithm over 3 decades, and one level in three.
     rate, depth = 0.1**2 * 3**2 / 12, 0.12**2 * (1 / 3) * (2 / 3)
     expected = [rate / (rate + depth + 0.01**2), depth / (rate + depth + 0.01**2)]
-    assert shares["importance"].tolist()[:2] == pytest.approx(expected, abs=0.1)
+    assert shares["importance"].tolist()[:2] == pytest.approx(expected, abs=0.05)
     assert (shares["importance"][2:] < 0.02).all()
     assert ((shares["least"] <= shares["importance"]) & (shares["importance"] <= shares["most"])).all()
     assert shares["tells"].all()
-    assert shares["trials"].tolist() == [200] * 5
+    assert shares["trials"].tolist() == [120] * 5
     assert shares["explained"].iloc[0] > 0.9
 
 
@@ -124,17 +124,18 @@ def test_equal_scores_do_not_tell(tmp_path: Path) -> None:
     assert not shares["tells"].any()
 
 
+@pytest.mark.slow
 def test_noise_seldom_tells() -> None:
-    """Without any effect, the rule of `importance` is met in at most 5% of 100 draws of 20 trials."""
+    """Without any effect, the rule of `importance` is met in at most 5% of 40 draws of 20 trials."""
     from sklearn.ensemble import RandomForestRegressor
 
     rng = np.random.default_rng(0)
     told = 0
-    for _ in range(100):
+    for _ in range(40):
         columns = [rng.uniform(size=20), *(rng.integers(0, levels, 20) for levels in (4, 2, 2, 3))]
         forest = RandomForestRegressor(100, oob_score=True, random_state=0)
         told += forest.fit(np.column_stack(columns), rng.normal(size=20)).oob_score_ >= ENOUGH_EXPLAINED
-    assert told <= 5
+    assert told <= 2
 
 
 def test_matched_differences_equal_a_paired_t_test(tmp_path: Path) -> None:
@@ -155,17 +156,18 @@ def test_matched_differences_equal_a_paired_t_test(tmp_path: Path) -> None:
     assert (kernel["difference"], kernel["pairs"]) == (pytest.approx(np.mean(differences)), 2)
 
 
+@pytest.mark.slow
 def test_matched_differences_cover_the_truth_as_often_as_they_say(tmp_path: Path) -> None:
-    """500 designs with an effect of 0.02 and normal noise: the 95% interval holds it in 92.5 to 97.5% (±2.6 errors)."""
+    """200 designs with an effect of 0.02 and normal noise: the 95% interval holds it in 91 to 99% (2.6 errors)."""
     base = table_of(tmp_path, factorial({(k, s): 0.7 for k in (2, 3, 5, 7) for s in (1, 2)}))
     rng = np.random.default_rng(0)
     held = 0
-    for _ in range(500):
+    for _ in range(200):
         noise = rng.normal(0, 0.02, len(base))
         scores = 0.7 + 0.02 * (base["stem_stride"] == 2) + noise
         (row,) = matched_differences(base.assign(validation_accuracy=scores), STEM).tail(1).to_dict("records")
         held += row["low"] <= 0.02 <= row["high"]
-    assert 0.925 <= held / 500 <= 0.975
+    assert 0.91 <= held / 200 <= 0.99
 
 
 def test_interactions_are_what_the_levels_do_not_add_up_to(tmp_path: Path) -> None:

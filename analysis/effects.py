@@ -58,7 +58,7 @@ def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.
     varied = [factor for factor in factors if rows[factor["name"]].nunique() > 1]
     if len(rows) < 4 or not varied or rows[SCORE].nunique() < 2:
         nothing = dict.fromkeys(("importance", "least", "most", "explained"), np.nan)
-        return pd.DataFrame({"factor": names}).assign(trials=len(rows), tells=False, **nothing)
+        return pd.DataFrame({"factor": pd.Series(names, dtype="str")}).assign(trials=len(rows), tells=False, **nothing)
     places = {factor["name"]: _places(rows[factor["name"]], factor) for factor in varied}
     space: dict[str, Any] = {name: FloatDistribution(low, high) for name, (_, low, high) in places.items()}
     inputs = pd.DataFrame({name: values for name, (values, _, _) in places.items()})

@@ -75,7 +75,7 @@ def comparative_curves(
     if many:
         axes[0].fill_between([], [], color=FAINT, alpha=0.35, label=f"middle half of those of {len(other)} others read")
     counts = curves.groupby("epoch")["validation_accuracy"].count()
-    axes[4].plot(counts.index, counts, "o-", ms=3, color="black", gid="n")
+    axes[4].plot(counts.index, counts, "o-", ms=3, color="black", gid="n", markevery=max(1, len(counts) // 8))
     axes[4].set_ylim(bottom=0)
     return axes
 
@@ -104,7 +104,7 @@ def level_curves(
             if len(levels) > MANY:
                 _draw_quartiles(ax, rows, color, 0.15)
             if (quantity, part) == PANELS[-1]:
-                axes[4].plot(rows["epoch"], rows["n"], color=color, marker=marker, ms=4, gid=f"n {level}")
+                axes[4].plot(rows["epoch"], rows["n"], gid=f"n {level}", **{**style, "ms": 4})
         if len(levels) <= MANY:
             _draw_trials(ax, coloured, f"{PARTS[part]}_{quantity}")
             _draw_ends(ax, coloured, f"{PARTS[part]}_{quantity}")
@@ -119,7 +119,8 @@ def isolation_points(axes: Sequence[Axes], table: pd.DataFrame, factors: Sequenc
     complete one of each level."""
     for ax, factor in zip(axes, factors, strict=True):
         best, rows = isolation(table, factor), table.merge(factor_levels(table, factor), on="trial")
-        place = rows["level"].cat.codes + (rows["trial"] % 9 - 4) * 0.06  # side by side where they are many
+        # By the golden ratio, so that neighbours in number stand apart however many there are.
+        place = rows["level"].cat.codes + (rows["trial"] * 0.618034 % 1 - 0.5) * 0.6
         colors = rows["level"].astype(str).map(level_palette(list(best["level"])))
         _mark_states(ax, place, rows["validation_accuracy"], rows["state"], colors)
         bar = np.arange(len(best))
@@ -321,7 +322,8 @@ def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> list[tu
 
 
 def _draw_quartiles(ax: Axes, rows: pd.DataFrame, color: str, alpha: float) -> None:
-    ax.fill_between(rows["epoch"], rows["lower"], rows["upper"], color=color, alpha=alpha, lw=0)
+    ax.fill_between(rows["epoch"], rows["lower"], rows["upper"], color=color, alpha=alpha, lw=0, zorder=0.5)
+    ax.set_rasterization_zorder(1)  # all bands as one picture
 
 
 def _draw_trials(ax: Axes, curves: pd.DataFrame, column: str, label: str | None = None) -> None:
@@ -347,5 +349,6 @@ def _mark_states(ax: Axes, x: pd.Series, y: pd.Series, state: pd.Series, color: 
         here = (state == name) & y.notna()
         if here.any():
             style: dict[str, Any] = {"marker": marker, "s": 30, "lw": 1.3, "clip_on": False, "zorder": 5}
-            ax.scatter(x[here], y[here], c=color[here], gid=name, rasterized=len(x) > 10 * MANY, **style)
+            dense = {"s": 4, "alpha": 0.3, "rasterized": True} if len(x) > 10 * MANY else {}
+            ax.scatter(x[here], y[here], c=color[here], gid=name, **{**style, **dense})
             ax.scatter([], [], c=DARK, label=f"{label} ({here.sum()})", **style)

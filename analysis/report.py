@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -143,13 +144,15 @@ def sections(study: Study) -> Iterator[Section]:
 def _effects(study: Study, about: str) -> Iterator[Section]:
     found, factors = say.findings(study), study.manifest["design"]["factors"]
     if ours := effects.scientific(factors):
-        best = pd.concat({each["name"]: effects.isolation(found.table, each) for each in ours}, names=["factor"])
-        scores = best["validation_accuracy"].groupby(level=0)
+        best = _stacked({each["name"]: effects.isolation(found.table, each) for each in ours})
+        scores = best.groupby("factor")["validation_accuracy"]
         gaps = (scores.max() - scores.min()).dropna()
         finding = "The best of each level over everything else"
-        finding += f": widest apart by {say.spoken(gaps.idxmax())}, {100 * gaps.max():.1f} points" if len(gaps) else ""
+        finding += (
+            f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
+        )
         tables = {
-            "Best of each level": best.reset_index("factor"),
+            "Best of each level": best,
             "Matched differences (points; 95% t interval over pairs of arms)": effects.matched_differences(
                 found.table, factors
             ),
@@ -190,6 +193,11 @@ def _costs(study: Study, about: str) -> Iterator[Section]:
     )
     finding = say.steadiness_finding(study, shape)
     yield Section("shape", "Shape of training", finding, caption, tables={"Shape of training by level": shapes})
+
+
+def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of the factors, one below the other, after a column with the factor's name."""
+    return pd.concat(tables, names=["factor"]).reset_index("factor") if tables else pd.DataFrame()
 
 
 def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
@@ -278,8 +286,11 @@ def level_finding(quartiles: pd.DataFrame, name: str) -> str:
 
 def _image(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
+    vector = kind == "svg"  # in it, only what is dense is a picture
+    figure.savefig(buffer, format=kind, dpi=80 if vector else 150, metadata={"Date": None} if vector else None)
+    content = buffer.getvalue()
+    # A hundredth of a point is fine enough, and a third of the size is digits.
+    return re.sub(rb"(\.\d\d)\d+", rb"\1", content) if vector else content
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ TRIALS, EPOCHS = 10_000, 100
 
 
 def make_study(folder: Path) -> Path:
-    """A study of random arms and learning rates, a tenth of them stopped early."""
+    """A study of random arms and learning rates, one in a hundred stopped early."""
     draw = np.random.default_rng(0)
     write_study(folder, search_like(10), settings={"epochs": EPOCHS, "seed": 0, "cpus_per_trial": 1})
     configs = {factor["name"]: draw.choice(factor["levels"], TRIALS) for factor in FACTORS[1:]}
@@ -30,7 +30,7 @@ def make_study(folder: Path) -> Path:
     arms = [
         f"k{k} s{s} {'pool' if p else 'no-pool'} d{d}" for k, s, p, d in zip(kernel, stride, pool, depth, strict=True)
     ]
-    lengths = np.where(draw.random(TRIALS) < 0.1, 3, EPOCHS)
+    lengths = np.where(draw.random(TRIALS) < 0.01, 3, EPOCHS)
     base = {**TrialConfig(max_epochs=EPOCHS).to_dict(), "stage": "search", "origin": "random", "error": "", "node": "n"}
     trials = pd.DataFrame({"trial": np.arange(TRIALS), **configs, "arm": arms, "epochs": lengths})
     trials = trials.assign(**{name: value for name, value in base.items() if name not in trials})

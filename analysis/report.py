@@ -287,7 +287,7 @@ def level_finding(quartiles: pd.DataFrame, name: str) -> str:
 def _image(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     vector = kind == "svg"  # in it, only what is dense is a picture
-    figure.savefig(buffer, format=kind, dpi=80 if vector else 150, metadata={"Date": None} if vector else None)
+    figure.savefig(buffer, format=kind, dpi=60 if vector else 150, metadata={"Date": None} if vector else None)
     content = buffer.getvalue()
     # A hundredth of a point is fine enough, and a third of the size is digits.
     return re.sub(rb"(\.\d\d)\d+", rb"\1", content) if vector else content

@@ -263,6 +263,8 @@ def compose(
     figure.text(0.1 / width, 0.1 / height, foot, fontsize=8, color="#444444", va="bottom")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # it would be worked out again for each format
+    for ax in axes:  # the layout's last digits differ from run to run
+        ax.set_position([round(end, 5) for end in ax.get_position().bounds])
     if legend:
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.05 / width, bottom), "borderaxespad": 0}
         figure.legend(legend.values(), legend, ncols=per_row, fontsize=8.5, frameon=False, **place)

@@ -176,11 +176,10 @@ def _effects(study: Study, about: str) -> Iterator[Section]:
 def _costs(study: Study, about: str) -> Iterator[Section]:
     found, shape = say.findings(study), tidy.training_shape(say.findings(study).table, study.epochs)
     by_level = {name: costs(found.spent.merge(levels, on="trial"), "level") for name, levels in found.levels.items()}
-    by = {"stage": costs(found.spent, "stage"), "state": costs(found.spent, "state")} | by_level
-    rows = pd.concat(
-        [each.set_axis(["group", *each.columns[1:]], axis=1).assign(factor=name) for name, each in by.items()]
-    )
-    yield Section("cost", "Cost", say.cost_finding(study), about, tables={"Cost": rows})
+    tables = {f"Cost by {by}": costs(found.spent, by) for by in ("stage", "state")} | {
+        "Cost by level": _stacked(by_level)
+    }
+    yield Section("cost", "Cost", say.cost_finding(study), about, tables=tables)
     draw = partial(plots.pareto_points, table=found.table)
     yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3, 3)
     yield _best_so_far({study.manifest["name"]: study}, about)
@@ -188,11 +187,9 @@ def _costs(study: Study, about: str) -> Iterator[Section]:
         "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the "
         f"last third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness). {about}"
     )
-    shapes = pd.concat(
-        [tidy.shape_by_level(shape, levels).assign(factor=name) for name, levels in found.levels.items()]
-    )
-    finding = say.steadiness_finding(study, shape)
-    yield Section("shape", "Shape of training", finding, caption, tables={"Shape of training by level": shapes})
+    shapes = _stacked({name: tidy.shape_by_level(shape, levels) for name, levels in found.levels.items()})
+    finding, tables = say.steadiness_finding(study, shape), {"Shape of training by level": shapes}
+    yield Section("shape", "Shape of training", finding, caption, tables=tables)
 
 
 def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -203,9 +200,10 @@ def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
     cores = {name: study.manifest["settings"].get("cpus_per_trial") or 1 for name, study in named.items()}
     tables = {name: tidy.best_so_far(say.findings(study).table, cores[name]) for name, study in named.items()}
-    found = [
-        f"{name}, trial {rows['best'].idxmax()} of {len(rows)}" for name, rows in tables.items() if any(rows["best"])
-    ]
+    first = {
+        name: rows.loc[rows["best"] == rows["best"].max(), "trial"].head(1).tolist() for name, rows in tables.items()
+    }
+    found = [f"{name}, trial {trial} of {len(tables[name])}" for name, trials in first.items() for trial in trials]
     finding, caption = f"When the best came: {'; '.join(found) or 'not yet'}", f"Trials in order of number. {about}"
     return Section("best-so-far", "Best so far", finding, caption, partial(plots.best_lines, tables=tables), 2)
 

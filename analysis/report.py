@@ -110,11 +110,12 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         "The five best trials of each": pd.concat(best.values())[["study", *TRIAL_COLUMNS]],
         "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
     }
-    classes = len(next(iter(named.values())).manifest["dataset"]["classes"])
+    data = next(iter(named.values())).manifest["dataset"]
+    about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
     labels = {name: name for name in named if len(best[name])}
     draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
-    yield Section("curves", "Best trials", "The best complete trial of each study", say.CAVEAT, draw, tables=tables)
-    yield _best_so_far(named, say.CAVEAT)
+    yield Section("curves", "Best trials", "The best complete trial of each study", about, draw, tables=tables)
+    yield _best_so_far(named, about)
 
 
 def sections(study: Study) -> Iterator[Section]:

@@ -17,6 +17,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+	$(BIN)/python -m tests.benchmarks.analysis_scale
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,7 +1,8 @@
 """Results and learning curves of the search stage: DataFrame → DataFrame.
 
 Losses are mean cross-entropies in nats, accuracies are fractions. The objective is the validation accuracy at
-the last epoch trained, ties by lower validation loss, then by lower trial number.
+the last epoch trained, ties by lower validation loss, then by lower trial number. Most functions take the table
+that `results` gives: confirm trials are not in it.
 """
 
 import math
@@ -18,74 +19,81 @@ READINGS = [f"{prefix}_{quantity}" for prefix in PARTS.values() for quantity in 
 BASELINE = "baseline:"
 WINNER = "winner"
 OTHER = "other"
+QUARTILES: Mapping[str, float] = {"lower": 0.25, "median": 0.5, "upper": 0.75}
+ARMS_SHOWN = 6
 
 
 def results(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """The search trials by number, each with its last readings (`train_loss` … `validation_accuracy`), its
-    `best_validation_accuracy` over the epochs, and in `epochs` how many it was read at."""
-    readings = epochs.groupby("trial")
+    `best_validation_accuracy` over the epochs, how many `epochs` it was read at, and their `seconds` of training
+    and evaluation."""
+    readings = epochs.assign(seconds=epochs["train_seconds"] + epochs["eval_seconds"]).groupby("trial")
+    sums = readings.agg(
+        best_validation_accuracy=("validation_accuracy", "max"), epochs=("epoch", "max"), seconds=("seconds", "sum")
+    )
     last = epochs[["trial", *READINGS]].drop_duplicates("trial", keep="last")
-    best = readings["validation_accuracy"].max().rename("best_validation_accuracy")
     table = trials[trials["stage"] == "search"].drop(columns="epochs").merge(last, on="trial", how="left")
-    table = table.join(best, on="trial").join(readings["epoch"].max().rename("epochs"), on="trial")
-    return table.assign(epochs=table["epochs"].fillna(0).astype("int64")).sort_values("trial", ignore_index=True)
+    table = table.join(sums, on="trial").fillna({"epochs": 0, "seconds": 0.0})
+    return table.astype({"epochs": "int64"}).sort_values("trial", ignore_index=True)
 
 
-def best_trials(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """The complete search trials, best first, with the columns of `results`."""
-    table = results(trials, epochs)
-    complete = table[(table["state"] == "complete") & table["validation_accuracy"].notna()]
+def is_baseline(table: pd.DataFrame) -> pd.Series:
+    """Which trials are baselines. They differ from the others in fixed settings too, so no factor's levels are
+    compared with them."""
+    found: pd.Series = table["origin"].str.startswith(BASELINE).astype(bool)
+    return found
+
+
+def is_complete(table: pd.DataFrame) -> pd.Series:
+    """Which trials are complete and so have a score; a stopped trial's reading only bounds it (it is censored)."""
+    return (table["state"] == "complete") & table["validation_accuracy"].notna()
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """The complete trials, best first."""
     order = ["validation_accuracy", "validation_loss", "trial"]
-    return complete.sort_values(order, ascending=[False, True, True], ignore_index=True)
+    return table[is_complete(table)].sort_values(order, ascending=[False, True, True], ignore_index=True)
 
 
-def winner(trials: pd.DataFrame, epochs: pd.DataFrame) -> int | None:
-    """The number of the best complete search trial; None while there is none."""
-    ranked = best_trials(trials, epochs)
-    return None if ranked.empty else int(ranked["trial"].iloc[0])
+def winner(table: pd.DataFrame) -> int | None:
+    """The number of the best complete trial; None while there is none."""
+    return next(map(int, ranked(table)["trial"]), None)
 
 
-def baselines(trials: pd.DataFrame, epochs: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+def baselines(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """A row for each of the named baselines, in their order: `baseline` and of `results` the trial, arm, state,
     epochs, learning rate and last readings, missing where it is `not run`."""
-    table = results(trials, epochs).astype({"trial": "Int64", "epochs": "Int64"})
     wanted = pd.DataFrame({"baseline": list(names)}, dtype="str")
-    wanted = wanted.assign(origin=BASELINE + wanted["baseline"]).merge(table, on="origin", how="left")
+    wanted = wanted.assign(origin=BASELINE + wanted["baseline"])
+    wanted = wanted.merge(table.astype({"trial": "Int64", "epochs": "Int64"}), on="origin", how="left")
     state = wanted["state"].astype("str").fillna("not run")
     return wanted.assign(state=state)[["baseline", "trial", "arm", "state", "epochs", "learning_rate", *READINGS]]
 
 
-def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each search trial, epoch, `part` (training, validation) and `quantity` (loss, accuracy): `value`,
-    missing where it was not finite, the trial's `state`, and its `role`: `baseline:NAME`, `winner` or `other`."""
-    search = trials.loc[trials["stage"] == "search", ["trial", "state", "origin"]]
-    rest = pd.Series(np.where(search["trial"] == winner(trials, epochs), WINNER, OTHER), search.index, dtype="str")
-    search = search.assign(role=search["origin"].where(search["origin"].str.startswith(BASELINE), rest))
-    readings = epochs.merge(search[["trial", "state", "role"]], on="trial")
-    keys = ["trial", "epoch", "state", "role"]
-    panels = [
-        readings[keys].assign(part=part, quantity=quantity, value=readings[f"{prefix}_{quantity}"])
-        for part, prefix in PARTS.items()
-        for quantity in QUANTITIES
-    ]
-    curves = pd.concat(panels, ignore_index=True)
-    return curves.assign(value=curves["value"].where(np.isfinite(curves["value"])))
+def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each trial of `table` and epoch: the four readings, missing where not finite, the trial's `state`,
+    and its `role`: `baseline:NAME`, `winner` or `other`."""
+    rest = np.where(table["trial"] == winner(table), WINNER, OTHER)
+    roles = table["origin"].where(is_baseline(table), pd.Series(rest, table.index, dtype="str"))
+    about = table[["trial", "state"]].assign(role=roles.astype("category"))
+    readings = epochs[READINGS].where(np.isfinite(epochs[READINGS]))
+    return epochs[["trial", "epoch"]].join(readings).merge(about, on="trial")
 
 
 def curve_ends(curves: pd.DataFrame) -> pd.DataFrame:
-    """The last row of every curve (trial, part, quantity) whose trial is not complete."""
+    """The last row of every trial that is not complete."""
     last = curves["epoch"] == curves.groupby("trial")["epoch"].transform("max")
     return curves[last & (curves["state"] != "complete")].reset_index(drop=True)
 
 
-def factor_levels(trials: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
-    """The `level` of a factor of the design for each search `trial`: an ordered category of labels.
+def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
+    """The `level` of a factor of the design for each `trial` but the baselines: an ordered category of labels.
 
     A range is cut into bins that hold their lower end: decades, or thirds where it spans few decades or is
     not logarithmic. The first and the last bin also hold what lies outside of the range.
     """
-    search = trials[trials["stage"] == "search"]
-    values = search[factor["name"]]
+    varied = table[~is_baseline(table)]
+    values = varied[factor["name"]]
     if "levels" in factor:
         ordered = [*factor["levels"], *sorted(set(values.unique()) - set(factor["levels"]))]
         labels = [level_label(level) for level in ordered]
@@ -93,8 +101,8 @@ def factor_levels(trials: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFra
     else:
         edges = _bin_edges(factor["low"], factor["high"], factor["scale"] == "log")
         labels = [f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)]
-        names = pd.Series(np.array(labels)[np.digitize(values, edges[1:-1])], search.index)
-    return pd.DataFrame({"trial": search["trial"], "level": pd.Categorical(names, labels, ordered=True)})
+        names = pd.Series(np.array(labels)[np.digitize(values, edges[1:-1])], varied.index)
+    return pd.DataFrame({"trial": varied["trial"], "level": pd.Categorical(names, labels, ordered=True)})
 
 
 def level_label(level: Any) -> str:
@@ -111,12 +119,71 @@ def _bin_edges(low: float, high: float, logarithmic: bool) -> list[float]:
     return [low, *inner, high] if len(inner) > 1 else [float(edge) for edge in np.geomspace(low, high, 4)]
 
 
-def level_medians(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
-    """The `median` for each level, part, quantity and epoch over the `n` of the level's `trials` that have a
-    value there; `whole` where those are all of them. Where not, it is a median over survivors."""
-    keys = ["level", "part", "quantity", "epoch"]
-    values = curves.merge(levels, on="trial").groupby(keys, observed=True)["value"]
-    table = values.agg(median="median", n="count").reset_index()
-    table["trials"] = table["level"].map(levels["level"].value_counts()).astype("int64")
-    table["whole"] = table["n"] == table["trials"]
-    return table[table["n"] > 0].reset_index(drop=True)
+def arm_levels(table: pd.DataFrame) -> pd.DataFrame:
+    """The same for the arm: those of the best complete trials, at most `ARMS_SHOWN`, best first."""
+    varied = table[~is_baseline(table)]
+    arms = list(ranked(varied)["arm"].unique()[:ARMS_SHOWN])
+    rows = varied[varied["arm"].isin(arms)]
+    return pd.DataFrame({"trial": rows["trial"], "level": pd.Categorical(rows["arm"], arms, ordered=True)})
+
+
+def level_curves(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
+    """For each level, part, quantity and epoch the quartiles `lower`, `median` and `upper` over the `n` of the
+    level's `trials` that have a value there; `whole` where those are all of them. Where not, they are quartiles
+    over survivors, and no estimate for the level."""
+    level = levels.set_index("trial")["level"]
+    groups = curves.assign(level=curves["trial"].map(level)).groupby(["level", "epoch"], observed=True)[READINGS]
+    quartiles, counts = {name: groups.quantile(at) for name, at in QUARTILES.items()}, groups.count()
+    panels = [
+        pd.DataFrame({name: table[f"{prefix}_{quantity}"] for name, table in quartiles.items()})
+        .assign(n=counts[f"{prefix}_{quantity}"], part=part, quantity=quantity)
+        .reset_index()
+        for part, prefix in PARTS.items()
+        for quantity in QUANTITIES
+    ]
+    table = pd.concat(panels, ignore_index=True)
+    table = table.assign(level=pd.Categorical(table["level"], level.cat.categories, ordered=True))
+    trials = table["level"].map(level.value_counts()).astype("int64")
+    return table.assign(trials=trials, whole=table["n"] == trials)[table["n"] > 0].reset_index(drop=True)
+
+
+def best_so_far(table: pd.DataFrame, cores: float = 1) -> pd.DataFrame:
+    """A row a trial in order of number: `samples` begun, `core_seconds` spent by then (on `cores` each), and
+    `best`, the best score of the complete trials among them. Trials that ran side by side stand one after another."""
+    score = table["validation_accuracy"].where(is_complete(table))
+    return table[["trial", "state"]].assign(
+        samples=np.arange(1, len(table) + 1),
+        core_seconds=(table["seconds"] * cores).cumsum(),
+        score=score,
+        best=score.cummax().ffill(),
+    )
+
+
+def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """How the complete trials trained, in fractions of accuracy: `gap`, training less validation accuracy at the
+    last epoch; `slope`, the least-squares rise of validation accuracy per epoch in the last third; `unsteadiness`,
+    the standard deviation of its changes from epoch to epoch there (`changes` of them, missing under two).
+
+    The raw reading is taken where an averaged one decides, for averaging would hide how steady training is.
+    """
+    complete = table.loc[is_complete(table), ["trial", "arm", "train_accuracy", "validation_accuracy", "max_epochs"]]
+    rows = epochs.merge(complete[["trial", "max_epochs"]], on="trial")
+    rows["value"] = rows["raw_validation_accuracy"].fillna(rows["validation_accuracy"])
+    rows["change"] = rows["value"] - rows.groupby("trial")["value"].shift()
+    third = rows[rows["epoch"] > 2 * rows["max_epochs"] / 3]
+    centred = third[["epoch", "value"]] - third.groupby("trial")[["epoch", "value"]].transform("mean")
+    products = pd.DataFrame(
+        {"trial": third["trial"], "xy": centred["epoch"] * centred["value"], "xx": centred["epoch"] ** 2}
+    )
+    sums = products.groupby("trial").sum()
+    changes = third.groupby("trial")["change"]
+    shape = pd.DataFrame({"slope": sums["xy"] / sums["xx"], "unsteadiness": changes.std(), "changes": changes.count()})
+    gap = complete["train_accuracy"] - complete["validation_accuracy"]
+    return complete[["trial", "arm", "validation_accuracy"]].assign(gap=gap).join(shape, on="trial")
+
+
+def shape_by_level(shape: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
+    """The medians of score, gap, slope and unsteadiness over each level's complete trials, and how many there are."""
+    groups = shape.merge(levels, on="trial").groupby("level", observed=True)
+    medians = groups[["validation_accuracy", "gap", "slope", "unsteadiness"]].median()
+    return medians.assign(complete=groups.size()).reset_index()

@@ -1,8 +1,9 @@
-"""Reads a study directory into typed tables."""
+"""Reads study directories into typed tables."""
 
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ EPOCH_COLUMNS: Mapping[str, Any] = (
     | {f"{part}_{quantity}": float for part in ("train", "validation", "test") for quantity in ("loss", "accuracy")}
     | {"train_seconds": float, "eval_seconds": float}
 )
+RAW_READINGS = ("raw_validation_loss", "raw_validation_accuracy")
+"""Read by the raw weights where averaged ones decide; missing in studies without them."""
 MANIFEST: Mapping[str, type] = {
     "name": str,
     "version": int,
@@ -36,9 +39,12 @@ MANIFEST: Mapping[str, type] = {
 """What the analysis needs of study.json, by dotted key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
-    """One study directory: where it is, its manifest (`study.json`), a row a trial, a row a trial and epoch."""
+    """One study directory: where it is, its manifest (`study.json`), a row a trial, a row a trial and epoch.
+
+    Equal only to itself, so that what is computed from it can be kept.
+    """
 
     path: Path
     manifest: dict[str, Any]
@@ -56,8 +62,15 @@ def load_study(path: str | Path) -> Study:
     if not folder.is_dir():
         raise UsageError(f"study: received {path}, which is no directory, allowed: a study directory")
     manifest = _read_manifest(folder / "study.json")
-    trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS)
-    epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS)
+    factors = [factor["name"] for factor in manifest["design"]["factors"]]
+    # A field that came later has the default that was the rule before; a factor of the design must be there.
+    defaults = {field.name: field.default for field in fields(TrialConfig) if field.name not in factors}
+    trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
+    epochs = _read_table(
+        folder / "epochs.csv",
+        {**EPOCH_COLUMNS, **dict.fromkeys(RAW_READINGS, float)},
+        dict.fromkeys(RAW_READINGS, math.nan),
+    )
     if trials["trial"].duplicated().any():
         twice = trials.loc[trials["trial"].duplicated(), "trial"].iloc[0]
         raise UsageError(f"{folder / 'trials.csv'}: trial {twice} is there twice, allowed: one row a trial")
@@ -66,20 +79,59 @@ def load_study(path: str | Path) -> Study:
     return Study(folder, manifest, trials, epochs.sort_values(["trial", "epoch"], ignore_index=True))
 
 
-def _read_text(path: Path) -> str:
+def load_studies(paths: Sequence[str | Path]) -> list[Study]:
+    """Several studies of the same images, to be compared; their tables begin with the column `study`, its name.
+
+    Raises:
+        UsageError: one cannot be read, or two have one name or unlike images (by their fingerprint).
+    """
+    studies = {study.manifest["name"]: study for study in map(load_study, paths)}
+    if len(studies) < len(paths):
+        raise UsageError(f"studies: received {len(paths)} named {', '.join(studies)}, allowed: studies of unlike names")
+    first, *others = studies.values()
+    for study in others:
+        prints = [each.manifest["dataset"].get("fingerprint") for each in (study, first)]
+        if prints[0] != prints[1] or None in prints:
+            raise UsageError(f"{study.path}: received images {prints[0]}, allowed: those of {first.path}, {prints[1]}")
+    for name, study in studies.items():
+        for table in (study.trials, study.epochs):
+            table.insert(0, "study", pd.Series(pd.Categorical([name] * len(table)), table.index))
+    return list(studies.values())
+
+
+def read_confusion(folder: Path) -> pd.DataFrame | None:
+    """The confusion matrix of the chosen model, images by true class (rows) and predicted class; None before it.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = folder / "best" / "confusion_matrix.csv"
+    if not path.exists():
+        return None
     try:
-        return path.read_text(encoding="utf-8")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called 01 or NA
+        table = table.set_index(table.columns[0])
+        if table.empty or list(table.index) != list(table.columns):
+            raise ValueError("rows and columns are not the same classes")
+        return table.astype("int64")
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{path}: damaged ({error}), allowed: a row and a column a class") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
         needed = "study.json, trials.csv and epochs.csv"
         raise UsageError(f"{path}: no such file, allowed: a study directory, which has {needed}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error}), allowed: a readable UTF-8 file") from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+        manifest = json.loads(_read_bytes(path))
+    except ValueError as error:
         raise UsageError(f"{path}: not JSON ({error}), allowed: the study.json of a study") from None
     for name, kind in MANIFEST.items():
         value = manifest
@@ -98,18 +150,33 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read_table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
-    text = _read_text(path)
-    written = text[: text.rfind("\n") + 1] or ",".join(columns) + "\n"  # a line without its end is half written
+def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns in their dtypes and whatever else is there; those of `defaults` may be missing."""
+    content = _read_bytes(path)
+    # A line without its end is half written.
+    written = content[: content.rfind(b"\n") + 1] or (",".join(columns) + "\n").encode()
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan"]}
     try:
-        table = pd.read_csv(io.StringIO(written), dtype=str, keep_default_na=False, na_values=["", "nan"])
+        if set(columns.values()) <= {int, float}:
+            try:  # Numbers at once, for a million rows; where that fails, the text below tells what is wrong.
+                return _complete(path, pd.read_csv(io.BytesIO(written), dtype=columns, **options), columns, defaults)
+            except (ValueError, OverflowError):
+                pass
+        table = _complete(path, pd.read_csv(io.BytesIO(written), dtype=str, **options), columns, defaults)
     except pd.errors.ParserError as error:
         raise UsageError(f"{path}: damaged ({' '.join(str(error).split())}), allowed: one row a line") from None
-    if missing := [name for name in columns if name not in table]:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: cannot be read ({error}), allowed: a readable UTF-8 file") from None
+    return table.assign(**{name: _typed(path, table[name].astype("str"), kind) for name, kind in columns.items()})
+
+
+def _complete(path: Path, table: pd.DataFrame, columns: Mapping[str, Any], defaults: Mapping[str, Any]) -> pd.DataFrame:
+    lacking = [name for name in columns if name not in table]
+    if missing := [name for name in lacking if name not in defaults]:
         raise UsageError(f"{path}: has no column {', '.join(missing)}, allowed: all of {', '.join(columns)}")
     if not isinstance(table.index, pd.RangeIndex):
         raise UsageError(f"{path}: damaged (line 2 has more fields than the header), allowed: one row a line")
-    return table.assign(**{name: _typed(path, table[name], kind) for name, kind in columns.items()})
+    return table.assign(**{name: defaults[name] for name in lacking})
 
 
 def _typed(path: Path, text: pd.Series, kind: Any) -> pd.Series:

@@ -1,12 +1,12 @@
-"""Writes the report: one self-contained page and its figures."""
+"""Writes the report, one self-contained page and its figures, and the page that compares studies."""
 
 import base64
 import io
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,45 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import curves as tidy
-from analysis import plots
-from analysis.load import Study
-from analysis.summary import CAVEAT, cost, headline, percent, readable, scope
+from analysis import effects, plots
+from analysis import summary as say
+from analysis.cost import costs
+from analysis.load import Study, read_confusion
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
     *("trial", "origin", "arm", "learning_rate", "state", "epochs", "validation_accuracy", "best_validation_accuracy"),
     *("validation_loss", "train_loss", "train_seconds", "parameters", "forward_flops", "error"),
 )
-# Text stays text (a `$` in a name too), and the same study gives the same bytes.
-STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "resnet-study", "text.parse_math": False}
+TRIALS_SHOWN, POINTS_SHOWN = 300, 50
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text,
+    "text.parse_math": False,  # a `$` in a name too
+    "svg.hashsalt": "resnet-study",  # the same study gives the same bytes
+    "font.sans-serif": ["DejaVu Sans"],  # else every text in an SVG lists a dozen fonts
+}
 EDGE = "A mark on the edge of a panel stands for a value beyond it."
+LEVELS = "Levels differ in the other factors too; the baselines, which differ in fixed settings, are left out."
+MEDIANS = (
+    "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open markers "
+    "over survivors only, the trials that got there."
+)
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure to be: its file's name, the page's heading above it, what fills its panels, the text around them."""
+class Section:
+    """A part of the page: its heading, its finding, what it is about, tables, and what draws its figure, if it has
+    one: in a file of this name, of so many panels, so many beside each other, each row so many inches high."""
 
     name: str
     heading: str
-    draw: Callable[[Sequence[Axes]], object]
-    title: str
+    finding: str
     caption: str
+    draw: Callable[[Sequence[Axes]], object] | None = None
+    panels: int = 5
+    columns: int = 2
+    row_height: float = 2.4
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def write_report(study: Study, out: str | Path | None = None) -> Path:
@@ -50,116 +66,234 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
     Raises:
         UsageError: `out` cannot be made.
     """
-    folder = study.path / "report" if out is None else Path(out)
+    table, factors = say.findings(study).table, study.manifest["design"]["factors"]
+    shown = shown_trials(table)
+    axes = [*factors, {"name": "validation_accuracy"}]
+    rows = json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))
+    page = {
+        "name": study.manifest["name"],
+        "answer": say.answer(study),
+        "scope": say.scope(study),
+        "trials": say.readable(shown, *TRIAL_COLUMNS),
+        "curves": small_curves(study.epochs, shown["trial"]),
+        "of": len(table),
+        "best": str(tidy.winner(table)),
+        "plane": {"axes": axes, "rows": rows},
+        "notes": study.manifest.get("notes") or [],
+        "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
+    }
+    return _write(study.path / "report" if out is None else Path(out), sections(study), page)
+
+
+def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
+    """Write the page that sets studies (of `load_studies`) side by side into `out`; gives its path, raises as above."""
+    named = {study.manifest["name"]: study for study in studies}
+    page = {
+        "name": " – ".join(named),
+        "answer": [f"{name}: {say.answer(study)[0]}" for name, study in named.items()],
+        "scope": " ".join(f"{name}: {say.scope(study)}" for name, study in named.items()),
+        "trials": None,
+    }
+    return _write(Path(out), comparison(named), page)
+
+
+def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
+    """The best trial's curves of each study, the best arms, what differs, and the best so far."""
+    best = {name: say.findings(study).ranked.head(5) for name, study in named.items()}
+    curves = [
+        tidy.learning_curves(best[name].head(1), study.epochs).assign(role=name, trial=number)
+        for number, (name, study) in enumerate(named.items())
+    ]
+    abouts = {name: study.manifest["dataset"]["counts"] | study.manifest["settings"] for name, study in named.items()}
+    settings = pd.DataFrame(abouts).astype("str").rename_axis("setting").reset_index()
+    tables = {
+        "The five best trials of each": pd.concat(best.values())[["study", *TRIAL_COLUMNS]],
+        "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
+    }
+    data = next(iter(named.values())).manifest["dataset"]
+    about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
+    labels = {name: name for name in named if len(best[name])}
+    draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
+    yield Section("curves", "Best trials", "The best complete trial of each study", about, draw, tables=tables)
+    yield _best_so_far(named, about)
+
+
+def sections(study: Study) -> Iterator[Section]:
+    """The comparative curves, what each factor does, what the study cost, and the chosen model."""
+    found, about = say.findings(study), say.scope(study)
+    curves = tidy.learning_curves(found.table, study.epochs)
+    classes = len(study.manifest["dataset"]["classes"])
+    draw = partial(plots.comparative_curves, curves=curves, labels=role_labels(study), classes=classes)
+    tables = {"Baselines": tidy.baselines(found.table, study.manifest["design"]["baselines"])}
+    yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
+    yield from _effects(study, f"{LEVELS} {about}")
+    yield from _costs(study, about)
+    for name, levels in {"arm": tidy.arm_levels(found.table), **found.levels}.items():
+        quartiles = tidy.level_curves(curves, levels)
+        draw = partial(plots.level_curves, curves=curves, levels=levels, quartiles=quartiles, classes=classes)
+        heading = "The best arms" if name == "arm" else f"By {say.spoken(name)}"
+        caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
+        yield Section(f"by-{name}", heading, level_finding(quartiles, say.spoken(name)), caption, draw)
+    if (confusion := read_confusion(study.path)) is not None:
+        accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
+        finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
+        draw = partial(plots.confusion_image, confusion=confusion, accuracy=accuracy)
+        tall = 1.5 + 0.25 * min(len(confusion), 20)
+        yield Section("confusion", "The chosen model", finding, about, draw, 1, row_height=tall)
+
+
+def _effects(study: Study, about: str) -> Iterator[Section]:
+    found, factors = say.findings(study), study.manifest["design"]["factors"]
+    if ours := effects.scientific(factors):
+        best = _stacked({each["name"]: effects.isolation(found.table, each) for each in ours})
+        scores = best.groupby("factor")["validation_accuracy"]
+        gaps = (scores.max() - scores.min()).dropna()
+        finding = "The best of each level over everything else"
+        finding += (
+            f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
+        )
+        tables = {
+            "Best of each level": best,
+            "Matched differences (points; 95% t interval over pairs of arms)": effects.matched_differences(
+                found.table, factors
+            ),
+            "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
+        }
+        caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
+        draw = partial(plots.isolation_points, table=found.table, factors=ours)
+        yield Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)
+    caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {about}"
+    draw, tables = partial(plots.importance_bars, shares=found.importance), {"Importance": found.importance}
+    yield Section("importance", "Importance", say.factor_finding(study), caption, draw, 1, tables=tables)
+    for rate in (each for each in factors if each["name"] == "learning_rate"):
+        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
+        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
+        caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
+        draw = partial(plots.rate_points, table=found.table, factor=rate)
+        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
+        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, row_height=3.4, tables=tables)
+
+
+def _costs(study: Study, about: str) -> Iterator[Section]:
+    found, shape = say.findings(study), tidy.training_shape(say.findings(study).table, study.epochs)
+    by_level = {name: costs(found.spent.merge(levels, on="trial"), "level") for name, levels in found.levels.items()}
+    tables = {f"Cost by {by}": costs(found.spent, by) for by in ("stage", "state")} | {
+        "Cost by level": _stacked(by_level)
+    }
+    yield Section("cost", "Cost", say.cost_finding(study), about, tables=tables)
+    draw = partial(plots.pareto_points, table=found.table)
+    yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3, 3)
+    yield _best_so_far({study.manifest["name"]: study}, about)
+    caption = (
+        "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the "
+        f"last third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness). {about}"
+    )
+    shapes = _stacked({name: tidy.shape_by_level(shape, levels) for name, levels in found.levels.items()})
+    finding, tables = say.steadiness_finding(study, shape), {"Shape of training by level": shapes}
+    yield Section("shape", "Shape of training", finding, caption, tables=tables)
+
+
+def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of the factors, one below the other, after a column with the factor's name."""
+    return pd.concat(tables, names=["factor"]).reset_index("factor") if tables else pd.DataFrame()
+
+
+def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
+    cores = {name: study.manifest["settings"].get("cpus_per_trial") or 1 for name, study in named.items()}
+    tables = {name: tidy.best_so_far(say.findings(study).table, cores[name]) for name, study in named.items()}
+    first = {
+        name: rows.loc[rows["best"] == rows["best"].max(), "trial"].head(1).tolist() for name, rows in tables.items()
+    }
+    found = [f"{name}, trial {trial} of {len(tables[name])}" for name, trials in first.items() for trial in trials]
+    finding, caption = f"When the best came: {'; '.join(found) or 'not yet'}", f"Trials in order of number. {about}"
+    return Section("best-so-far", "Best so far", finding, caption, partial(plots.best_lines, tables=tables), 2)
+
+
+def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> Path:
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"out: received {folder}, allowed: a directory that can be made ({error.strerror})") from None
-    figures = []
-    for drawing in drawings(study):
-        with mpl.rc_context(STYLE):
-            wide = plots.four_panels(drawing.draw, drawing.title, drawing.caption)
-            narrow = plots.four_panels(drawing.draw, drawing.title, drawing.caption, columns=1)
-            svg, png, small = (_image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg"))
-        _replace(folder / "figures" / f"{drawing.name}.svg", svg)
-        _replace(folder / "figures" / f"{drawing.name}.png", png)
-        figures.append({"drawing": drawing, "wide": _data_uri(svg), "narrow": _data_uri(small)})
-    _replace(folder / "index.html", page(study, figures).encode())
+    shown = []
+    for part in parts:
+        images = {}
+        if part.draw:
+            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels, part.row_height)
+            with mpl.rc_context(STYLE):
+                wide, narrow = make(part.columns), make(1)
+                svg, png, small = (_image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg"))
+            _replace(folder / "figures" / f"{part.name}.svg", svg)
+            _replace(folder / "figures" / f"{part.name}.png", png)
+            images = {name: base64.b64encode(image).decode() for name, image in (("wide", svg), ("narrow", small))}
+        tables = {label: say.readable(table) for label, table in part.tables.items() if len(table)}
+        shown.append({"part": part, "images": images, "tables": tables})
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    text = environment.get_template("report.html.jinja").render(sections=shown, caveat=say.CAVEAT, **page)
+    _replace(folder / "index.html", text.encode())
     return folder / "index.html"
 
 
-def drawings(study: Study) -> Iterator[Drawing]:
-    """The comparative curves, then a figure for every factor of the design."""
-    curves = tidy.learning_curves(study.trials, study.epochs)
-    classes = len(study.manifest["dataset"]["classes"])
-    about = scope(study)
-    draw = partial(plots.comparative_curves, curves=curves, labels=role_labels(study), classes=classes)
-    yield Drawing("curves", "Comparative curves", draw, headline(study), f"{about} {EDGE}")
-    for factor in study.manifest["design"]["factors"]:
-        name = factor["name"].replace("_", " ")
-        levels = tidy.factor_levels(study.trials, factor)
-        medians = tidy.level_medians(curves, levels)
-        by_level = partial(plots.level_curves, curves=curves, levels=levels, medians=medians, classes=classes)
-        caption = (
-            "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open "
-            "markers over survivors only, the trials that got there. Levels differ in the other factors too. "
-            f"{about} {EDGE}"
-        )
-        yield Drawing(f"factor-{factor['name']}", f"By {name}", by_level, level_finding(medians, name), caption)
+def shown_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """At most 300 trials for the page: the 100 best, the baselines, and a fixed draw of the rest."""
+    first = table["trial"].isin(tidy.ranked(table)["trial"].head(TRIALS_SHOWN // 3)) | tidy.is_baseline(table)
+    rest = table[~first]
+    rest = rest.sample(min(len(rest), max(0, TRIALS_SHOWN - int(first.sum()))), random_state=0)
+    return pd.concat([table[first], rest]).sort_values("trial", ignore_index=True)
+
+
+def small_curves(epochs: pd.DataFrame, trials: pd.Series) -> list[str]:
+    """Each trial's validation accuracy by epoch as the points of a line in a box of 100 × 100, at most 50 of them."""
+    rows = epochs[epochs["trial"].isin(trials) & epochs["validation_accuracy"].notna()]
+    last = int(max(rows["epoch"].max(), 2)) if len(rows) else 2
+    rows = rows[(rows["epoch"] - 1) % -(-last // POINTS_SHOWN) == 0]
+    pairs = zip(rows["epoch"], rows["validation_accuracy"], strict=True)
+    places = [f"{100 * (epoch - 1) / (last - 1):.0f},{100 - 100 * value:.1f}" for epoch, value in pairs]
+    lines = pd.Series(places, rows["trial"], dtype="str").groupby(level=0).agg(" ".join)
+    return list(lines.reindex(trials, fill_value=""))
 
 
 def role_labels(study: Study) -> dict[str, str]:
     """The legend's text of the winner and of each baseline that has begun, by role."""
-    table = tidy.results(study.trials, study.epochs)
-    best = tidy.winner(study.trials, study.epochs)
-    bold = table[table["origin"].str.startswith(tidy.BASELINE) | (table["trial"] == best)]
+    table = say.findings(study).table
+    best = tidy.winner(table)
+    bold = table[tidy.is_baseline(table) | (table["trial"] == best)]
     labels = {}
     for row in bold.sort_values("trial", key=lambda trial: trial != best, kind="stable").to_dict("records"):
         fixed = row["origin"].startswith(tidy.BASELINE)
         who = row["origin"].removeprefix(tidy.BASELINE) if fixed else f"trial {row['trial']}, {row['arm']}"
         lead = "best: " if row["trial"] == best else ""
         state = "" if row["state"] == "complete" else f" ({row['state']})"
-        text = f"{lead}{who}, lr {row['learning_rate']:.2g}: {percent(row['validation_accuracy'])}{state}"
+        text = f"{lead}{who}, lr {row['learning_rate']:.2g}: {say.show(row['validation_accuracy'], '.1%')}{state}"
         labels[row["origin"] if fixed else tidy.WINNER] = text
     return labels
 
 
-def level_finding(medians: pd.DataFrame, name: str) -> str:
-    """The least and the greatest median validation accuracy among levels at the last epoch where all medians are
+def level_finding(quartiles: pd.DataFrame, name: str) -> str:
+    """The least and the greatest median validation accuracy among levels at the last epoch where all quartiles are
     over all trials; where there is none, no finding."""
-    table = medians[(medians["part"] == "validation") & (medians["quantity"] == "accuracy")]
+    table = quartiles[(quartiles["part"] == "validation") & (quartiles["quantity"] == "accuracy")]
     shared = table.groupby("epoch")["whole"].agg(["all", "size"])
     epoch = shared.index[shared["all"] & (shared["size"] == table["level"].nunique())].max()
     if pd.isna(epoch) or table["level"].nunique() < 2:
         return f"Learning curves by {name}"
     ranked = table[table["epoch"] == epoch].sort_values("median", kind="stable").to_dict("records")
-    low, high = (f"{percent(row['median'])} ({row['level']})" for row in (ranked[0], ranked[-1]))
+    low, high = (f"{row['median']:.1%} ({row['level']})" for row in (ranked[0], ranked[-1]))
     where = f"After epoch {epoch}, the last that all trials reached"
     return f"{where}, median validation accuracy by {name} runs from {low} to {high}"
 
 
-def page(study: Study, figures: list[dict[str, Any]]) -> str:
-    """The report's HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    best = tidy.winner(study.trials, study.epochs)
-    scores = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
-    fixed = tidy.baselines(study.trials, study.epochs, study.manifest["design"]["baselines"])
-    table = tidy.results(study.trials, study.epochs)
-    return environment.get_template("report.html.jinja").render(
-        name=study.manifest["name"],
-        headline=headline(study),
-        scope=scope(study),
-        caveat=CAVEAT,
-        cost=cost(study),
-        figures=figures,
-        best="" if best is None else str(best),
-        baselines=readable(fixed, "baseline", "trial", "arm", "learning_rate", "state", "epochs", *scores),
-        trials=readable(table, *TRIAL_COLUMNS),
-        notes=study.manifest.get("notes") or [],
-        manifest=json.dumps(study.manifest, indent=2, ensure_ascii=False),
-    )
-
-
 def _image(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
-
-
-def _data_uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+    vector = kind == "svg"  # in it, only what is dense is a picture
+    figure.savefig(buffer, format=kind, dpi=60 if vector else 150, metadata={"Date": None} if vector else None)
+    content = buffer.getvalue()
+    # A hundredth of a point is fine enough, and a third of the size is digits.
+    return re.sub(rb"(\.\d\d)\d+", rb"\1", content) if vector else content
 
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -134,7 +134,7 @@ def search_like(samples: int = 20, epochs: int = 6, seed: int = 1) -> list[MadeT
             readings = [(40.0, 0.1, 90.0, 0.1), (nan, 0.1, nan, 0.1)]
         elif not name and readings[0][3] < 0.5:
             state, readings = "stopped", readings[:1]
-        elif not name and readings[2][3] < 0.86:
+        elif not name and readings[:3][-1][3] < 0.86:
             state, readings = "stopped", readings[:3]
         origin = f"baseline:{name}" if name else "random" if number < 10 else "model"
         made.append(MadeTrial(state, readings, origin, config))

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from synthetic import MadeTrial, falling, manifest, search_like, write_study
 
-from analysis import load_study
+from analysis import load_studies, load_study
+from analysis.load import read_confusion
 from trainables.config import TrialConfig, UsageError
 
 
@@ -133,7 +134,7 @@ def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_importing_analysis_loads_no_heavy_library() -> None:
-    heavy = "torch ray optuna matplotlib jinja2"
+    heavy = "torch ray optuna sklearn matplotlib jinja2"
     code = f"import sys, analysis; print([name for name in '{heavy}'.split() if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -143,3 +144,50 @@ def test_a_search_as_the_driver_leaves_it_is_read_whole(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, made))
     assert len(study.trials) == 20
     assert len(study.epochs) == sum(len(trial.readings) for trial in made)
+
+
+def test_columns_of_later_and_of_earlier_versions(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [MadeTrial("complete", falling(2))])
+    trials, epochs = (pd.read_csv(folder / name) for name in ("trials.csv", "epochs.csv"))
+    trials.drop(columns="nesterov").assign(later="x").to_csv(folder / "trials.csv", index=False)
+    epochs.assign(raw_validation_accuracy=0.25, note="odd").to_csv(folder / "epochs.csv", index=False)
+    study = load_study(folder)
+    assert study.trials["nesterov"].tolist() == [TrialConfig().nesterov]
+    assert study.trials["nesterov"].dtype == bool
+    assert study.trials["later"].tolist() == ["x"]
+    assert study.epochs["raw_validation_accuracy"].tolist() == [0.25, 0.25]
+    assert study.epochs["raw_validation_loss"].isna().all()
+    assert study.epochs["raw_validation_loss"].dtype == "float64"
+
+
+def test_studies_of_the_same_images_load_together(tmp_path: Path) -> None:
+    folders = [write_study(tmp_path / name, search_like(4, 2), name=name) for name in ("one", "two")]
+    studies = load_studies(folders)
+    trials = pd.concat([study.trials for study in studies])
+    assert trials.groupby("study", observed=True).size().to_dict() == {"one": 4, "two": 4}
+    assert [set(study.epochs["study"]) for study in studies] == [{"one"}, {"two"}]
+
+
+def test_studies_of_unlike_images_or_of_one_name_are_not_compared(tmp_path: Path) -> None:
+    one, two = (write_study(tmp_path / name, [], name=name) for name in ("one", "two"))
+    same = write_study(tmp_path / "same", [], name="one")
+    other = write_study(tmp_path / "other", [], name="other", dataset=manifest()["dataset"] | {"fingerprint": "cd"})
+    with pytest.raises(UsageError, match=r"other: received images cd, allowed: those of .*one, sha256:ab"):
+        load_studies([one, two, other])
+    with pytest.raises(UsageError, match="studies: received 2 named one, allowed"):
+        load_studies([one, same])
+
+
+def test_the_confusion_matrix_keeps_the_names_of_classes(tmp_path: Path) -> None:
+    assert read_confusion(tmp_path) is None
+    (tmp_path / "best").mkdir()
+    path = tmp_path / "best" / "confusion_matrix.csv"
+    path.write_text("true class,0,01\n0,3,1\n01,0,5\n")
+    table = read_confusion(tmp_path)
+    assert table is not None
+    assert list(table.columns) == list(table.index) == ["0", "01"]
+    assert table.loc["0", "01"] == 1
+    for damage in ("", "true class,a,b\na,1,2\n", "true class,a\na,x\n"):
+        path.write_text(damage)
+        with pytest.raises(UsageError, match=r"confusion_matrix\.csv: damaged"):
+            read_confusion(tmp_path)

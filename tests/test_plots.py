@@ -10,20 +10,41 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write_study
 
+from analysis import curves as tidy
 from analysis import load_study
-from analysis.curves import factor_levels, learning_curves, level_medians
-from analysis.plots import PANELS, axis_limits, comparative_curves, four_panels, level_curves, level_palette
+from analysis.cost import pareto
+from analysis.curves import factor_levels, learning_curves, results
+from analysis.effects import importance
+from analysis.plots import (
+    PANELS,
+    axis_limits,
+    best_lines,
+    comparative_curves,
+    compose,
+    confusion_image,
+    importance_bars,
+    isolation_points,
+    level_curves,
+    level_palette,
+    pareto_points,
+    rate_points,
+)
 
 LABELS = {"winner": "best", **{f"baseline:{name}": name for name in BASELINES}}
 
 
 def curves_of(folder: Path, made: list[MadeTrial]) -> tuple[pd.DataFrame, pd.DataFrame]:
     study = load_study(write_study(folder, made))
-    return study.trials, learning_curves(study.trials, study.epochs)
+    table = results(study.trials, study.epochs)
+    return table, learning_curves(table, study.epochs)
 
 
-def panels() -> list[Axes]:
-    return list(Figure().subplots(2, 2).flat)
+def panels(count: int = 5) -> list[Axes]:
+    return list(Figure().subplots(1, count, squeeze=False).flat)
+
+
+def column(quantity: str, part: str) -> str:
+    return f"{part.replace('training', 'train')}_{quantity}"
 
 
 def points(ax: Axes, gid: str) -> np.ndarray:
@@ -39,14 +60,32 @@ def marks(ax: Axes, state: str) -> list[list[float]]:
 def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
     _, curves = curves_of(tmp_path, search_like())
     axes = comparative_curves(panels(), curves, LABELS, classes=10)
-    for ax, (quantity, part) in zip(axes, PANELS, strict=True):
-        rows = curves[(curves["quantity"] == quantity) & (curves["part"] == part)]
+    for ax, panel in zip(axes, PANELS, strict=False):
+        shown = ["epoch", column(*panel)]
         for role in LABELS:
-            np.testing.assert_array_equal(points(ax, role), rows.loc[rows["role"] == role, ["epoch", "value"]])
-        others = rows[rows["role"] == "other"].sort_values(["trial", "epoch"])
+            np.testing.assert_array_equal(points(ax, role), curves.loc[curves["role"] == role, shown])
+        others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
         drawn = points(ax, "trials #9a9a9a")
         drawn = drawn[~np.isnan(drawn[:, 0])]
-        np.testing.assert_array_equal(drawn, others[["epoch", "value"]])
+        np.testing.assert_array_equal(drawn, others[shown])
+    alive = [sum(len(made.readings) >= epoch for made in search_like()) for epoch in range(1, 7)]
+    np.testing.assert_array_equal(points(axes[4], "n"), list(enumerate(alive, 1)))
+
+
+def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
+    table, curves = curves_of(tmp_path, search_like(100))
+    axes = comparative_curves(panels(), curves, LABELS, classes=10)
+    assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
+    (band,) = [mark for mark in axes[3].collections if len(mark.get_paths()) and not mark.get_gid()]
+    first = curves[(curves["role"] == "other") & (curves["epoch"] == 1)]["validation_accuracy"]
+    corners = np.array(band.get_paths()[0].vertices)
+    heights = corners[corners[:, 0] == 1][:, 1]
+    assert [heights.min(), heights.max()] == pytest.approx(list(np.quantile(first, [0.25, 0.75])))
+    assert f"middle half of those of {table.shape[0] - 4} others read" in axes[0].get_legend_handles_labels()[1]
+    levels = factor_levels(table, FACTORS[4])
+    axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
+    assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
+    assert len([mark for mark in axes[3].collections if len(mark.get_paths())]) == 3
 
 
 def test_no_line_joins_two_trials(tmp_path: Path) -> None:
@@ -112,9 +151,9 @@ def test_limits_hold_what_is_to_be_seen(values: list[float], quantity: str, with
 def test_medians_over_survivors_look_unlike_those_over_all(tmp_path: Path, factor: dict[str, object]) -> None:
     trials, curves = curves_of(tmp_path, search_like())
     levels = factor_levels(trials, factor)
-    medians = level_medians(curves, levels)
+    medians = tidy.level_curves(curves, levels)
     axes = level_curves(panels(), curves, levels, medians, classes=10)
-    for ax, (quantity, part) in zip(axes, PANELS, strict=True):
+    for ax, (quantity, part) in zip(axes, PANELS, strict=False):
         here = medians[(medians["quantity"] == quantity) & (medians["part"] == part)]
         for level, rows in here.groupby("level", observed=True):
             whole = rows[rows["whole"]]
@@ -134,7 +173,7 @@ def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> Non
     ]
     trials, curves = curves_of(tmp_path, made)
     levels = factor_levels(trials, {"name": "depth", "levels": [10, 34]})
-    axes = level_curves(panels(), curves, levels, level_medians(curves, levels), classes=10)
+    axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
     labels = axes[0].get_legend_handles_labels()[1]
     assert labels[:2] == ["10: n = 3, at epoch 3 n = 2", "34: n = 0, at epoch 3 n = 0"]
 
@@ -142,12 +181,17 @@ def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "made", [[], [MadeTrial("complete", falling(1))], search_like(50, 30)], ids=["none", "one", "many"]
 )
-def test_axes_have_units_whole_epochs_and_no_legend_over_data(tmp_path: Path, made: list[MadeTrial]) -> None:
+@pytest.mark.parametrize("columns", [1, 2])
+def test_axes_have_units_whole_epochs_and_no_legend_over_data(
+    tmp_path: Path, made: list[MadeTrial], columns: int
+) -> None:
     _, curves = curves_of(tmp_path, made)
-    figure = four_panels(lambda axes: comparative_curves(axes, curves, LABELS, 10), "A finding", "A caption")
+    figure = compose(
+        lambda axes: comparative_curves(axes, curves, LABELS, 10), "A finding", "A caption", 5, 2.4, columns=columns
+    )
     figure.canvas.draw()
     for ax in figure.axes:
-        assert "(nats)" in ax.get_title(loc="left") or "(%)" in ax.get_title(loc="left")
+        assert any(unit in ax.get_title(loc="left") for unit in ("(nats)", "(%)", "(n)"))
         assert ax.get_xlabel() == "epoch"
         assert all(float(tick).is_integer() for tick in ax.get_xticks())
         assert ax.get_legend() is None
@@ -159,3 +203,71 @@ def test_a_colour_for_every_level() -> None:
     for count in (1, 2, 3, 9):
         palette = level_palette([str(level) for level in range(count)])
         assert len(set(palette.values())) == count
+
+
+def test_isolation_marks_every_trial_and_the_best_of_each_level(tmp_path: Path) -> None:
+    made = search_like()
+    table, _ = curves_of(tmp_path, made)
+    (ax,) = isolation_points(panels(1), table, [FACTORS[3]])
+    varied = [trial for trial in made if not trial.origin.startswith("baseline")]
+    for state in ("complete", "stopped"):
+        found = sorted((round(x), y) for x, y in marks(ax, state))
+        expected = sorted((int(not t.config["stem_maxpool"]), t.readings[-1][3]) for t in varied if t.state == state)
+        np.testing.assert_allclose(found, expected)
+    (bars,) = [mark for mark in ax.collections if mark.get_gid() == "best"]
+    best = [
+        max(t.readings[-1][3] for t in varied if t.state == "complete" and t.config["stem_maxpool"] == pool)
+        for pool in (True, False)
+    ]
+    assert [float(np.asarray(path.vertices)[0, 1]) for path in bars.get_paths()] == pytest.approx(best)
+    assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == ["yes", "no"]
+
+
+def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) -> None:
+    made = search_like()
+    table, _ = curves_of(tmp_path, made)
+    (ax,) = rate_points(panels(1), table, FACTORS[0])
+    assert marks(ax, "diverged") == [[made[7].config["learning_rate"], ax.get_ylim()[0]]]
+    complete = [t for t in made if t.state == "complete" and not t.origin.startswith("baseline")]
+    assert marks(ax, "complete") == [[t.config["learning_rate"], t.readings[-1][3]] for t in complete]
+    assert ax.get_xscale() == "log"
+
+
+def test_bars_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
+    made = search_like(40)
+    table, _ = curves_of(tmp_path, made)
+    shares = importance(table, FACTORS)
+    (ax,) = importance_bars(panels(1), shares)
+    assert [bar.get_width() for bar in ax.patches] == shares["importance"].tolist()[::-1]
+    so_far = tidy.best_so_far(table)
+    axes = best_lines(panels(2), {"a": so_far, "b": so_far.head(3)})
+    assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
+    (steps,) = [line for line in axes[1].get_lines() if line.get_label() == "a"]
+    np.testing.assert_array_equal(steps.get_xydata(), so_far[["core_seconds", "best"]])
+    axes = pareto_points(panels(3), table)
+    front = pareto(table, "seconds_per_epoch").query("front")
+    (line,) = [line for line in axes[2].get_lines() if line.get_label() == "Pareto front"]
+    np.testing.assert_array_equal(line.get_xydata(), front[["seconds_per_epoch", "validation_accuracy"]])
+
+
+@pytest.mark.parametrize("classes", [3, 100])
+def test_the_confusion_matrix_is_shaded_by_share(classes: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    names = [f"class {i}" for i in range(classes)]
+    confusion = pd.DataFrame(counts, names, names)
+    (ax,) = confusion_image(panels(1), confusion, pd.Series(counts.diagonal() / counts.sum(1), names))
+    np.testing.assert_allclose(ax.get_images()[0].get_array(), counts / counts.sum(axis=1)[:, None])  # type: ignore[arg-type]
+    shown = [text.get_text() for text in ax.texts]
+    assert shown == ([str(count) for count in counts.flat] if classes == 3 else [])
+
+
+def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
+    table, _ = curves_of(tmp_path, [])
+    for draw, count in (
+        (lambda axes: isolation_points(axes, table, FACTORS[1:]), 4),
+        (lambda axes: rate_points(axes, table, FACTORS[0]), 1),
+        (lambda axes: importance_bars(axes, importance(table, FACTORS)), 1),
+        (lambda axes: best_lines(axes, {"a": tidy.best_so_far(table)}), 2),
+        (lambda axes: pareto_points(axes, table), 3),
+    ):
+        compose(draw, "Title", "Caption", count, 2.4, columns=2).canvas.draw()

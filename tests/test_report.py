@@ -14,9 +14,9 @@ from synthetic import BASELINES, FACTORS, MadeTrial, falling, manifest, search_l
 
 from analysis import load_study
 from analysis.__main__ import main
-from analysis.curves import factor_levels, learning_curves, level_medians
-from analysis.report import level_finding, role_labels, write_report
-from analysis.summary import closing_lines, headline, scope
+from analysis.curves import factor_levels, learning_curves, level_curves, results, training_shape
+from analysis.report import TRIALS_SHOWN, level_finding, role_labels, shown_trials, small_curves, write_report
+from analysis.summary import answer, closing_lines, headline, scope, steadiness_finding
 from trainables.config import UsageError
 
 DIVERGED = MadeTrial("diverged", [(float("nan"), 0.1, float("nan"), 0.1)])
@@ -52,13 +52,16 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def made_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_study(tmp_path_factory.mktemp("results") / "search-digits", search_like(), design=design(*SHOWN))
+    (folder / "best").mkdir()
+    (folder / "best" / "confusion_matrix.csv").write_text("true class,cat,dog\ncat,5,3\ndog,0,9\n")
     return write_report(load_study(folder))
 
 
 def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
     assert made_report.name == "index.html"
     assert made_report.parent.name == "report"
-    names = ["curves", *(f"factor-{factor['name']}" for factor in SHOWN)]
+    names = ["curves", "isolation", "importance", "learning-rate", "pareto", "best-so-far", "by-arm", "confusion"]
+    names += [f"by-{factor['name']}" for factor in SHOWN]
     for name in names:
         assert (made_report.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (made_report.parent / "figures" / f"{name}.svg").read_text()
@@ -70,14 +73,14 @@ def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
 def test_the_page_needs_nothing_else(made_report: Path) -> None:
     page = Page(made_report.read_text())
     prefix = "data:image/svg+xml;base64,"
-    assert len(page.addresses) == 2 * (1 + len(SHOWN))
+    assert len(page.addresses) == 2 * (8 + len(SHOWN))
     assert all(address.startswith(prefix) for address in page.addresses)
     svg = base64.b64decode(page.addresses[0].removeprefix(prefix)).decode()
     assert 'href="http' not in svg
     assert "<image" not in svg
-    assert not {"script", "link", "iframe"} & set(page.tags)
-    assert "http" not in "".join(page.words)
-    assert len(page.alts) == 1 + len(SHOWN)
+    assert not {"link", "iframe"} & set(page.tags)
+    assert "http" not in "".join(page.words).replace("http://www.w3.org/2000/svg", "")
+    assert len(page.alts) == 8 + len(SHOWN)
     assert all(len(alt) > 50 for alt in page.alts)
     assert made_report.stat().st_size < 3_000_000
 
@@ -85,7 +88,9 @@ def test_the_page_needs_nothing_else(made_report: Path) -> None:
 def test_the_page_says_what_was_found_and_how(made_report: Path) -> None:
     text = "".join(Page(made_report.read_text()).words)
     study = load_study(made_report.parent.parent)
+    assert all(sentence in text for sentence in answer(study))
     assert headline(study) in text
+    assert "Least accurate on class cat, 62.5%" in "".join(Page(made_report.read_text()).alts)
     assert scope(study) in text
     assert "optimistic" in text
     assert "one seed" in text
@@ -111,7 +116,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     made = [MadeTrial("complete", falling(2), f"baseline:{evil}"), MadeTrial("failed", [], error=evil)]
     study = load_study(write_study(tmp_path, made, name=evil, dataset=data, design=evil_design, notes=[evil, "$x_{$"]))
     text = write_report(study).read_text()
-    assert "<script" not in text
+    assert text.count("<script") == 2  # the page's own
+    assert "<script>alert" not in text
     assert "&lt;script&gt;" in text
     assert "<script" not in (tmp_path / "report" / "figures" / "curves.svg").read_text()
 
@@ -149,7 +155,8 @@ def test_closing_lines_hold_the_best_the_baselines_the_warnings_and_the_cost(tmp
         assert "complete" in row
     assert "Warning: 1 diverged: trial 7" in lines
     assert "Warning: 1 failed: trial 20" in lines
-    assert "512 core-seconds and 0 accelerator-seconds, 300 s wall time" in text
+    spent = 2.5 * sum(len(trial.readings) for trial in made)
+    assert f"It cost {spent:,.0f} core-seconds in 21 trials and 300 s of wall time" in text
     assert "search-stage validation scores" in text
 
 
@@ -161,11 +168,14 @@ def test_headline_names_the_winner_and_the_best_baseline(tmp_path: Path) -> None
     ]
     study = load_study(write_study(tmp_path, made))
     assert headline(study) == (
-        "Trial 2 (k7 s2 pool d34) is best: 98.0% validation accuracy after 2 epochs; best baseline small-stem 96.0%"
+        "Trial 2 (k7 s2 pool d34, learning rate 0.01) is best: 98.0% validation accuracy after 2 epochs, "
+        "best baseline small-stem 96.0%"
     )
     assert list(role_labels(study)) == ["winner", "baseline:imagenet-stem", "baseline:small-stem"]
     study = load_study(write_study(tmp_path, made[:2]))
-    assert headline(study) == "Baseline small-stem (k7 s2 pool d18) is best: 96.0% validation accuracy after 2 epochs"
+    assert headline(study) == (
+        "Baseline small-stem (k7 s2 pool d18, learning rate 0.01) is best: 96.0% validation accuracy after 2 epochs"
+    )
     assert role_labels(study)["baseline:small-stem"] == "best: small-stem, lr 0.01: 96.0%"
 
 
@@ -185,23 +195,38 @@ def test_a_factor_without_a_shared_epoch_gets_no_finding(tmp_path: Path) -> None
         MadeTrial("stopped", falling(2, accuracy=0.5), config={"depth": 34}),
     ]
     study = load_study(write_study(tmp_path, made))
-    curves, levels = (learning_curves(study.trials, study.epochs), factor_levels(study.trials, FACTORS[4]))
-    assert level_finding(level_medians(curves, levels), "depth") == (
+    table = results(study.trials, study.epochs)
+    curves, levels = (learning_curves(table, study.epochs), factor_levels(table, FACTORS[4]))
+    assert level_finding(level_curves(curves, levels), "depth") == (
         "After epoch 2, the last that all trials reached, median validation accuracy by depth "
         "runs from 70.0% (10) to 80.0% (34)"
     )
     waiting = load_study(write_study(tmp_path, [*made, MadeTrial("running", [], config={"depth": 10})]))
-    levels = factor_levels(waiting.trials, FACTORS[4])
-    assert level_finding(level_medians(curves, levels), "depth") == "Learning curves by depth"
+    levels = factor_levels(results(waiting.trials, waiting.epochs), FACTORS[4])
+    assert level_finding(level_curves(curves, levels), "depth") == "Learning curves by depth"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = (str(write_study(tmp_path / name, search_like(4, 2), design=design())) for name in ("one", "two"))
+    one, two = (
+        str(write_study(tmp_path / name, search_like(4 + i, 2), name=name, design=design()))
+        for i, name in enumerate(("one", "two"))
+    )
     assert main([one, "--out", str(tmp_path / "page")]) == 0
     assert (tmp_path / "page" / "index.html").exists()
     assert f"Report: {tmp_path / 'page' / 'index.html'}" in capsys.readouterr().out
     assert main([one, two, "--out", str(tmp_path / "pages")]) == 0
-    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"one", "two"}
+    said = capsys.readouterr().out
+    assert f"Report: {tmp_path / 'pages' / 'index.html'}" in said
+    text = "".join(Page((tmp_path / "pages" / "index.html").read_text()).words)
+    for name in ("one", "two"):
+        sentence = f"{name}: {answer(load_study(tmp_path / name))[0]}"
+        assert sentence in said
+        assert sentence in text
+    assert "The five best trials of each" in text
+    figures = {path.stem for path in (tmp_path / "pages" / "figures").iterdir()}
+    assert figures == {"curves", "best-so-far"}
+    assert main([two, one]) == 0
+    assert (tmp_path / "comparison" / "index.html").exists()
 
 
 def test_wrong_use_of_the_command_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +236,7 @@ def test_wrong_use_of_the_command_is_one_line_and_status_2(tmp_path: Path, capsy
         [str(tmp_path / "nowhere")],
         [study, "--out", str(tmp_path / "file")],
         [study, study, "--out", "x"],
+        [study, str(tmp_path / "nowhere")],
     ):
         assert main(arguments) == 2
         captured = capsys.readouterr()
@@ -231,5 +257,77 @@ def test_a_report_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_manifest_on_the_page_is_json(made_report: Path) -> None:
-    (shown,) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
+    (shown, _) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
     assert json.loads(shown) == manifest(design=design(*SHOWN))
+
+
+def last(accuracy: float, **config: Any) -> MadeTrial:
+    return MadeTrial("complete", [(1.0, 0.5, 1.0, accuracy)], config=config)
+
+
+def test_the_answer_says_what_the_data_cannot_tell(tmp_path: Path) -> None:
+    made = [last(0.9, depth=10), last(0.88, depth=18), last(0.5, depth=34)]
+    best, factor, cost = answer(load_study(write_study(tmp_path, made, design=design(*FACTORS))))
+    # Wilson's interval for 130 of 144 right starts at 84.3%: one other arm is above.
+    assert best.endswith(
+        "a maximum over 3 complete search trials, 144 validation images and one seed is optimistic, "
+        "and these images cannot tell it from 1 other arm with 84.3% or more."
+    )
+    assert factor == "Which factor matters cannot be told yet: 3 complete trials beside the baselines."
+    assert cost == "It cost 8 core-seconds in 3 trials and 300 s of wall time. Next: more trials (--samples 20)."
+
+
+def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Path) -> None:
+    made = [
+        last(0.5 + 0.1 * (depth == 34) + 0.001 * kernel, depth=depth, stem_kernel=kernel, learning_rate=rate)
+        for depth in (10, 18, 34) for kernel in (2, 3, 5, 7) for rate in (0.001, 0.01, 0.05)
+    ]  # fmt: skip
+    study = load_study(write_study(tmp_path / "a", made, design=design(FACTORS[0], FACTORS[1], FACTORS[4])))
+    assert "over 36 complete trials (fANOVA) is the depth, " in answer(study)[1]
+    assert answer(study)[2].endswith("Next: the best arm and its rivals again with several seeds.")
+    edge = load_study(write_study(tmp_path / "b", [*made, last(0.9, learning_rate=0.29)], design=design(*FACTORS)))
+    assert (
+        "Next: learning rates from 0.029 to 2.9, for the best of k7 s2 pool d18 lies at the high end" in answer(edge)[2]
+    )
+    wild = load_study(write_study(tmp_path / "c", [DIVERGED], design=design(*FACTORS)))
+    assert answer(wild)[2].endswith("Next: lower learning rates, as trials diverged.")
+
+
+def test_the_course_reports_remark_on_the_pool_is_put_to_the_test(tmp_path: Path) -> None:
+    def curve(pool: bool, level: float, jump: float) -> MadeTrial:
+        readings = [(1.0, 0.5, 1.0, level + jump * (-1) ** epoch) for epoch in range(9)]
+        return MadeTrial("complete", readings, config={"stem_maxpool": pool, "max_epochs": 9})
+
+    unsteady = [curve(False, 0.8 + 0.001 * i, 0.05 + 0.001 * i) for i in range(6)]
+    steady = [curve(True, 0.7 + 0.001 * i, 0.01 + 0.001 * i) for i in range(6)]
+
+    def said(made: list[MadeTrial], folder: Path) -> str:
+        study = load_study(write_study(folder, made))
+        return steadiness_finding(study, training_shape(results(study.trials, study.epochs), study.epochs))
+
+    text = said([*unsteady, *steady], tmp_path / "a")
+    assert text.startswith("Without the pool accuracy is higher (")
+    assert "and unsteadiness is higher (" in text
+    same = said([*steady, *(curve(False, t.readings[0][3] - 0.01, 0.012) for t in steady)], tmp_path / "b")
+    assert "unsteadiness is not clearly different" in same
+    assert said(steady, tmp_path / "c") == "Whether training is less steady without the pool cannot be told yet"
+
+
+def test_the_page_shows_at_most_300_trials_the_best_and_the_baselines_among_them(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, search_like(500, 2), design=design()))
+    table = results(study.trials, study.epochs)
+    shown = shown_trials(table)
+    assert len(shown) == TRIALS_SHOWN
+    assert shown["trial"].is_monotonic_increasing
+    complete = table[table["state"] == "complete"].sort_values("validation_accuracy", ascending=False, kind="stable")
+    assert set(complete["trial"].head(100)) | {0, 1, 2} <= set(shown["trial"])
+    assert shown["trial"].tolist() == shown_trials(table)["trial"].tolist()
+    assert len(shown_trials(table.head(7))) == 7
+
+
+def test_small_curves_are_points_in_a_box(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, [MadeTrial("complete", falling(3)), MadeTrial("failed", [])]))
+    assert small_curves(study.epochs, study.trials["trial"]) == ["0,50.0 50,25.0 100,16.7", ""]
+    long = load_study(write_study(tmp_path / "long", [MadeTrial("complete", falling(120))]))
+    (line,) = small_curves(long.epochs, long.trials["trial"])
+    assert len(line.split()) == 40

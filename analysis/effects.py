@@ -1,0 +1,184 @@
+"""Which factor matters, in the search stage: DataFrame → DataFrame.
+
+All take the table of `analysis.curves.results`. Only complete trials have a score; the others are counted. Scores
+are validation accuracies (fractions) of one seed, so nothing here says how much another seed would change.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.curves import factor_levels, is_baseline, is_complete, level_label, ranked
+
+SCORE = "validation_accuracy"
+MOST_TRIALS = 1000
+SEEDS = range(5)
+TREES: Mapping[str, int] = {"n_trees": 16, "max_depth": 8}
+"""Of a forest; five of them on 1,000 trials take a few seconds, and deeper trees say little else."""
+ENOUGH_TRIALS, ENOUGH_EXPLAINED = 20, 0.3
+"""Below either, importance says nothing: without any effect, 20 trials explain more than 0.3 in under 5%."""
+EDGE = 0.1  # of a range, on its scale
+
+
+def isolation(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
+    """For each level of a factor the best complete trial over everything else (its number, arm, learning rate and
+    score), and how many trials of each state there are. A maximum grows with their number and has no interval: a
+    bootstrap cannot give one (Bickel & Freedman 1981, section 6). *Isolation*: Godbole et al. 2023, Deep Learning
+    Tuning Playbook."""
+    levels = factor_levels(table, factor)
+    rows = table.merge(levels, on="trial")
+    best = ranked(rows).drop_duplicates("level").set_index("level")[["trial", "arm", "learning_rate", SCORE]]
+    counts = pd.crosstab(rows["level"], rows["state"]).reindex(levels["level"].cat.categories, fill_value=0)
+    states = {state: counts.get(state, 0) for state in ("complete", "stopped", "diverged", "failed", "running")}
+    about = pd.DataFrame({"trials": counts.sum(axis=1), **states}, index=counts.index)
+    joined = about.join(best.set_axis(best.index.astype("str"))).astype({"trial": "Int64"})
+    return joined.rename_axis("level").reset_index()
+
+
+def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The share of the score's variance that each factor explains alone, by fANOVA (Hutter et al. 2014) over the
+    complete trials but the baselines: the mean, `least` and `most` over forests of several seeds, most first.
+
+    `trials` is how many were used (at most 1,000, a fixed draw); `explained` the share of the variance that a
+    forest predicts for trials it was not grown on (out-of-bag R², Breiman 2001); `tells` whether both are enough to
+    say anything. What was stopped is not in it, so weak regions count less than they should.
+    """
+    import optuna
+    from optuna.distributions import FloatDistribution
+    from optuna.importance import FanovaImportanceEvaluator
+    from sklearn.ensemble import RandomForestRegressor
+
+    names = [factor["name"] for factor in factors]
+    rows = table[is_complete(table) & ~is_baseline(table)]
+    rows = rows.sample(min(len(rows), MOST_TRIALS), random_state=0).sort_values("trial")
+    varied = [factor for factor in factors if rows[factor["name"]].nunique() > 1]
+    if len(rows) < 4 or not varied or rows[SCORE].nunique() < 2:
+        nothing = dict.fromkeys(("importance", "least", "most", "explained"), np.nan)
+        return pd.DataFrame({"factor": pd.Series(names, dtype="str")}).assign(trials=len(rows), tells=False, **nothing)
+    places = {factor["name"]: _places(rows[factor["name"]], factor) for factor in varied}
+    space: dict[str, Any] = {name: FloatDistribution(low, high) for name, (_, low, high) in places.items()}
+    inputs = pd.DataFrame({name: values for name, (values, _, _) in places.items()})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    configs: list[Any] = inputs.to_dict("records")
+    study.add_trials(
+        optuna.create_trial(params=config, distributions=space, value=score)
+        for config, score in zip(configs, rows[SCORE], strict=True)
+    )
+    shares = pd.DataFrame([FanovaImportanceEvaluator(seed=seed, **TREES).evaluate(study) for seed in SEEDS])
+    shares = shares.reindex(columns=names, fill_value=0.0)
+    forest = RandomForestRegressor(100, oob_score=True, random_state=0).fit(inputs.to_numpy(), rows[SCORE])
+    found = pd.DataFrame({"importance": shares.mean(), "least": shares.min(), "most": shares.max()})
+    found = found.rename_axis("factor").reset_index().sort_values("importance", ascending=False, ignore_index=True)
+    tells = len(rows) >= ENOUGH_TRIALS and forest.oob_score_ >= ENOUGH_EXPLAINED
+    return found.assign(trials=len(rows), explained=forest.oob_score_, tells=tells)
+
+
+def _places(values: pd.Series, factor: Mapping[str, Any]) -> tuple[list[float], float, float]:
+    """A factor's values as places on a line and its two ends, so that levels take up equal lengths and a range is
+    even on its scale. (Optuna's fANOVA would weigh a logarithmic range evenly on the linear scale, and levels by a
+    cube of indicators.)"""
+    if "levels" in factor:
+        order = list(dict.fromkeys([*factor["levels"], *values]))
+        return [float(order.index(value)) for value in values], -0.5, len(order) - 0.5
+    ends = pd.Series([*values, factor["low"], factor["high"]], dtype=float)
+    line = np.log(ends) if factor["scale"] == "log" else ends
+    return line.tolist()[:-2], line.min(), line.max()
+
+
+def scientific(factors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The factors whose effect is the question."""
+    return [factor for factor in factors if factor.get("role") == "scientific" and "levels" in factor]
+
+
+def is_factorial(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every combination of the scientific levels has trials, and the same number of them but for one (the
+    study may not be finished): else the best of one arm is over more draws than the best of another."""
+    levels = [factor["levels"] for factor in scientific(factors)]
+    rows = table[~is_baseline(table)]
+    if not levels or rows.empty:
+        return False
+    counts = rows.groupby([factor["name"] for factor in scientific(factors)]).size()
+    return len(counts) == np.prod([len(each) for each in levels]) and counts.max() - counts.min() <= 1
+
+
+def arm_scores(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """For each combination of the scientific levels with a complete trial, the levels and the best score."""
+    names = [factor["name"] for factor in scientific(factors)]
+    return ranked(table[~is_baseline(table)]).drop_duplicates(names)[[*names, SCORE]]
+
+
+def matched_differences(
+    table: pd.DataFrame, factors: Sequence[Mapping[str, Any]], confidence: float = 0.95
+) -> pd.DataFrame:
+    """In a factorial design, for every two levels of a scientific factor the mean `difference` of the best scores
+    (`level` less `reference`) over the `pairs` of arms that differ in that factor alone, and its Student t interval
+    over the pairs (Student 1908; Box, Hunter & Hunter 2005, chapter 3). Empty where the design is not factorial.
+
+    The interval says how much the effect differs between the other factors' levels, not between seeds.
+    """
+    columns = ["factor", "level", "reference", "difference", "low", "high", "pairs"]
+    found: list[tuple[Any, ...]] = []
+    scores = arm_scores(table, factors) if is_factorial(table, factors) else table.iloc[:0]
+    for factor in scientific(factors) if len(scores) else []:
+        name = factor["name"]
+        others = [each["name"] for each in scientific(factors) if each["name"] != name]
+        wide = scores.assign(all="").pivot(index=[*others, "all"], columns=name, values=SCORE)
+        for reference, level in combinations([each for each in factor["levels"] if each in wide], 2):
+            differences = (wide[level] - wide[reference]).dropna()
+            n, mean = len(differences), differences.mean()
+            half = stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std() / np.sqrt(n) if n > 1 else np.nan
+            found.append((name, level_label(level), level_label(reference), mean, mean - half, mean + half, n))
+    return pd.DataFrame(found, columns=columns)
+
+
+def interactions(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """In a factorial design, for every two scientific factors and their levels the mean best `score` and the
+    `interaction`: that mean less what the two levels' own means add up to (two-way analysis of variance, Fisher
+    1925). Empty where the design is not factorial or an arm has no complete trial yet."""
+    columns = ["factor", "level", "other_factor", "other_level", "score", "interaction"]
+    scores = arm_scores(table, factors) if is_factorial(table, factors) else table.iloc[:0]
+    found: list[tuple[Any, ...]] = []
+    for one, two in combinations(scientific(factors), 2):
+        means = scores.groupby([one["name"], two["name"]])[SCORE].mean().unstack()
+        if len(scores) < np.prod([len(factor["levels"]) for factor in scientific(factors)]):
+            continue
+        extra = means.sub(means.mean(axis=1), axis=0).sub(means.mean(), axis=1) + means.to_numpy().mean()
+        found += [
+            (one["name"], level_label(a), two["name"], level_label(b), means.loc[a, b], extra.loc[a, b])
+            for a, b in product(one["levels"], two["levels"])
+        ]
+    return pd.DataFrame(found, columns=columns)
+
+
+def rate_response(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
+    """For each arm, best first, its response to a factor with a range (the learning rate): how many `trials` it
+    has, `complete` and `diverged`, its `best` value and score, and where that lies in the outer tenth of the range
+    on its scale, that `edge` (`low` or `high`, else empty) and the range to try next, one decade to either side of
+    the best (a logarithmic scale) or half the range (a linear one)."""
+    name, logarithmic = factor["name"], factor["scale"] == "log"
+    varied = table[~is_baseline(table)]
+    best = ranked(varied).drop_duplicates("arm").set_index("arm")[["trial", name, SCORE]]
+    states = pd.crosstab(varied["arm"], varied["state"]).reindex(best.index)
+    low, high, value = (np.log10(x) if logarithmic else x for x in (factor["low"], factor["high"], best[name]))
+    place = (value - low) / (high - low)
+    reach = 1.0 if logarithmic else (high - low) / 2
+    edge = np.select([place <= EDGE, place >= 1 - EDGE], ["low", "high"], "")
+    beyond = [value - reach, value + reach]
+    below, above = (10.0**end if logarithmic else end for end in beyond)
+    return (
+        best.rename(columns={name: "best"})
+        .assign(
+            trials=states.sum(axis=1),
+            complete=states.get("complete", 0),
+            diverged=states.get("diverged", 0),
+            edge=edge,
+            next_low=below.where(edge != ""),
+            next_high=above.where(edge != ""),
+        )
+        .reset_index()
+    )

@@ -1,0 +1,250 @@
+"""Effects against known truth, and against scipy, scikit-learn, numpy and hand values."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic import FACTORS, MadeTrial, falling, write_study
+
+from analysis import load_study
+from analysis.curves import results
+from analysis.effects import (
+    ENOUGH_EXPLAINED,
+    importance,
+    interactions,
+    is_factorial,
+    isolation,
+    matched_differences,
+    rate_response,
+)
+
+STEM = [FACTORS[0], FACTORS[1], FACTORS[2]]  # learning rate, kernel {2, 3, 5, 7}, stride {1, 2}
+RATE = FACTORS[0]
+
+
+def table_of(folder: Path, made: Sequence[MadeTrial]) -> pd.DataFrame:
+    study = load_study(write_study(folder, made))
+    return results(study.trials, study.epochs)
+
+
+def trial(score: float, state: str = "complete", origin: str = "random", **config: Any) -> MadeTrial:
+    """One epoch whose validation accuracy is the score."""
+    return MadeTrial(state, [(1.0, 0.5, 1.0, score)], origin, config)
+
+
+def factorial(score: Mapping[tuple[int, int], float], rates: Sequence[float] = (0.01,)) -> list[MadeTrial]:
+    """Every kernel and stride at every rate; the first rate is the best, the others lose a point each."""
+    return [
+        trial(score[kernel, stride] - 0.01 * worse, stem_kernel=kernel, stem_stride=stride, learning_rate=rate)
+        for (kernel, stride), (worse, rate) in itertools.product(score, enumerate(rates))
+    ]
+
+
+def random_search(n: int, effect: Mapping[str, float], seed: int = 0, noise: float = 0.01) -> list[MadeTrial]:
+    """Scores that depend on log10 of the learning rate, depth and stride as `effect` says, and on noise."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        config = {factor["name"]: factor["levels"][rng.integers(len(factor["levels"]))] for factor in FACTORS[1:]}
+        config["learning_rate"] = float(10 ** rng.uniform(math.log10(0.0003), math.log10(0.3)))
+        score = 0.5 + effect.get("learning_rate", 0) * (math.log10(config["learning_rate"]) + 2)
+        score += effect.get("depth", 0) * (config["depth"] == 34) + effect.get("stem_stride", 0) * config["stem_stride"]
+        made.append(trial(float(np.clip(score + rng.normal(0, noise), 0, 1)), **config))
+    return made
+
+
+def test_isolation_takes_the_best_complete_trial_of_each_level_and_counts_the_rest(tmp_path: Path) -> None:
+    made = [
+        trial(0.9, "stopped", depth=10),
+        trial(0.6, depth=10, learning_rate=0.02),
+        trial(0.7, depth=10, learning_rate=0.03),
+        trial(0.5, depth=34),
+        trial(math.nan, "diverged", depth=34),
+        MadeTrial("failed", [], config={"depth": 34}),
+        trial(0.99, origin="baseline:small-stem", depth=34),
+        MadeTrial("complete", falling(2, accuracy=0.99), config={"depth": 34}, stage="confirm"),
+    ]
+    rows = isolation(table_of(tmp_path, made), FACTORS[4]).set_index("level")
+    assert list(rows.index) == ["10", "18", "34"]
+    assert rows["trial"].tolist()[::2] == [2, 3]
+    assert pd.isna(rows.loc["18", "trial"])
+    np.testing.assert_array_equal(rows["validation_accuracy"], [0.7, math.nan, 0.5])
+    assert rows["learning_rate"].tolist()[0] == 0.03
+    states = ["trials", "complete", "stopped", "diverged", "failed", "running"]
+    assert rows[states].to_numpy().tolist() == [[3, 2, 1, 0, 0, 0], [0] * 6, [3, 1, 0, 1, 1, 0]]
+
+
+def test_importance_finds_the_factors_that_were_planted(tmp_path: Path) -> None:
+    effect = {"learning_rate": 0.1, "depth": 0.12}
+    table = table_of(tmp_path, random_search(120, effect))
+    shares = importance(table, FACTORS)
+    assert shares["factor"].tolist()[:2] == ["learning_rate", "depth"]
+    # The variances of the two effects: a uniform logarithm over 3 decades, and one level in three.
+    rate, depth = 0.1**2 * 3**2 / 12, 0.12**2 * (1 / 3) * (2 / 3)
+    expected = [rate / (rate + depth + 0.01**2), depth / (rate + depth + 0.01**2)]
+    assert shares["importance"].tolist()[:2] == pytest.approx(expected, abs=0.05)
+    assert (shares["importance"][2:] < 0.02).all()
+    assert ((shares["least"] <= shares["importance"]) & (shares["importance"] <= shares["most"])).all()
+    assert shares["tells"].all()
+    assert shares["trials"].tolist() == [120] * 5
+    assert shares["explained"].iloc[0] > 0.9
+
+
+def test_importance_leaves_out_baselines_and_what_is_not_complete(tmp_path: Path) -> None:
+    made = random_search(40, {"stem_stride": 0.2})
+    spoiled = [trial(0.999, origin="baseline:small-stem", depth=10), trial(0.001, "stopped", depth=34)] * 10
+    first, second = (importance(table_of(tmp_path / name, [*made, *extra]), FACTORS) for name, extra in
+                     (("a", []), ("b", spoiled)))  # fmt: skip
+    pd.testing.assert_frame_equal(first, second)
+    assert first["factor"][0] == "stem_stride"
+
+
+def test_importance_draws_a_thousand_trials_of_more(tmp_path: Path) -> None:
+    shares = importance(table_of(tmp_path, random_search(1010, {"stem_stride": 0.2})), FACTORS[2:4])
+    assert shares["trials"].tolist() == [1000, 1000]
+    assert shares["importance"].iloc[0] > 0.9
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 19])
+def test_few_trials_do_not_tell(tmp_path: Path, n: int) -> None:
+    shares = importance(table_of(tmp_path, random_search(n, {"stem_stride": 0.3})), FACTORS)
+    assert not shares["tells"].any()
+    assert shares["trials"].tolist() == [n] * 5
+
+
+def test_equal_scores_do_not_tell(tmp_path: Path) -> None:
+    shares = importance(table_of(tmp_path, [trial(0.5, depth=depth) for depth in (10, 18, 34) * 10]), FACTORS)
+    assert not shares["tells"].any()
+
+
+@pytest.mark.slow
+def test_noise_seldom_tells() -> None:
+    """Without any effect, the rule of `importance` is met in at most 5% of 40 draws of 20 trials."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    rng = np.random.default_rng(0)
+    told = 0
+    for _ in range(40):
+        columns = [rng.uniform(size=20), *(rng.integers(0, levels, 20) for levels in (4, 2, 2, 3))]
+        forest = RandomForestRegressor(100, oob_score=True, random_state=0)
+        told += forest.fit(np.column_stack(columns), rng.normal(size=20)).oob_score_ >= ENOUGH_EXPLAINED
+    assert told <= 2
+
+
+def test_matched_differences_equal_a_paired_t_test(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    score = {(kernel, stride): float(rng.uniform(0.6, 0.9)) for kernel in (2, 3, 5, 7) for stride in (1, 2)}
+    table = table_of(tmp_path, factorial(score, rates=(0.01, 0.1, 0.2)))
+    rows = matched_differences(table, STEM)
+    assert len(rows) == 6 + 1
+    (stride,) = rows[rows["factor"] == "stem_stride"].to_dict("records")
+    with_two, with_one = ([score[kernel, s] for kernel in (2, 3, 5, 7)] for s in (2, 1))
+    test = stats.ttest_rel(with_two, with_one)
+    assert (stride["level"], stride["reference"], stride["pairs"]) == ("2", "1", 4)
+    assert stride["difference"] == pytest.approx(np.subtract(with_two, with_one).mean())
+    interval = test.confidence_interval(0.95)
+    assert [stride["low"], stride["high"]] == pytest.approx([interval.low, interval.high])
+    kernel = rows[(rows["level"] == "7") & (rows["reference"] == "3")].to_dict("records")[0]
+    differences = [score[7, s] - score[3, s] for s in (1, 2)]
+    assert (kernel["difference"], kernel["pairs"]) == (pytest.approx(np.mean(differences)), 2)
+
+
+@pytest.mark.slow
+def test_matched_differences_cover_the_truth_as_often_as_they_say(tmp_path: Path) -> None:
+    """200 designs with an effect of 0.02 and normal noise: the 95% interval holds it in 91 to 99% (2.6 errors)."""
+    base = table_of(tmp_path, factorial({(k, s): 0.7 for k in (2, 3, 5, 7) for s in (1, 2)}))
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        noise = rng.normal(0, 0.02, len(base))
+        scores = 0.7 + 0.02 * (base["stem_stride"] == 2) + noise
+        (row,) = matched_differences(base.assign(validation_accuracy=scores), STEM).tail(1).to_dict("records")
+        held += row["low"] <= 0.02 <= row["high"]
+    assert 0.91 <= held / 200 <= 0.99
+
+
+def test_interactions_are_what_the_levels_do_not_add_up_to(tmp_path: Path) -> None:
+    additive = {(k, s): 0.5 + 0.02 * k + 0.1 * s for k in (2, 3, 5, 7) for s in (1, 2)}
+    rows = interactions(table_of(tmp_path / "a", factorial(additive, (0.01, 0.1))), STEM)
+    assert len(rows) == 8
+    np.testing.assert_allclose(rows["interaction"], 0, atol=1e-12)
+    rows = interactions(table_of(tmp_path / "b", factorial(additive | {(7, 2): additive[7, 2] + 0.08})), STEM)
+    cell = rows[(rows["level"] == "7") & (rows["other_level"] == "2")].iloc[0]
+    assert cell["interaction"] == pytest.approx(0.08 * (1 - 1 / 4) * (1 - 1 / 2))
+    assert cell["score"] == pytest.approx(additive[7, 2] + 0.08)
+    assert rows["interaction"].sum() == pytest.approx(0)
+
+
+def test_only_a_balanced_design_is_factorial(tmp_path: Path) -> None:
+    made = factorial({(k, s): 0.5 for k in (2, 3, 5, 7) for s in (1, 2)})
+    extra = trial(0.5, stem_kernel=2, stem_stride=1)
+    tables = [table_of(tmp_path / str(i), m) for i, m in enumerate((made, [*made, extra], [*made, extra, extra]))]
+    assert [is_factorial(table, STEM) for table in tables] == [True, True, False]
+    assert not is_factorial(table_of(tmp_path / "part", made[1:]), STEM)
+    assert not is_factorial(table_of(tmp_path / "none", []), STEM)
+    assert not is_factorial(tables[0], [RATE])
+    for statistic in (matched_differences, interactions):
+        assert statistic(tables[2], STEM).empty
+        assert statistic(tables[0].iloc[:0], STEM).empty
+
+
+def test_an_unfinished_factorial_pairs_what_it_has(tmp_path: Path) -> None:
+    made = factorial({(k, s): 0.5 + 0.1 * s for k in (2, 3, 5, 7) for s in (1, 2)})
+    made[0] = trial(0.9, "running", stem_kernel=2, stem_stride=1)
+    table = table_of(tmp_path, made)
+    (stride,) = matched_differences(table, STEM).tail(1).to_dict("records")
+    assert (stride["pairs"], stride["difference"]) == (3, pytest.approx(0.1))
+    assert interactions(table, STEM).empty
+
+
+def test_one_pair_has_no_interval(tmp_path: Path) -> None:
+    factors = [{"name": "stem_stride", "role": "scientific", "levels": [1, 2]}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = matched_differences(table_of(tmp_path, [trial(0.5, stem_stride=s) for s in (1, 2)]), factors)
+    assert rows["pairs"].tolist() == [1]
+    assert rows[["low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("rate", "edge", "beyond"),
+    [(0.0004, "low", (0.00004, 0.004)), (0.01, "", None), (0.28, "high", (0.028, 2.8)), (0.5, "high", (0.05, 5.0))],
+)
+def test_a_best_rate_at_an_end_of_the_range_is_flagged(
+    tmp_path: Path, rate: float, edge: str, beyond: tuple[float, float] | None
+) -> None:
+    made = [trial(0.9, learning_rate=rate), trial(0.8, learning_rate=0.02), trial(0.99, "diverged", learning_rate=0.3)]
+    (row,) = rate_response(table_of(tmp_path, made), RATE).to_dict("records")
+    assert (row["arm"], row["best"], row["trials"], row["complete"], row["diverged"]) == (
+        "k7 s2 pool d18",
+        rate,
+        3,
+        2,
+        1,
+    )
+    assert row["edge"] == edge
+    if beyond:
+        assert (row["next_low"], row["next_high"]) == pytest.approx(beyond)
+    else:
+        assert math.isnan(row["next_low"])
+
+
+def test_rates_are_by_arm_best_first_and_may_be_linear(tmp_path: Path) -> None:
+    made = [
+        trial(0.7, depth=10, momentum=0.5),
+        trial(0.9, depth=34, momentum=0.89),
+        trial(0.99, "stopped", depth=18, momentum=0.9),
+    ]
+    linear = {"name": "momentum", "role": "nuisance", "low": 0.0, "high": 0.9, "scale": "linear"}
+    rows = rate_response(table_of(tmp_path, made), linear)
+    assert rows["arm"].tolist() == ["k7 s2 pool d34", "k7 s2 pool d10"]
+    assert rows["edge"].tolist() == ["high", ""]
+    assert rows["next_low"].iloc[0] == pytest.approx(0.89 - 0.45)
+    assert rate_response(table_of(tmp_path / "none", []), linear).empty

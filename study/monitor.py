@@ -47,12 +47,13 @@ class Monitor(DriverCallback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._tell(trial)
 
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+    def close(self) -> None:
+        """Take the moving line away."""
         self._progress.stop()
 
     def _tell(self, trial: Any) -> None:
         ended = self._state.trials[trial.config["trial"]]
-        level = logging.WARNING if ended.state in ("failed", "diverged") else logging.INFO
+        level = logging.INFO if ended.state in ("complete", "stopped") else logging.WARNING
         log.log(level, "[%d/%d] %s", len(self._state.ended_trials()), self._samples, trial_line(ended))
         self._show()
 
@@ -64,8 +65,9 @@ class Monitor(DriverCallback):
 
 def trial_line(trial: TrialState) -> str:
     """What became of a trial, in one line."""
-    about = f"trial {trial.trial} {trial.state}: {trial.arm}, learning rate {trial.config['learning_rate']:.2g}"
-    if trial.state == "failed":
+    state = "failed and is tried again" if trial.state == "running" else trial.state
+    about = f"trial {trial.trial} {state}: {trial.arm}, learning rate {trial.config['learning_rate']:.2g}"
+    if trial.error:
         return f"{about}: {trial.error}"
     if trial.state == "diverged":
         return f"{about}, in epoch {len(trial.epochs)}"

@@ -1,23 +1,27 @@
 """The study directory: `record.jsonl`, the only authority, and the views made from it.
 
 One line an event, appended and synced: `study` (first), `driver_started`, `trial_started`, `epoch`,
-`trial_ended`, `driver_ended`. `StudyState` is what the events say, folded one by one, whether they were
-just written or read back; `study.json`, `trials.csv` and `epochs.csv` are made from it alone.
+`trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `driver_ended`. `StudyState`
+is what the events say, folded one by one, whether they were just written or read back; `study.json`,
+`trials.csv` and `epochs.csv` are made from it alone.
 """
 
 import csv
+import fcntl
 import io
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from trainables.config import EpochMetrics, TrialConfig
+from trainables.config import EpochMetrics, TrialConfig, UsageError
 
 VERSION = 1
 VIEW_SECONDS = 2.0
@@ -29,6 +33,22 @@ TRIAL_COLUMNS = (
     *(item.name for item in fields(TrialConfig)),
     *("parameters", "forward_flops", "precision", "node", "train_seconds"),
 )
+ENDED = ("complete", "stopped", "diverged", "failed")
+
+_SETTINGS = {"cpus_per_trial": float, "gpus_per_trial": float, "precision": str}
+_EVENTS: dict[str, dict[str, Any]] = {
+    "study": {"version": int, "name": str, "design": dict, "dataset": dict, "settings": dict},
+    "driver_started": {"pid": int, "host": str},
+    "driver_ended": {"seconds": float},
+    "trial_started": {"trial": int, "stage": str, "origin": str, "arm": str, "config": dict}
+    | {"parameters": int, "forward_flops": int},
+    "trial_continued": {"trial": int, "from_epoch": int, "note": str},
+    "trial_failed": {"trial": int, "error": str},
+    "trial_reopened": {"trial": int},
+    "trial_ended": {"trial": int, "state": str, "error": str},
+    "epoch": {"trial": int, "node": str} | {item.name: item.type for item in fields(EpochMetrics)},
+}
+"""What an event must hold beside its `time`; it may hold more."""
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +57,24 @@ class RecordError(Exception):
     """The record is damaged: one line that names the file, the line and what is wrong with it."""
 
 
+class CannotWrite(BaseException):
+    """The study directory cannot be written to: one line that says why. Ray Tune would catch an `Exception`."""
+
+
 def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> str:
     """What a trial that ended of itself or by the scheduler is, by its last epoch."""
     if diverged:
         return "diverged"
     return "complete" if epoch >= max_epochs else "stopped"
+
+
+def _check(values: Any, kinds: Mapping[str, Any]) -> None:
+    """Raise `KeyError` or `TypeError` where a value is missing or not of its kind; every number must be finite."""
+    for name, kind in kinds.items():
+        value = values[name]
+        right = isinstance(value, kind | int if kind is float else kind) and not isinstance(value, bool)
+        if not right or (isinstance(value, int | float) and not abs(value) < 1e300):
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
 
 
 @dataclass
@@ -59,6 +92,11 @@ class TrialState:
     state: str = "running"
     error: str = ""
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    diverged: bool = False
+    checkpoint: int = 0
+    """The epoch of its newest checkpoint; 0 where there is none."""
+    failures: int = 0
+    """Tries that failed since it began or was reopened."""
 
     @property
     def seconds(self) -> float:
@@ -74,10 +112,12 @@ class TrialState:
 
 @dataclass
 class StudyState:
-    """All that the record says."""
+    """All that the record says; `reported` are (trial, epoch) in the order in which they came."""
 
     header: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, TrialState] = field(default_factory=dict)
+    reported: list[tuple[int, int]] = field(default_factory=list)
+    driver: dict[str, Any] = field(default_factory=dict)
     ended: str | None = None
     wall_seconds: float = 0.0
 
@@ -88,27 +128,56 @@ class StudyState:
             ValueError, KeyError, TypeError: the event does not follow from those before it.
         """
         kind = event["event"]
+        if kind == "study" and event["version"] != VERSION:
+            raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
+        if kind not in _EVENTS:
+            raise ValueError(f"unknown event {kind!r}")
+        if (kind == "study") == bool(self.header):
+            raise ValueError("a record begins with the event study and holds one")
+        _check(event, _EVENTS[kind] | {"time": str})
+        about = {key: value for key, value in event.items() if key not in ("event", "time")}
+        if "settings" in event:
+            _check(event["settings"], _SETTINGS)
         if kind == "study":
-            if event["version"] != VERSION:
-                raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
-            self.header = {key: value for key, value in event.items() if key != "event"}
+            self.header = about | {"time": event["time"]}
         elif kind == "driver_started":
-            self.ended = None
+            self.ended, self.driver = None, about
+            # Those of the last start stand: a study may be extended or moved.
+            self.header["settings"] = event.get("settings", self.header["settings"])
         elif kind == "driver_ended":
             self.ended = event["time"]
             self.wall_seconds += event["seconds"]
         elif kind == "trial_started":
-            about = {key: value for key, value in event.items() if key not in ("event", "time")}
-            self.trials[event["trial"]] = TrialState(**about)
-        elif kind == "epoch":
-            trial = self.trials[event["trial"]]
-            trial.node = event["node"]
-            trial.epochs.append({name: event[name] for name in EPOCH_COLUMNS[1:]})
-        elif kind == "trial_ended":
-            trial = self.trials[event["trial"]]
-            trial.state, trial.error = event["state"], event["error"]
+            TrialConfig.from_dict(event["config"])
+            if event["trial"] != len(self.trials):
+                raise ValueError(f"trial {event['trial']} does not follow trial {len(self.trials) - 1}")
+            self.trials[event["trial"]] = TrialState(**{name: about[name] for name in _EVENTS[kind]})
         else:
-            raise ValueError(f"unknown event {kind!r}")
+            self._apply_to(self.trials[event["trial"]], kind, event)
+
+    def _apply_to(self, trial: TrialState, kind: str, event: Mapping[str, Any]) -> None:
+        """Take in an event of a trial that has begun."""
+        if (trial.state == "failed") != (kind == "trial_reopened") or trial.state in (
+            "complete",
+            "stopped",
+            "diverged",
+        ):
+            raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
+        if kind == "epoch":
+            if event["epoch"] != len(trial.epochs) + 1:
+                raise ValueError(f"epoch {event['epoch']} of trial {trial.trial} does not follow {len(trial.epochs)}")
+            trial.node, trial.diverged = event["node"], event.get("diverged") is True
+            trial.checkpoint = event["epoch"] if event.get("checkpoint") is True else trial.checkpoint
+            trial.epochs.append({name: event[name] for name in EPOCH_COLUMNS[1:]})
+            self.reported.append((trial.trial, event["epoch"]))
+        elif kind == "trial_failed":
+            trial.failures, trial.error = trial.failures + 1, event["error"]
+        elif kind == "trial_reopened":
+            trial.state, trial.error, trial.failures = "running", "", 0
+        elif kind == "trial_ended":
+            if event["state"] not in ENDED or (event["state"] != "failed" and not trial.epochs):
+                raise ValueError(f"trial {trial.trial} is {event['state']!r} after {len(trial.epochs)} epochs")
+            trial.state, trial.error = event["state"], event["error"]
 
     def in_state(self, *states: str) -> list[TrialState]:
         """The trials in one of these states, by number."""
@@ -116,7 +185,11 @@ class StudyState:
 
     def ended_trials(self) -> list[TrialState]:
         """The trials that are not running, by number."""
-        return self.in_state("complete", "stopped", "diverged", "failed")
+        return self.in_state(*ENDED)
+
+    def in_stage(self, stage: str) -> list[TrialState]:
+        """The trials of a stage, by number."""
+        return [trial for _, trial in sorted(self.trials.items()) if trial.stage == stage]
 
     def winner(self) -> TrialState | None:
         """The best complete search trial."""
@@ -141,7 +214,7 @@ class StudyState:
     def trial_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `trials.csv`."""
         for number, trial in sorted(self.trials.items()):
-            about = {name: value for name, value in vars(trial).items() if name not in ("config", "epochs")}
+            about = {name: value for name, value in vars(trial).items() if name in TRIAL_COLUMNS}
             yield {
                 **about,
                 **trial.config,
@@ -159,55 +232,134 @@ class StudyState:
 
 
 class Record:
-    """The record of a study that a driver is writing, and its views."""
+    """The record of a study that this driver alone is writing, and its views."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Lock the record in `folder`, made where there is none; the lock goes when the process does.
+
+        Raises:
+            UsageError: another driver holds it.
+            RecordError: it is damaged.
+        """
         self.folder = folder
-        self.state = StudyState()
         self._clock = clock
-        self._views_made = -VIEW_SECONDS
-        self._file = (folder / "record.jsonl").open("x", encoding="utf-8")
+        self._views_made = -math.inf
+        self._unseen: list[dict[str, Any]] = []
+        path = folder / "record.jsonl"
+        self._file = path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.state, self._size = _read(path)
+            self._file.truncate(self._size)
+        except BlockingIOError:
+            self._file.close()
+            _refuse_second(folder)
+        except BaseException:
+            self._file.close()
+            raise
 
     @classmethod
-    def create(cls, folder: Path, header: Mapping[str, Any]) -> Self:
+    def create(cls, folder: Path, header: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> Self:
         """Begin the record of a new study.
 
         Raises:
             FileExistsError: `folder` holds something already.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        # A driver that was killed before its first line leaves an empty record.
+        if has_study(folder) or any(path.name != "record.jsonl" for path in folder.iterdir()):
             raise FileExistsError(folder)
-        record = cls(folder)
-        record.append("study", version=VERSION, **header)
+        record = cls(folder, clock)
+        try:
+            record.append("study", version=VERSION, **header)
+        except CannotWrite:
+            with suppress(OSError):
+                (folder / "record.jsonl").unlink()
+                folder.rmdir()
+            raise
         return record
 
     def append(self, event: str, **about: Any) -> None:
-        """Write an event, on the disk when this returns; take it in; make the views if they are old."""
+        """Write an event, on the disk when this returns; take it in; make the views if they are old.
+
+        Raises:
+            CannotWrite: the disk is full, say; nothing of the event stays in the record.
+        """
         line = {"event": event, "time": _now(), **about}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        text = json.dumps(line, allow_nan=False).encode() + b"\n"
+        with writing(self.folder / "record.jsonl"):
+            try:
+                _write(self._file, text)
+            except OSError:
+                self._file.truncate(self._size)
+                raise
+        self._size += len(text)
         self.state.apply(line)
+        if event == "epoch":
+            self._unseen.append({name: line[name] for name in EPOCH_COLUMNS})
         if self._clock() - self._views_made >= VIEW_SECONDS:
             self.make_views()
 
     def make_views(self) -> None:
-        """Make `study.json`, `trials.csv` and `epochs.csv` from what is recorded."""
-        write_views(self.folder, self.state)
+        """Make `study.json` and `trials.csv` again and append to `epochs.csv`, which is made once a start."""
+        with writing(self.folder):
+            if self._views_made == -math.inf:
+                write_views(self.folder, self.state)
+            else:
+                _write_tables(self.folder, self.state)
+                with (self.folder / "epochs.csv").open("a", encoding="utf-8") as file:
+                    file.write(_csv(EPOCH_COLUMNS, self._unseen, header=False))
+        self._unseen.clear()
         self._views_made = self._clock()
 
     def close(self) -> None:
-        """Make the views a last time and let go of the file."""
-        self.make_views()
-        self._file.close()
+        """Make the views a last time, whole, and let go of the record."""
+        self._views_made = -math.inf
+        try:
+            self.make_views()
+        finally:
+            self._file.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While it lasts, an `OSError` becomes the `CannotWrite` that ends the study in good order."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, content: bytes | memoryview, sync: bool = False) -> None:
+    """Write a file in one piece: a reader sees the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            _write(file, content, sync)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_views(folder: Path, state: StudyState) -> None:
-    """Each view in one piece: a reader sees the old one or the new one."""
-    _replace(folder / "study.json", json.dumps(state.manifest(), indent=2) + "\n")
-    _replace(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()))
-    _replace(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()))
+    """All views; each in one piece."""
+    _write_tables(folder, state)
+    replace_file(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()).encode())
+
+
+def _write_tables(folder: Path, state: StudyState) -> None:
+    replace_file(folder / "study.json", (json.dumps(state.manifest(), indent=2) + "\n").encode())
+    replace_file(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()).encode())
+
+
+def has_study(folder: Path) -> bool:
+    """Whether a study was begun in `folder`."""
+    try:
+        with (folder / "record.jsonl").open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def read_record(folder: Path) -> StudyState:
@@ -217,36 +369,52 @@ def read_record(folder: Path) -> StudyState:
         RecordError: there is no record, or a line of it cannot be used.
     """
     path = folder / "record.jsonl"
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}") from error
-    state = StudyState()
-    if lines[-1]:
-        log.warning("%s: the last line is torn and passed over", path)
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            state.apply(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
+    state, _ = _read(path)
     if not state.header:
         raise RecordError(f"{path}: does not begin with a study")
     return state
+
+
+def _read(path: Path) -> tuple[StudyState, int]:
+    """The state that the whole lines make, and their bytes."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from error
+    state, size = StudyState(), content.rfind(b"\n") + 1
+    if size < len(content):
+        log.warning("%s: the last line is torn and passed over", path)
+    for number, line in enumerate(content[:size].split(b"\n")[:-1], 1):
+        try:
+            state.apply(json.loads(line))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
+    return state, size
+
+
+def _refuse_second(folder: Path) -> NoReturn:
+    driver = read_record(folder).driver
+    who = f"process {driver['pid']} on {driver['host']}" if driver else "another process"
+    raise UsageError(f"--name: received {folder.name!r}, which {who} is running, allowed: a study that nobody runs")
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def _write(file: io.FileIO, content: bytes | memoryview, sync: bool = True) -> None:
+    """Write all of `content`, unbuffered: what did not get to the disk is not tried again later."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+    if sync:
+        os.fsync(file.fileno())
 
 
-def _csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:
+def _csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], header: bool = True) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    if header:
+        writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -4,14 +4,12 @@ The driver alone writes and reads them. A checkpoint is written before its epoch
 weights of a trial that is recorded as finished are there; one that is ahead of the record does not count.
 """
 
-import csv
-import json
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from study.record import StudyState, TrialState, replace_file, writing
 from trainables.config import TrialConfig
@@ -25,7 +23,7 @@ def save_checkpoint(folder: Path, trial: int, epoch: int, content: memoryview) -
     home = folder / "checkpoints" / str(trial)
     with writing(home):
         home.mkdir(parents=True, exist_ok=True)
-        replace_file(home / f"{epoch}-{zlib.crc32(content):08x}.pt", content, sync=True)
+        replace_file(home / f"{epoch}-{zlib.crc32(content):08x}.pt", content)
         for _, path in _newest_first(home)[KEPT:]:
             path.unlink()
 
@@ -59,52 +57,32 @@ def remove_checkpoints(folder: Path, trial: int) -> None:
 
 def keep_best(folder: Path, state: StudyState) -> None:
     """Make `best/` from the winner's last checkpoint, unless it is the winner's already."""
-    winner = state.winner()
-    best, new = folder / "best", folder / "best.tmp"
-    if winner is None or _trial_of(best) == winner.trial:
+    winner, best, new = state.winner(), folder / "best", folder / "best.tmp"
+    whose = best / "trial.txt"
+    if winner is None or (whose.exists() and whose.read_text() == f"{winner.trial}\n"):
         return
     epoch, content, _ = load_checkpoint(folder, winner)
     if content is None or epoch < len(winner.epochs):
         return
     checkpoint, data = unpack(content), state.header["dataset"]
+    confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
+    counts_K = confusion_KxK.sum(1)
+    by_class = {
+        "class": data["classes"],
+        "images": counts_K,
+        "validation_accuracy": confusion_KxK.diagonal() / counts_K,
+    }
+    about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
+    about |= {name: data[name] for name in ("image_shape", "classes")}
     with writing(best):
         shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        save_resnet(
-            new,
-            TrialConfig.from_dict(winner.config),
-            image_shape=tuple(data["image_shape"]),
-            classes=tuple(data["classes"]),
-            pixel_mean=checkpoint["pixel_mean"],
-            pixel_std=checkpoint["pixel_std"],
-            weights=checkpoint["trainer"]["model"],
-            trial=winner.trial,
-        )
-        _write_confusion(new, data["classes"], checkpoint["trainer"]["confusion"].tolist())
+        save_resnet(new, TrialConfig.from_dict(winner.config), weights=checkpoint["trainer"]["model"], **about)
+        names = pd.Index(data["classes"], name="true class")
+        pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")
+        pd.DataFrame(by_class).to_csv(new / "accuracy_by_class.csv", index=False)
+        (new / "trial.txt").write_text(f"{winner.trial}\n")
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)
-
-
-def _write_confusion(folder: Path, classes: list[str], confusion_KxK: list[list[int]]) -> None:
-    rows = list(zip(classes, confusion_KxK, strict=True))
-    right = [counts[index] for index, counts in enumerate(confusion_KxK)]
-    tables: Mapping[str, list[list[Any]]] = {
-        "confusion_matrix": [["true class", *classes], *([name, *counts] for name, counts in rows)],
-        "accuracy_by_class": [
-            ["class", "images", "validation_accuracy"],
-            *([name, sum(counts), hit / sum(counts)] for (name, counts), hit in zip(rows, right, strict=True)),
-        ],
-    }
-    for name, table in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(table)
-
-
-def _trial_of(best: Path) -> int | None:
-    try:
-        return int(json.loads((best / "config.json").read_text())["trial"])
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _newest_first(home: Path) -> list[tuple[int, Path]]:

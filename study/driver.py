@@ -20,7 +20,7 @@ from rich.console import Console
 
 from study.checkpoints import keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
 from study.monitor import DriverCallback, Monitor, duration
-from study.plan import Plan, check_images, command, find_study, git_commit, make_plan, resolve_images, same_question
+from study.plan import Plan, command, continue_study, find_study, git_commit, make_plan, resolve_images
 from study.record import CannotWrite, Record, StudyState, state_at_end
 from study.scheduler import build_scheduler, replay, rungs
 from study.searcher import StudySearcher
@@ -42,16 +42,6 @@ class Interrupted:
 
     asked: bool = False
     when_it_can: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A study's directory, what its record says, the search trials asked for, and whether it was interrupted."""
-
-    folder: Path
-    state: StudyState
-    samples: int
-    interrupted: bool = False
 
 
 class RecordCallback(DriverCallback):
@@ -148,43 +138,38 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
         remove_checkpoints(record.folder, trial.trial)
 
 
-def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
+def run_study(given: Mapping[str, Any], console: Console) -> tuple[Path, StudyState, int, bool]:
     """Begin or continue a study with the settings given, from its images to the end of its record.
 
+    Returns the study's directory, what its record says, the search trials asked for, and whether it was interrupted.
+
     Raises:
-        UsageError: something asked for cannot be; nothing was started.
-        DataUnavailable: the images cannot be had; nothing was started.
+        UsageError, DataUnavailable: something asked for cannot be; nothing was started.
         RecordError: the study's record is damaged; nothing was started.
         CannotWrite: the study directory could not be written to; the study can go on later.
         KeyboardInterrupt: it was interrupted before anything was recorded.
     """
-    settings = StudySettings(**given)
+    settings, record, fingerprint = StudySettings(**given), None, None
     with interruptible() as interrupted, ExitStack() as ending:
-        record, folder = None, find_study(settings)
-        if folder is not None:
+        if folder := find_study(settings):
             record = Record(folder)
             ending.callback(record.close)
-            settings = same_question(given, record.state, folder)
-            if not _to_run(settings, record.state):
-                log.info("nothing to run: %d trials are there, all ended", len(record.state.trials))
-                return Outcome(folder, record.state, settings.samples)
-        images = resolve_images(settings)
-        if record is not None:
-            check_images(images, record.state.header)
+            state, fingerprint = record.state, record.state.header["dataset"]["fingerprint"]
+            settings = continue_study(given, state, folder)
+            unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
+            if not unfinished and len(state.in_stage("search")) == settings.samples:
+                log.info("nothing to run: all %d trials have ended", len(state.trials))
+                return folder, state, settings.samples, False
+        images = resolve_images(settings, fingerprint)
         with ray_running(settings) as dashboard:
             plan = make_plan(settings, images)
             interrupted.when_it_can = True
             if record is None:
-                record = Record.create(plan.folder, plan.header())
+                record = Record(plan.folder, plan.header())
                 ending.callback(record.close)
             with study_log(record.folder):
                 _drive(plan, record, dashboard, console, interrupted)
-    return Outcome(record.folder, record.state, settings.samples, interrupted.asked)
-
-
-def _to_run(settings: StudySettings, state: StudyState) -> bool:
-    failed = settings.retry_failed and state.in_state("failed")
-    return bool(state.in_state("running") or failed or len(state.in_stage("search")) < settings.samples)
+    return record.folder, record.state, settings.samples, interrupted.asked
 
 
 def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interrupted: Interrupted) -> None:

@@ -44,15 +44,20 @@ class Images:
     chosen: str | None
 
 
-def resolve_images(settings: StudySettings) -> Images:
+def resolve_images(settings: StudySettings, recorded: str | None = None) -> Images:
     """The asked data set, or the default one with the reason for it.
 
     Raises:
-        UsageError: there is no such data set, too little in it, or the study exists.
+        UsageError: there is no such data set, too little in it, something else is where the study would be,
+            or the images have not the fingerprint that is recorded.
         DataUnavailable: it cannot be had.
     """
     if settings.dataset is not None:
-        return _images(settings, settings.dataset, None)
+        images = _images(settings, settings.dataset, None)
+        if recorded not in (None, images.data.fingerprint):
+            found = f"received {settings.dataset!r} with fingerprint {images.data.fingerprint}"
+            raise UsageError(f"--dataset: {found}, the study has {recorded}; {ALLOWED}")
+        return images
     if not torch.cuda.is_available():
         return _images(settings, "digits", "no --dataset given, and no GPU on this machine for cifar10")
     try:
@@ -81,29 +86,17 @@ def find_study(settings: StudySettings) -> Path | None:
     return next((folder for folder in map(settings.folder, names) if has_study(folder)), None)
 
 
-def same_question(given: Mapping[str, Any], state: StudyState, folder: Path) -> StudySettings:
+def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) -> StudySettings:
     """The settings that continue a study: what is given, else what is recorded.
 
     Raises:
         UsageError: they, or the design as it is now, ask another question.
     """
-    recorded, name = state.header["settings"], state.header["dataset"]["name"]
-    settings = continued(given, recorded, folder.name)
-    if "dataset" in given and Path(given["dataset"]).expanduser().resolve().name != name:
-        raise UsageError(f"--dataset: received {given['dataset']!r}, which the study has as {name!r}; {ALLOWED}")
+    settings = continued(given, state.header["settings"], folder.name)
     if json.loads(json.dumps(DESIGNS[settings.design].to_dict())) != state.header["design"]:
         raise UsageError(f"--design: {settings.design!r} is not what it was when the study was made; {ALLOWED}")
     # Trials that have begun are not taken back.
     return replace(settings, samples=max(settings.samples, len(state.in_stage("search"))))
-
-
-def check_images(images: Images, header: Mapping[str, Any]) -> None:
-    """Raise `UsageError` where these are not the images that the study was begun with."""
-    if images.data.fingerprint != header["dataset"]["fingerprint"]:
-        raise UsageError(
-            f"--dataset: {images.data.name} has the fingerprint {images.data.fingerprint}, "
-            f"the study's images had {header['dataset']['fingerprint']}; {ALLOWED}"
-        )
 
 
 @dataclass(frozen=True)

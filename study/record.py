@@ -7,19 +7,19 @@ is what the events say, folded one by one, whether they were just written or rea
 """
 
 import csv
+import errno
 import fcntl
 import io
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any
 
 from trainables.config import EpochMetrics, TrialConfig, UsageError
 
@@ -35,13 +35,12 @@ TRIAL_COLUMNS = (
 )
 ENDED = ("complete", "stopped", "diverged", "failed")
 
-_SETTINGS = {"cpus_per_trial": float, "gpus_per_trial": float, "precision": str}
 _EVENTS: dict[str, dict[str, Any]] = {
     "study": {"version": int, "name": str, "design": dict, "dataset": dict, "settings": dict},
     "driver_started": {"pid": int, "host": str},
     "driver_ended": {"seconds": float},
-    "trial_started": {"trial": int, "stage": str, "origin": str, "arm": str, "config": dict}
-    | {"parameters": int, "forward_flops": int},
+    "trial_started": {name: str for name in ("stage", "origin", "arm")}
+    | {"trial": int, "config": dict, "parameters": int, "forward_flops": int},
     "trial_continued": {"trial": int, "from_epoch": int, "note": str},
     "trial_failed": {"trial": int, "error": str},
     "trial_reopened": {"trial": int},
@@ -49,6 +48,7 @@ _EVENTS: dict[str, dict[str, Any]] = {
     "epoch": {"trial": int, "node": str} | {item.name: item.type for item in fields(EpochMetrics)},
 }
 """What an event must hold beside its `time`; it may hold more."""
+_SETTINGS = {"cpus_per_trial": float, "gpus_per_trial": float, "precision": str}
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,10 @@ def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> str:
 
 
 def _check(values: Any, kinds: Mapping[str, Any]) -> None:
-    """Raise `KeyError` or `TypeError` where a value is missing or not of its kind; every number must be finite."""
+    """Raise `KeyError` or `TypeError` where a value is missing or not of its kind, or no number that can be summed."""
     for name, kind in kinds.items():
         value = values[name]
-        right = isinstance(value, kind | int if kind is float else kind) and not isinstance(value, bool)
+        right = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
         if not right or (isinstance(value, int | float) and not abs(value) < 1e300):
             raise TypeError(f"{name} is {str(value)[:40]!r}")
 
@@ -130,19 +130,16 @@ class StudyState:
         kind = event["event"]
         if kind == "study" and event["version"] != VERSION:
             raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
-        if kind not in _EVENTS:
-            raise ValueError(f"unknown event {kind!r}")
-        if (kind == "study") == bool(self.header):
-            raise ValueError("a record begins with the event study and holds one")
+        if kind not in _EVENTS or (kind == "study") == bool(self.header):
+            raise ValueError(f"unexpected event {kind!r}")
         _check(event, _EVENTS[kind] | {"time": str})
-        about = {key: value for key, value in event.items() if key not in ("event", "time")}
-        if "settings" in event:
-            _check(event["settings"], _SETTINGS)
+        _check(event.get("settings", self.header.get("settings")), _SETTINGS)
+        about = {key: value for key, value in event.items() if key != "event"}
         if kind == "study":
-            self.header = about | {"time": event["time"]}
+            self.header = about
         elif kind == "driver_started":
             self.ended, self.driver = None, about
-            # Those of the last start stand: a study may be extended or moved.
+            # A study may be extended or moved: the settings of its last start stand.
             self.header["settings"] = event.get("settings", self.header["settings"])
         elif kind == "driver_ended":
             self.ended = event["time"]
@@ -150,22 +147,18 @@ class StudyState:
         elif kind == "trial_started":
             TrialConfig.from_dict(event["config"])
             if event["trial"] != len(self.trials):
-                raise ValueError(f"trial {event['trial']} does not follow trial {len(self.trials) - 1}")
+                raise ValueError(f"trial {event['trial']} is not the next")
             self.trials[event["trial"]] = TrialState(**{name: about[name] for name in _EVENTS[kind]})
         else:
             self._apply_to(self.trials[event["trial"]], kind, event)
 
     def _apply_to(self, trial: TrialState, kind: str, event: Mapping[str, Any]) -> None:
         """Take in an event of a trial that has begun."""
-        if (trial.state == "failed") != (kind == "trial_reopened") or trial.state in (
-            "complete",
-            "stopped",
-            "diverged",
-        ):
+        if trial.state != ("failed" if kind == "trial_reopened" else "running"):
             raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
         if kind == "epoch":
             if event["epoch"] != len(trial.epochs) + 1:
-                raise ValueError(f"epoch {event['epoch']} of trial {trial.trial} does not follow {len(trial.epochs)}")
+                raise ValueError(f"epoch {event['epoch']} of trial {trial.trial} is not the next")
             trial.node, trial.diverged = event["node"], event.get("diverged") is True
             trial.checkpoint = event["epoch"] if event.get("checkpoint") is True else trial.checkpoint
             trial.epochs.append({name: event[name] for name in EPOCH_COLUMNS[1:]})
@@ -213,12 +206,10 @@ class StudyState:
 
     def trial_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `trials.csv`."""
-        for number, trial in sorted(self.trials.items()):
-            about = {name: value for name, value in vars(trial).items() if name in TRIAL_COLUMNS}
+        for _, trial in sorted(self.trials.items()):
             yield {
-                **about,
+                **vars(trial),
                 **trial.config,
-                "trial": number,
                 "epochs": len(trial.epochs),
                 "precision": self.header["settings"]["precision"],
                 "train_seconds": sum(epoch["train_seconds"] for epoch in trial.epochs),
@@ -234,50 +225,35 @@ class StudyState:
 class Record:
     """The record of a study that this driver alone is writing, and its views."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Lock the record in `folder`, made where there is none; the lock goes when the process does.
+    def __init__(
+        self, folder: Path, header: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        """Lock the record in `folder`, which goes when the process does, and go on with it or begin it.
 
         Raises:
-            UsageError: another driver holds it.
+            UsageError: another driver holds it, or has begun a study there.
             RecordError: it is damaged.
         """
         self.folder = folder
         self._clock = clock
-        self._views_made = -math.inf
-        self._unseen: list[dict[str, Any]] = []
+        self._views_made = -VIEW_SECONDS
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "record.jsonl"
         self._file = path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.state, self._size = _read(path)
-            self._file.truncate(self._size)
         except BlockingIOError:
-            self._file.close()
-            _refuse_second(folder)
-        except BaseException:
-            self._file.close()
-            raise
-
-    @classmethod
-    def create(cls, folder: Path, header: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> Self:
-        """Begin the record of a new study.
-
-        Raises:
-            FileExistsError: `folder` holds something already.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        # A driver that was killed before its first line leaves an empty record.
-        if has_study(folder) or any(path.name != "record.jsonl" for path in folder.iterdir()):
-            raise FileExistsError(folder)
-        record = cls(folder, clock)
-        try:
-            record.append("study", version=VERSION, **header)
-        except CannotWrite:
-            with suppress(OSError):
-                (folder / "record.jsonl").unlink()
-                folder.rmdir()
-            raise
-        return record
+            driver = _read(path)[0].driver
+            who = f"process {driver.get('pid')} on {driver.get('host')}"
+            raise UsageError(f"--name: received {folder.name!r}, allowed: not what {who} is running") from None
+        self.state, self._size = _read(path)
+        if bool(header) == bool(self.state.header):
+            raise UsageError(f"--name: received {folder.name!r}, which another process has begun or taken away")
+        self._file.truncate(self._size)
+        if header:
+            self.append("study", version=VERSION, **header)
+        with writing(folder):
+            write_views(folder, self.state)
 
     def append(self, event: str, **about: Any) -> None:
         """Write an event, on the disk when this returns; take it in; make the views if they are old.
@@ -289,34 +265,26 @@ class Record:
         text = json.dumps(line, allow_nan=False).encode() + b"\n"
         with writing(self.folder / "record.jsonl"):
             try:
-                _write(self._file, text)
+                if self._file.write(text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
             except OSError:
                 self._file.truncate(self._size)
                 raise
-        self._size += len(text)
-        self.state.apply(line)
-        if event == "epoch":
-            self._unseen.append({name: line[name] for name in EPOCH_COLUMNS})
-        if self._clock() - self._views_made >= VIEW_SECONDS:
-            self.make_views()
-
-    def make_views(self) -> None:
-        """Make `study.json` and `trials.csv` again and append to `epochs.csv`, which is made once a start."""
-        with writing(self.folder):
-            if self._views_made == -math.inf:
-                write_views(self.folder, self.state)
-            else:
-                _write_tables(self.folder, self.state)
+            self._size += len(text)
+            self.state.apply(line)
+            if event == "epoch":
                 with (self.folder / "epochs.csv").open("a", encoding="utf-8") as file:
-                    file.write(_csv(EPOCH_COLUMNS, self._unseen, header=False))
-        self._unseen.clear()
-        self._views_made = self._clock()
+                    file.write(_csv(EPOCH_COLUMNS, [line], header=False))
+            if self._clock() - self._views_made >= VIEW_SECONDS:
+                write_tables(self.folder, self.state)
+                self._views_made = self._clock()
 
     def close(self) -> None:
-        """Make the views a last time, whole, and let go of the record."""
-        self._views_made = -math.inf
+        """Make the views a last time and let go of the record."""
         try:
-            self.make_views()
+            with writing(self.folder):
+                write_views(self.folder, self.state)
         finally:
             self._file.close()
 
@@ -330,25 +298,27 @@ def writing(path: Path) -> Iterator[None]:
         raise CannotWrite(f"{error.filename or path}: {error.strerror or error}") from error
 
 
-def replace_file(path: Path, content: bytes | memoryview, sync: bool = False) -> None:
+def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Write a file in one piece: a reader sees the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb", buffering=0) as file:
-            _write(file, content, sync)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_views(folder: Path, state: StudyState) -> None:
-    """All views; each in one piece."""
-    _write_tables(folder, state)
+    """Make `study.json`, `trials.csv` and `epochs.csv`; to the last a driver appends until it makes it again."""
+    write_tables(folder, state)
     replace_file(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()).encode())
 
 
-def _write_tables(folder: Path, state: StudyState) -> None:
+def write_tables(folder: Path, state: StudyState) -> None:
+    """Make `study.json` and `trials.csv`."""
     replace_file(folder / "study.json", (json.dumps(state.manifest(), indent=2) + "\n").encode())
     replace_file(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()).encode())
 
@@ -392,28 +362,13 @@ def _read(path: Path) -> tuple[StudyState, int]:
     return state, size
 
 
-def _refuse_second(folder: Path) -> NoReturn:
-    driver = read_record(folder).driver
-    who = f"process {driver['pid']} on {driver['host']}" if driver else "another process"
-    raise UsageError(f"--name: received {folder.name!r}, which {who} is running, allowed: a study that nobody runs")
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _write(file: io.FileIO, content: bytes | memoryview, sync: bool = True) -> None:
-    """Write all of `content`, unbuffered: what did not get to the disk is not tried again later."""
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) :]
-    if sync:
-        os.fsync(file.fileno())
-
-
 def _csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], header: bool = True) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(rows)

@@ -72,11 +72,11 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     from trainables.datasets import DataUnavailable
 
     try:
-        outcome = run_study(given, console)
-        if not outcome.interrupted:
-            _report(outcome.folder)
-            return conclude(outcome.state, outcome.samples, command())
-        log.warning("interrupted: %d of %d trials ended", len(outcome.state.ended_trials()), outcome.samples)
+        folder, state, samples, interrupted = run_study(given, console)
+        if not interrupted:
+            _report(folder)
+            return conclude(state, samples, command())
+        log.warning("interrupted: %d of %d trials ended", len(state.ended_trials()), samples)
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2

@@ -97,11 +97,6 @@ class StageSearcher(Searcher):
         self._resume = resume
         self._live: dict[str, tuple[int, int]] = {}
 
-    def set_search_properties(
-        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
-    ) -> bool:  # fmt: skip
-        return True
-
     def draw(self, number: int) -> tuple[str, TrialConfig]:
         """The origin and the config of a new trial, which will have this number."""
         raise NotImplementedError
@@ -126,9 +121,6 @@ class StageSearcher(Searcher):
         self._live[trial_id] = number, slot
         about = {"trial": number, "stage": self.stage, "origin": origin, "slot": slot, "config": dict(config)}
         return about | resumed
-
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Nothing: what a trial says gets into the record."""
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False

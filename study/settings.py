@@ -113,10 +113,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 QUESTION = (
-    *("design", "epochs", "seed", "train_images", "image_size", "precision", "scheduler", "sampler"),
+    *("dataset", "design", "epochs", "seed", "train_images", "image_size", "precision", "scheduler", "sampler"),
     *("cpus_per_trial", "gpus_per_trial"),
 )
-"""What may not change once a study was begun; nor may its images, which are compared themselves."""
+"""What may not change once a study was begun."""
 ALLOWED = "allowed: the same, or another --name"
 
 
@@ -126,10 +126,16 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     Raises:
         UsageError: what is given would change the question.
     """
+
+    def same(item: str) -> bool:
+        # A folder of images may have been moved; they are compared themselves.
+        places = [Path(str(values[item])).resolve().name for values in (given, recorded)]
+        return given[item] in (recorded[item], "auto") or (item == "dataset" and places[0] == places[1])
+
     changed = [
-        f"{_flag(item)}: received {given[item]!r}, which the study has as {recorded[item]!r}"
+        f"{_flag(item)}: received {given[item]!r}, the study has {recorded[item]!r}"
         for item in QUESTION
-        if item in given and item in recorded and given[item] not in (recorded[item], "auto")
+        if item in given and item in recorded and not same(item)
     ]
     if changed:
         raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")

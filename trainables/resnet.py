@@ -151,12 +151,10 @@ def network_cost(config: TrialConfig, image_shape: tuple[int, int, int], classes
 
 
 def save_resnet(folder: Path, config: TrialConfig, image_shape: tuple[int, int, int], classes: tuple[str, ...],
-                pixel_mean: list[float], pixel_std: list[float], weights: dict[str, Tensor],
-                trial: int | None = None) -> None:  # fmt: skip
-    """Write what `load_resnet` needs into `folder`, `config.json` and `weights.pt`, and whose weights they are."""
+                pixel_mean: list[float], pixel_std: list[float], weights: dict[str, Tensor]) -> None:  # fmt: skip
+    """Write what `load_resnet` needs into `folder`: `config.json` and `weights.pt`."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
-        "trial": trial,
         "config": config.to_dict(),
         "image_shape": image_shape,
         "classes": classes,

@@ -58,6 +58,7 @@ def remove_checkpoints(folder: Path, trial: int) -> None:
 def keep_best(folder: Path, state: StudyState) -> None:
     """Make `best/` from the winner's last checkpoint, unless it is the winner's already."""
     winner, best, new = state.winner(), folder / "best", folder / "best.tmp"
+    shutil.rmtree(new, ignore_errors=True)
     whose = best / "trial.txt"
     if winner is None or (whose.exists() and whose.read_text() == f"{winner.trial}\n"):
         return
@@ -75,7 +76,6 @@ def keep_best(folder: Path, state: StudyState) -> None:
     about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
     about |= {name: data[name] for name in ("image_shape", "classes")}
     with writing(best):
-        shutil.rmtree(new, ignore_errors=True)
         save_resnet(new, TrialConfig.from_dict(winner.config), weights=checkpoint["trainer"]["model"], **about)
         names = pd.Index(data["classes"], name="true class")
         pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")

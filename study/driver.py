@@ -226,6 +226,8 @@ def study_log(folder: Path) -> Iterator[None]:
     """While it lasts, what is said on the terminal also goes to `study.log`, with the time."""
     handler = logging.FileHandler(folder / "study.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # A full disk is told once, by what must be written.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     log.addHandler(handler)
     try:
         yield

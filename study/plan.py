@@ -264,15 +264,12 @@ def command() -> str:
 
 def git_commit() -> str | None:
     """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
-    folder = Path(__file__).resolve().parent.parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
+    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), "describe"]
+    options = ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return subprocess.run(
+            [*command, *options], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

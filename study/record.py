@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,21 +35,6 @@ TRIAL_COLUMNS = (
 )
 ENDED = ("complete", "stopped", "diverged", "failed")
 
-_EVENTS: dict[str, dict[str, Any]] = {
-    "study": {"version": int, "name": str, "design": dict, "dataset": dict, "settings": dict},
-    "driver_started": {"pid": int, "host": str},
-    "driver_ended": {"seconds": float},
-    "trial_started": {name: str for name in ("stage", "origin", "arm")}
-    | {"trial": int, "config": dict, "parameters": int, "forward_flops": int},
-    "trial_continued": {"trial": int, "from_epoch": int, "note": str},
-    "trial_failed": {"trial": int, "error": str},
-    "trial_reopened": {"trial": int},
-    "trial_ended": {"trial": int, "state": str, "error": str},
-    "epoch": {"trial": int, "node": str} | {item.name: item.type for item in fields(EpochMetrics)},
-}
-"""What an event must hold beside its `time`; it may hold more."""
-_SETTINGS = {"cpus_per_trial": float, "gpus_per_trial": float, "precision": str}
-
 log = logging.getLogger(__name__)
 
 
@@ -66,15 +51,6 @@ def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> str:
     if diverged:
         return "diverged"
     return "complete" if epoch >= max_epochs else "stopped"
-
-
-def _check(values: Any, kinds: Mapping[str, Any]) -> None:
-    """Raise `KeyError` or `TypeError` where a value is missing or not of its kind, or no number that can be summed."""
-    for name, kind in kinds.items():
-        value = values[name]
-        right = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
-        if not right or (isinstance(value, int | float) and not abs(value) < 1e300):
-            raise TypeError(f"{name} is {str(value)[:40]!r}")
 
 
 @dataclass
@@ -97,11 +73,8 @@ class TrialState:
     """The epoch of its newest checkpoint; 0 where there is none."""
     failures: int = 0
     """Tries that failed since it began or was reopened."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds inside training and evaluation."""
-        return float(sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in self.epochs))
+    seconds: float = 0.0
+    """Inside training and evaluation."""
 
     @property
     def rank(self) -> tuple[float, float, int]:
@@ -125,16 +98,14 @@ class StudyState:
         """Take in one event.
 
         Raises:
-            ValueError, KeyError, TypeError: the event does not follow from those before it.
+            ValueError, KeyError, TypeError, AttributeError: the event does not follow from those before it.
         """
-        kind = event["event"]
+        about = dict(event)
+        kind, number = about.pop("event"), about.get("trial")
         if kind == "study" and event["version"] != VERSION:
             raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
-        if kind not in _EVENTS or (kind == "study") == bool(self.header):
+        if (kind == "study") == bool(self.header):
             raise ValueError(f"unexpected event {kind!r}")
-        _check(event, _EVENTS[kind] | {"time": str})
-        _check(event.get("settings", self.header.get("settings")), _SETTINGS)
-        about = {key: value for key, value in event.items() if key != "event"}
         if kind == "study":
             self.header = about
         elif kind == "driver_started":
@@ -144,37 +115,38 @@ class StudyState:
         elif kind == "driver_ended":
             self.ended = event["time"]
             self.wall_seconds += event["seconds"]
-        elif kind == "trial_started":
+        elif kind == "trial_started" and number == len(self.trials):
             TrialConfig.from_dict(event["config"])
-            if event["trial"] != len(self.trials):
-                raise ValueError(f"trial {event['trial']} is not the next")
-            self.trials[event["trial"]] = TrialState(**{name: about[name] for name in _EVENTS[kind]})
+            del about["time"]
+            self.trials[number] = TrialState(**about)
+        elif number in self.trials:
+            self._apply_to(self.trials[number], kind, event)
         else:
-            self._apply_to(self.trials[event["trial"]], kind, event)
+            raise ValueError(f"unexpected event {kind!r} of trial {number!r}")
 
     def _apply_to(self, trial: TrialState, kind: str, event: Mapping[str, Any]) -> None:
         """Take in an event of a trial that has begun."""
         if trial.state != ("failed" if kind == "trial_reopened" else "running"):
             raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
-        if kind == "epoch":
-            if event["epoch"] != len(trial.epochs) + 1:
-                raise ValueError(f"epoch {event['epoch']} of trial {trial.trial} is not the next")
-            trial.node, trial.diverged = event["node"], event.get("diverged") is True
-            trial.checkpoint = event["epoch"] if event.get("checkpoint") is True else trial.checkpoint
-            trial.epochs.append({name: event[name] for name in EPOCH_COLUMNS[1:]})
+        if kind == "epoch" and event["epoch"] == len(trial.epochs) + 1:
+            row = {name: event[name] for name in EPOCH_COLUMNS[1:]}
+            trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
+            trial.node, trial.seconds = event["node"], trial.seconds + row["train_seconds"] + row["eval_seconds"]
+            trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
+            trial.epochs.append(row)
             self.reported.append((trial.trial, event["epoch"]))
         elif kind == "trial_failed":
             trial.failures, trial.error = trial.failures + 1, event["error"]
         elif kind == "trial_reopened":
             trial.state, trial.error, trial.failures = "running", "", 0
-        elif kind == "trial_ended":
-            if event["state"] not in ENDED or (event["state"] != "failed" and not trial.epochs):
-                raise ValueError(f"trial {trial.trial} is {event['state']!r} after {len(trial.epochs)} epochs")
+        elif kind == "trial_ended" and (event["state"] == "failed" or (event["state"] in ENDED and trial.epochs)):
             trial.state, trial.error = event["state"], event["error"]
+        elif kind != "trial_continued":
+            raise ValueError(f"unexpected event {kind!r} of trial {trial.trial} after epoch {len(trial.epochs)}")
 
     def in_state(self, *states: str) -> list[TrialState]:
         """The trials in one of these states, by number."""
-        return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
+        return [trial for trial in self.trials.values() if trial.state in states]
 
     def ended_trials(self) -> list[TrialState]:
         """The trials that are not running, by number."""
@@ -182,7 +154,7 @@ class StudyState:
 
     def in_stage(self, stage: str) -> list[TrialState]:
         """The trials of a stage, by number."""
-        return [trial for _, trial in sorted(self.trials.items()) if trial.stage == stage]
+        return [trial for trial in self.trials.values() if trial.stage == stage]
 
     def winner(self) -> TrialState | None:
         """The best complete search trial."""
@@ -206,7 +178,7 @@ class StudyState:
 
     def trial_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `trials.csv`."""
-        for _, trial in sorted(self.trials.items()):
+        for trial in self.trials.values():
             yield {
                 **vars(trial),
                 **trial.config,
@@ -217,9 +189,9 @@ class StudyState:
 
     def epoch_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `epochs.csv`."""
-        for number, trial in sorted(self.trials.items()):
+        for trial in self.trials.values():
             for epoch in trial.epochs:
-                yield {"trial": number, **epoch}
+                yield {"trial": trial.trial, **epoch}
 
 
 class Record:
@@ -240,15 +212,18 @@ class Record:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "record.jsonl"
         self._file = path.open("a+b", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            driver = _read(path)[0].driver
-            who = f"process {driver.get('pid')} on {driver.get('host')}"
-            raise UsageError(f"--name: received {folder.name!r}, allowed: not what {who} is running") from None
-        self.state, self._size = _read(path)
-        if bool(header) == bool(self.state.header):
-            raise UsageError(f"--name: received {folder.name!r}, which another process has begun or taken away")
+        with ExitStack() as refused:
+            refused.callback(self._file.close)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                driver = _read(path)[0].driver
+                who = f"process {driver.get('pid')} on {driver.get('host')}"
+                raise UsageError(f"--name: received {folder.name!r}, allowed: not what {who} is running") from None
+            self.state, self._size = _read(path)
+            if bool(header) == bool(self.state.header):
+                raise UsageError(f"--name: received {folder.name!r}, which another process has begun or taken away")
+            refused.pop_all()
         self._file.truncate(self._size)
         if header:
             self.append("study", version=VERSION, **header)
@@ -354,11 +329,17 @@ def _read(path: Path) -> tuple[StudyState, int]:
     state, size = StudyState(), content.rfind(b"\n") + 1
     if size < len(content):
         log.warning("%s: the last line is torn and passed over", path)
-    for number, line in enumerate(content[:size].split(b"\n")[:-1], 1):
-        try:
+    number = 0
+    try:
+        for line in content[:size].splitlines():
+            number += 1
             state.apply(json.loads(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
+        if state.header:
+            # What no view can be made of is damaged too.
+            json.dumps(state.manifest(), allow_nan=False)
+            _csv(TRIAL_COLUMNS, state.trial_rows())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
     return state, size
 
 

@@ -9,7 +9,6 @@ was written a moment ago or by an earlier driver: continuing, extending and tryi
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -134,31 +133,14 @@ class StageSearcher(Searcher):
         """Nothing: see `save`."""
 
 
-@dataclass
-class _Asked:
-    """A trial of the Optuna study: how many of its epochs were reported, and whether its end was told."""
-
-    trial: optuna.Trial
-    reported: int = 0
-    told: bool = False
-
-
 class StudySearcher(StageSearcher):
     """The search stage: the design's baselines first, Optuna for the others."""
 
     stage = "search"
 
-    def __init__(
-        self,
-        design: Design,
-        sampler: str,
-        max_epochs: int,
-        seed: int,
-        state: StudyState,
-        trials: int,
-        resume: Callable[[int], dict[str, Any]],
-    ) -> None:
-        super().__init__(state, trials, resume)
+    def __init__(self, design: Design, sampler: str, max_epochs: int, seed: int, *stage: Any) -> None:
+        """`stage` is what `StageSearcher` takes."""
+        super().__init__(*stage)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna_study = optuna.create_study(direction="maximize")
         self._design = design
@@ -166,7 +148,7 @@ class StudySearcher(StageSearcher):
         self._max_epochs = max_epochs
         self._seed = seed
         self._distributions = {factor.name: distribution(factor) for factor in design.factors}
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, optuna.Trial] = {}
 
     def draw(self, number: int) -> tuple[str, TrialConfig]:
         self.learn()
@@ -179,8 +161,7 @@ class StudySearcher(StageSearcher):
         trials = self.optuna_study.get_trials(deepcopy=False)
         learnt = sum(trial.state in LEARNS_FROM.get(self._sampler, ()) for trial in trials)
         self.optuna_study.sampler = build_sampler(self._sampler, self._design, self._seed, number)
-        asked = self.optuna_study.ask(self._distributions)
-        self._asked[number] = _Asked(asked)
+        self._asked[number] = asked = self.optuna_study.ask(self._distributions)
         origin = "model" if learnt >= STARTUP_TRIALS else "random"
         return origin, self._design.config(asked.params, self._max_epochs, self._seed)
 
@@ -188,23 +169,24 @@ class StudySearcher(StageSearcher):
         """Make a trial of these values in the Optuna study, drawing nothing."""
         self.optuna_study.sampler = optuna.samplers.RandomSampler()
         self.optuna_study.enqueue_trial({name: config[name] for name in self._distributions})
-        self._asked[number] = _Asked(self.optuna_study.ask(self._distributions))
+        self._asked[number] = self.optuna_study.ask(self._distributions)
 
     def learn(self) -> None:
         """Tell Optuna what the record has come to know."""
-        for trial in self._state.in_stage(self.stage):
+        mine = self._state.in_stage(self.stage)
+        for trial in mine:
             if trial.trial not in self._asked:
                 self._ask_for(trial.trial, trial.config)
+        told = self.optuna_study.get_trials(deepcopy=False)
+        for trial in mine:
             asked = self._asked[trial.trial]
-            for row in trial.epochs[asked.reported :]:
+            for row in trial.epochs[len(told[asked.number].intermediate_values) :]:
                 value = row["validation_accuracy"]
-                asked.trial.report(math.nan if value is None else value, row["epoch"])
-            asked.reported = len(trial.epochs)
-            if trial.state == "running" or asked.told:
+                asked.report(math.nan if value is None else value, row["epoch"])
+            if trial.state == "running" or told[asked.number].state.is_finished():
                 continue
-            asked.told = True
             if trial.state == "complete":
-                self.optuna_study.tell(asked.trial, trial.epochs[-1]["validation_accuracy"])
+                self.optuna_study.tell(asked, trial.epochs[-1]["validation_accuracy"])
             else:
                 state = TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED
-                self.optuna_study.tell(asked.trial, state=state)
+                self.optuna_study.tell(asked, state=state)

@@ -127,21 +127,20 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
         UsageError: what is given would change the question.
     """
 
-    def same(item: str) -> bool:
-        # A folder of images may have been moved; they are compared themselves.
-        places = [Path(str(values[item])).resolve().name for values in (given, recorded)]
-        return given[item] in (recorded[item], "auto") or (item == "dataset" and places[0] == places[1])
-
+    # Precision is decided once, and a folder of images may have been moved: they are compared themselves.
+    given = {item: value for item, value in given.items() if (item, value) != ("precision", "auto")}
     changed = [
         f"{_flag(item)}: received {given[item]!r}, the study has {recorded[item]!r}"
         for item in QUESTION
-        if item in given and item in recorded and not same(item)
+        if item in given
+        and given[item] != recorded.get(item, given[item])
+        and not (item == "dataset" and Path(given[item]).resolve().name == Path(recorded[item]).name)
     ]
     if changed:
         raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
     # The directory may have been moved; to try again is not a property of the study.
     kept = {item.name for item in fields(StudySettings)} - {"results_dir", "retry_failed"}
-    return StudySettings(**{item: recorded[item] for item in recorded if item in kept} | dict(given) | {"name": name})
+    return StudySettings(**{item: recorded[item] for item in recorded if item in kept} | given | {"name": name})
 
 
 def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:

@@ -29,22 +29,22 @@ def save_checkpoint(folder: Path, trial: int, epoch: int, content: memoryview) -
 
 
 def load_checkpoint(folder: Path, trial: TrialState) -> tuple[int, bytes | None, str]:
-    """The newest whole checkpoint of a trial at a recorded epoch, its epoch, and what was wrong with newer ones.
+    """The epoch and the content of a trial's newest whole checkpoint, and a note where there was a newer one.
 
-    What cannot be used is removed. Without any it is epoch 0, the start of the trial.
+    What cannot be used is removed. Without any it is epoch 0, the start of the trial, and None.
     """
-    home = folder / "checkpoints" / str(trial.trial)
     torn = False
-    for epoch, path in _newest_first(home):
+    found: tuple[int, bytes | None] = 0, None
+    for epoch, path in _newest_first(folder / "checkpoints" / str(trial.trial)):
         content = path.read_bytes()
         whole = path.stem.endswith(f"-{zlib.crc32(content):08x}")
         if whole and epoch <= len(trial.epochs):
-            note = f"the checkpoint of epoch {trial.checkpoint} is {'torn' if torn else 'lost'}"
-            return epoch, content, note if epoch < trial.checkpoint else ""
+            found = epoch, content
+            break
         torn |= not whole
         path.unlink()
-    lost = f"the checkpoints are {'torn' if torn else 'lost'}" if trial.checkpoint else ""
-    return 0, None, lost
+    note = f"what was newer is {'torn' if torn else 'lost'}" if found[0] < trial.checkpoint else ""
+    return *found, note
 
 
 def remove_checkpoints(folder: Path, trial: int) -> None:

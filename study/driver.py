@@ -6,6 +6,7 @@ import platform
 import signal
 import socket
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -111,7 +112,7 @@ def error_line(text: str) -> str:
     """The line of a traceback that says what went wrong; running out of memory is named as that."""
     lines = [line.strip() for line in text.splitlines()]
     memory = [line for line in lines if "OutOfMemoryError" in line or "low on memory" in line]
-    return f"out of memory: {memory[0]}" if memory else lines[-1]
+    return textwrap.shorten(f"out of memory: {memory[0]}" if memory else lines[-1], 300, placeholder=" …")
 
 
 def end_trial(record: Record, number: int, state: str, error: str = "") -> None:

@@ -265,11 +265,9 @@ def command() -> str:
 def git_commit() -> str | None:
     """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).resolve().parent.parent), "describe"]
-    options = ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
+    command += ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        return subprocess.run(
-            [*command, *options], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -121,9 +121,7 @@ class StageSearcher(Searcher):
         about = {"trial": number, "stage": self.stage, "origin": origin, "slot": slot, "config": dict(config)}
         return about | resumed
 
-    def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
-    ) -> None:  # fmt: skip
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         del self._live[trial_id]
 
     def save(self, checkpoint_path: str) -> None:

@@ -126,7 +126,6 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     Raises:
         UsageError: what is given would change the question.
     """
-
     # Precision is decided once, and a folder of images may have been moved: they are compared themselves.
     given = {item: value for item, value in given.items() if (item, value) != ("precision", "auto")}
     changed = [

@@ -10,7 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,24 +52,18 @@ class RecordCallback(DriverCallback):
         self._record = record
         self._interrupted = interrupted
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, data = trial.config["trial"], self._record.state.header["dataset"]
-        if number in self._record.state.trials:
-            about = {name: trial.config[name] for name in ("from_epoch", "note")}
-            self._record.append("trial_continued", trial=number, **about)
-            return
-        config = TrialConfig.from_dict(trial.config["config"])
+    def begin(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        """Record a new trial."""
+        data = self._record.state.header["dataset"]
         cost = network_cost(config, tuple(data["image_shape"]), len(data["classes"]))
-        self._record.append(
-            "trial_started",
-            trial=number,
-            stage=trial.config["stage"],
-            origin=trial.config["origin"],
-            arm=config.arm,
-            config=config.to_dict(),
-            parameters=cost.parameters,
-            forward_flops=cost.forward_flops,
-        )
+        about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
+        self._record.append("trial_started", trial=number, **about, **asdict(cost))
+
+    def resume(self, number: int) -> Any:
+        """The newest checkpoint that a trial can go on from; record which it is."""
+        epoch, content, note = load_checkpoint(self._record.folder, self._record.state.trials[number])
+        self._record.append("trial_continued", trial=number, from_epoch=epoch, note=note)
+        return None if content is None else ray.put(content)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         metrics = EpochMetrics(**{name: result[name] for name in EpochMetrics.__dataclass_fields__})
@@ -90,9 +84,6 @@ class RecordCallback(DriverCallback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = trial.config["trial"]
-        if number not in self._record.state.trials:
-            # Its process died before it began: Tune tells of the error, but never of the start.
-            self.on_trial_start(iteration, trials, trial)
         # Not `trial.get_error()`: that reads the copy in Tune's storage, which is not there yet.
         file = Path(trial.error_file) if trial.error_file else None
         text = file.read_text(encoding="utf-8").strip() if file and file.exists() else "the trial's process ended"
@@ -287,13 +278,9 @@ def _search(
 ) -> None:  # fmt: skip
     """The search stage: all of its trials that have not ended, by Tune."""
     settings, state = plan.settings, record.state
-
-    def resume(number: int) -> dict[str, Any]:
-        epoch, content, note = load_checkpoint(record.folder, state.trials[number])
-        return {"checkpoint": None if content is None else ray.put(content), "from_epoch": epoch, "note": note}
-
+    keeper = RecordCallback(record, interrupted)
     about = (plan.design, settings.sampler, plan.epochs, settings.seed)
-    searcher = StudySearcher(*about, state, settings.samples, resume)
+    searcher = StudySearcher(*about, state, settings.samples, keeper.begin, keeper.resume)
     monitor = Monitor(state, settings.samples, plan.epochs, console)
     # Tune's own state is of no use to us: what continues a study is its record.
     with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch:
@@ -320,7 +307,7 @@ def _search(
                 storage_path=scratch,
                 verbose=2 if settings.verbose else 0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[RecordCallback(record, interrupted), monitor],
+                callbacks=[keeper, monitor],
             ),
         )
         try:

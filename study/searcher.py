@@ -80,7 +80,8 @@ class StageSearcher(Searcher):
 
     `suggest` returns Tune's config of a trial: its `trial` number (from 0, over all stages), `stage`, `origin`,
     the `slot` it runs in (the lowest that no other trial holds), `config`, the fields of its `TrialConfig`, and
-    what `resume` says of a trial that has begun already: the `checkpoint`, its epoch (`from_epoch`) and a `note`.
+    the `checkpoint` to go on from, or None. Before, `begin` has recorded a new trial (number, stage, origin,
+    config), so that none is drawn twice; `resume` gives the checkpoint of one that was begun.
     """
 
     stage: str
@@ -89,11 +90,17 @@ class StageSearcher(Searcher):
         # Tune pickles its searcher to restore it, and we never restore.
         return Searcher, ()
 
-    def __init__(self, state: StudyState, trials: int, resume: Callable[[int], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        state: StudyState,
+        trials: int,
+        begin: Callable[[int, str, str, TrialConfig], None],
+        resume: Callable[[int], Any],
+    ) -> None:
         super().__init__(metric="validation_accuracy", mode="max")
         self._state = state
         self._trials = trials
-        self._resume = resume
+        self._begin, self._resume = begin, resume
         self._live: dict[str, tuple[int, int]] = {}
 
     def draw(self, number: int) -> tuple[str, TrialConfig]:
@@ -102,24 +109,23 @@ class StageSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         live = {number for number, _ in self._live.values()}
-        mine = {trial.trial: trial for trial in self._state.in_stage(self.stage)}
-        waiting = [trial for trial in mine.values() if trial.state == "running" and trial.trial not in live]
-        resumed: dict[str, Any] = {"checkpoint": None, "from_epoch": 0, "note": ""}
+        mine = self._state.in_stage(self.stage)
+        waiting = [trial.trial for trial in mine if trial.state == "running" and trial.trial not in live]
+        checkpoint = None
         if waiting:
-            number, origin, config = waiting[0].trial, waiting[0].origin, waiting[0].config
-            resumed = self._resume(number)
-        elif len(mine.keys() | live) < self._trials:
-            number = len(self._state.trials.keys() | live)
-            origin, drawn = self.draw(number)
-            config = drawn.to_dict()
+            number, checkpoint = waiting[0], self._resume(waiting[0])
+        elif len(mine) < self._trials:
+            number = len(self._state.trials)
+            self._begin(number, self.stage, *self.draw(number))
         else:
             # A trial that runs may fail yet, and is then tried again.
             return None if live else Searcher.FINISHED
         slots = {slot for _, slot in self._live.values()}
         slot = min(set(range(len(slots) + 1)) - slots)
         self._live[trial_id] = number, slot
-        about = {"trial": number, "stage": self.stage, "origin": origin, "slot": slot, "config": dict(config)}
-        return about | resumed
+        trial = self._state.trials[number]
+        about = {"trial": number, "stage": self.stage, "origin": trial.origin, "config": dict(trial.config)}
+        return about | {"slot": slot, "checkpoint": checkpoint}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         del self._live[trial_id]

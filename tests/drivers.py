@@ -112,9 +112,9 @@ class Place:
     def state(self, name: str) -> StudyState:
         return read_record(self.root / name)
 
-    def events(self, name: str, kind: str = "event") -> int:
+    def events(self, name: str, kind: str = "") -> int:
         record = self.root / name / "record.jsonl"
-        return record.read_bytes().count(f'"{kind}"'.encode()) if record.exists() else 0
+        return record.read_bytes().count(f'"event": "{kind}'.encode()) if record.exists() else 0
 
     def tables(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         return tuple(pd.read_csv(self.root / name / f"{table}.csv") for table in ("trials", "epochs"))

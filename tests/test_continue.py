@@ -63,7 +63,7 @@ def check_whole(place: Place, name: str, samples: int) -> None:
     assert counted.tolist() == [list(range(1, count + 1)) for count in trials["epochs"]]
     assert trials["origin"].tolist()[:2] == ["baseline:a", "baseline:b"]
     assert trials["origin"].str.startswith("baseline").sum() == 2
-    searcher = StudySearcher(DESIGN, "tpe", 4, 3, place.state(name), samples, lambda _: {})
+    searcher = StudySearcher(DESIGN, "tpe", 4, 3, place.state(name), samples, None, None)
     searcher.learn()
     told = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
     for trial, row in zip(searcher.optuna_study.get_trials(), trials.itertuples(), strict=True):

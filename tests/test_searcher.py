@@ -27,15 +27,11 @@ class Told(StudySearcher):
 
     def __init__(self, sampler: str = "random", samples: int = 20, seed: int = 0, state: StudyState | None = None):
         self.state = state or StudyState()
-        resume = {"checkpoint": "reference", "from_epoch": 1, "note": ""}
-        super().__init__(SEARCH, sampler, EPOCHS, seed, self.state, samples, lambda number: resume)
+        super().__init__(SEARCH, sampler, EPOCHS, seed, self.state, samples, self.record, lambda number: "reference")
 
-    def begin(self, trial_id: str) -> dict | str | None:
-        config = self.suggest(trial_id)
-        if isinstance(config, dict) and config["trial"] not in self.state.trials:
-            about = (config["trial"], config["stage"], config["origin"], "arm", config["config"])
-            self.state.trials[config["trial"]] = Recorded(*about, 1, 1)
-        return config
+    def record(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        assert number == len(self.state.trials)
+        self.state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
 
     def say(self, number: int, epoch: int, value: float) -> None:
         row = {"epoch": epoch, "validation_accuracy": None if math.isnan(value) else value}
@@ -67,7 +63,7 @@ class Run:
     def all(self) -> "Run":
         while True:
             trial_id = f"tune-{len(self.configs)}"
-            config = self.search.begin(trial_id)
+            config = self.search.suggest(trial_id)
             if config == Searcher.FINISHED:
                 self.search.learn()
                 return self
@@ -155,7 +151,7 @@ def interleaved(search: Told, at_once: int) -> list[dict]:
     while True:
         while len(running) < at_once:
             trial_id = f"tune-{len(configs)}"
-            config = search.begin(trial_id)
+            config = search.suggest(trial_id)
             if config in (None, Searcher.FINISHED):
                 break
             configs.append(config)
@@ -197,45 +193,45 @@ def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
 
 def test_no_more_trials_than_asked_for_and_no_end_while_one_may_fail():
     search = searcher(samples=2)
-    assert [search.begin(name)["trial"] for name in "ab"] == [0, 1]
-    assert search.begin("c") is None
+    assert [search.suggest(name)["trial"] for name in "ab"] == [0, 1]
+    assert search.suggest("c") is None
     for number, name in enumerate("ab"):
         search.say(number, 1, 0.5)
         search.finish(name, number, "stopped")
-    assert search.begin("d") == Searcher.FINISHED
+    assert search.suggest("d") == Searcher.FINISHED
     assert len(search.optuna_study.get_trials()) == 2
 
 
 def test_a_trial_that_fails_is_handed_out_again_before_any_other():
     search = searcher(samples=3)
-    first, second = search.begin("a"), search.begin("b")
+    first, second = search.suggest("a"), search.suggest("b")
     search.say(0, 1, 0.5)
     search.on_trial_complete("a", error=True)  # the record has it as running still
-    again = search.begin("c")
-    assert {**again, "slot": 0} == {**first, "checkpoint": "reference", "from_epoch": 1}
-    assert (first["checkpoint"], first["from_epoch"], again["slot"]) == (None, 0, 0)
-    assert (second["trial"], search.begin("d")["trial"]) == (1, 2)
+    again = search.suggest("c")
+    assert again == {**first, "checkpoint": "reference"}
+    assert first["checkpoint"] is None
+    assert (second["trial"], search.suggest("d")["trial"]) == (1, 2)
 
 
 def test_trials_are_counted_within_the_stage_and_numbered_over_all():
     search = searcher(samples=1)
-    search.begin("a")
+    search.suggest("a")
     search.finish("a", 0, "failed")
     search.state.trials[1] = Recorded(1, "confirm", "confirm", "arm", {}, 1, 1)
     more = Told("qmc", 5, state=search.state)
-    drawn = [more.begin(name) for name in "bcde"]
+    drawn = [more.suggest(name) for name in "bcde"]
     assert [config["trial"] for config in drawn] == [2, 3, 4, 5]
     assert [config["origin"] for config in drawn] == ["baseline:small-stem", "baseline:small-stem-no-pool"] + [
         "random"
     ] * 2
-    assert more.begin("f") is None
+    assert more.suggest("f") is None
 
 
 def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
     search = searcher("gp", samples=19)
     origins = []
     for number in range(19):
-        origins.append(search.begin(str(number))["origin"])
+        origins.append(search.suggest(str(number))["origin"])
         # Complete are 0, 1, 2, 4, 6, 8, 10, 12, 14 and 16; the others are stopped at the first rung.
         last = EPOCHS if number < 3 or number % 2 == 0 else 1
         for epoch in range(1, last + 1):
@@ -257,10 +253,10 @@ def test_every_suggestion_is_a_valid_trial_with_the_studys_seed():
 
 def test_slots_are_the_lowest_that_are_free():
     search = searcher()
-    assert [search.begin(name)["slot"] for name in "abc"] == [0, 1, 2]
+    assert [search.suggest(name)["slot"] for name in "abc"] == [0, 1, 2]
     search.finish("b", 1, "failed")
-    assert search.begin("d")["slot"] == 1
-    assert search.begin("e")["slot"] == 3
+    assert search.suggest("d")["slot"] == 1
+    assert search.suggest("e")["slot"] == 3
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
@@ -284,7 +280,7 @@ def test_no_sampler_repeats_a_point():
 
 def test_qmc_fills_the_space_evenly():
     search = searcher("qmc", samples=67)
-    drawn = [search.begin(str(n))["config"] for n in range(67)][3:]
+    drawn = [search.suggest(str(n))["config"] for n in range(67)][3:]
     for factor in SEARCH.factors[1:]:
         counts = Counter(config[factor.name] for config in drawn)
         expected = 64 / len(factor.levels)
@@ -299,7 +295,7 @@ def test_the_next_trial_depends_on_what_is_recorded_not_on_who_learnt_it(sampler
     straight = Run(searcher(sampler, 14), diverging=(4,), crashing=(7,)).all()
     fresh = Told(sampler, 15, state=straight.search.state)
     longer = Run(searcher(sampler, 15), diverging=(4,), crashing=(7,)).all()
-    assert fresh.begin("x")["config"] == longer.configs[14]["config"]
+    assert fresh.suggest("x")["config"] == longer.configs[14]["config"]
     for old, new in zip(straight.search.optuna_study.get_trials(), fresh.optuna_study.get_trials(), strict=False):
         assert (old.state, old.params, str(old.intermediate_values), old.value) == (
             *(new.state, new.params, str(new.intermediate_values), new.value),

@@ -16,6 +16,9 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
@@ -278,6 +281,10 @@ def _search(
 ) -> None:  # fmt: skip
     """The search stage: all of its trials that have not ended, by Tune."""
     settings, state = plan.settings, record.state
+    # Tune 2.60 knows two ways for a trial to fail, and that Ray ended its process for want of memory is neither:
+    # it would end the whole experiment.
+    for module in (actor_manager, tune_controller):
+        module.RayActorError = (RayActorError, OutOfMemoryError)  # type: ignore[attr-defined]
     keeper = RecordCallback(record, interrupted)
     about = (plan.design, settings.sampler, plan.epochs, settings.seed)
     searcher = StudySearcher(*about, state, settings.samples, keeper.begin, keeper.resume)

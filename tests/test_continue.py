@@ -120,10 +120,9 @@ def test_a_killed_worker_is_tried_again_and_recorded_once(place, head):
     assert "Traceback" not in place.said("worker")
 
 
-def test_what_fails_three_times_is_failed_until_asked_for_again(place, tmp_path):
-    cause = tmp_path / "cause"
+def test_what_fails_three_times_is_failed_until_asked_for_again(place, home):
+    cause = home / "raise"
     cause.touch()
-    place.environment["RAISE_WHILE"] = str(cause)
     arguments = "--samples 4 --epochs 3 --max-concurrent 2 --checkpoint-seconds 0 --scheduler fifo"
     assert place.run("raising", arguments, trainable=Raising) == 0, place.said("raising")
     check_whole(place, "raising", 4)

@@ -47,6 +47,20 @@ class Interrupted:
     asked: bool = False
     when_it_can: bool = False
 
+    def listen(self) -> None:
+        """Be told of SIGINT and SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _: Any) -> None:
+        if self.asked:
+            # Nothing is lost: the record is synced, and processes of Ray's die with this one.
+            os._exit(130)
+        self.asked = True
+        log.warning("asked to end; a second signal ends at once")
+        if not self.when_it_can:
+            raise KeyboardInterrupt
+
 
 class RecordCallback(DriverCallback):
     """Writes what Tune says of the trials into the record, and their checkpoints beside it."""
@@ -157,6 +171,7 @@ def run_study(given: Mapping[str, Any], console: Console) -> tuple[Path, StudySt
                 return folder, state, settings.samples, False
         images = resolve_images(settings, fingerprint)
         with ray_running(settings) as dashboard:
+            interrupted.listen()  # Ray takes SIGTERM for itself when it starts
             plan = make_plan(settings, images)
             interrupted.when_it_can = True
             if record is None:
@@ -234,23 +249,14 @@ def study_log(folder: Path) -> Iterator[None]:
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
     """While it lasts, SIGINT and SIGTERM end the study in good order; a second one ends it at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupted = Interrupted()
-
-    def ask(number: int, _: Any) -> None:
-        if interrupted.asked:
-            # Nothing is lost: the record is synced, and processes of Ray's die with this one.
-            os._exit(130)
-        interrupted.asked = True
-        log.warning("asked to end; a second signal ends at once")
-        if not interrupted.when_it_can:
-            raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+    interrupted.listen()
     try:
         yield interrupted
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:

@@ -54,7 +54,7 @@ class Interrupted:
 
     def _ask(self, number: int, _: Any) -> None:
         if self.asked:
-            # Nothing is lost: the record is synced, and processes of Ray's die with this one.
+            # Nothing is lost: the record is synced. Ray's processes follow: trials in seconds, its agents in a minute.
             os._exit(130)
         self.asked = True
         log.warning("asked to end; a second signal ends at once")

@@ -1,140 +1,203 @@
 """Runs a planned study on Ray Tune and keeps its record; the effects between the plan and the report."""
 
-import csv
 import logging
 import os
 import platform
 import signal
 import socket
 import tempfile
+import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
+from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
+from study.checkpoints import keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
 from study.monitor import DriverCallback, Monitor, duration
-from study.plan import Plan, make_plan, resolve_images
-from study.record import Record, StudyState, state_at_end
-from study.scheduler import build_scheduler, rungs
+from study.plan import Plan, command, continue_study, find_study, git_commit, make_plan, resolve_images
+from study.record import CannotWrite, Record, StudyState, state_at_end
+from study.scheduler import build_scheduler, replay, rungs
 from study.searcher import StudySearcher
 from study.settings import StudySettings
 from trainables.config import EpochMetrics, TrialConfig, UsageError
 from trainables.datasets import search_data
-from trainables.resnet import network_cost, save_resnet
+from trainables.resnet import network_cost
 from trainables.trainable import ResNetTrainable
 
 log = logging.getLogger("study")
 
+TRIES = 3
+"""A trial that failed so often is not tried again unless it is asked for."""
 
+
+@dataclass
 class Interrupted:
-    """Whether a person or the system asked the study to end."""
+    """Whether a person or the system asked the study to end, and whether it ends when it can (or at once)."""
 
-    asked = False
+    asked: bool = False
+    when_it_can: bool = False
+
+    def listen(self) -> None:
+        """Be told of SIGINT and SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _: Any) -> None:
+        if self.asked:
+            # Nothing is lost: the record is synced. Ray's processes follow: trials in seconds, its agents in a minute.
+            os._exit(130)
+        self.asked = True
+        log.warning("asked to end; a second signal ends at once")
+        if not self.when_it_can:
+            raise KeyboardInterrupt
 
 
 class RecordCallback(DriverCallback):
-    """Writes what Tune says of the trials into the record, and keeps the winner's weights in `best/`."""
+    """Writes what Tune says of the trials into the record, and their checkpoints beside it."""
 
-    def __init__(self, record: Record, plan: Plan) -> None:
+    def __init__(self, record: Record, interrupted: Interrupted) -> None:
         self._record = record
-        self._plan = plan
+        self._interrupted = interrupted
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        data = self._plan.images.data
-        config = TrialConfig.from_dict(trial.config["config"])
-        cost = network_cost(config, data.image_shape, len(data.classes))
-        self._record.append(
-            "trial_started",
-            trial=trial.config["trial"],
-            stage=trial.config["stage"],
-            origin=trial.config["origin"],
-            arm=config.arm,
-            config=config.to_dict(),
-            parameters=cost.parameters,
-            forward_flops=cost.forward_flops,
-        )
+    def begin(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        """Record a new trial."""
+        data = self._record.state.header["dataset"]
+        cost = network_cost(config, tuple(data["image_shape"]), len(data["classes"]))
+        about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
+        self._record.append("trial_started", trial=number, **about, **asdict(cost))
+
+    def resume(self, number: int) -> Any:
+        """The newest checkpoint that a trial can go on from; record which it is."""
+        epoch, content, note = load_checkpoint(self._record.folder, self._record.state.trials[number])
+        self._record.append("trial_continued", trial=number, from_epoch=epoch, note=note)
+        return None if content is None else ray.put(content)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         metrics = EpochMetrics(**{name: result[name] for name in EpochMetrics.__dataclass_fields__})
-        self._record.append("epoch", trial=trial.config["trial"], node=result["hostname"], **metrics.to_dict())
+        known = self._record.state.trials[trial.config["trial"]]
         # Taken out, for Tune keeps a trial's last result in its own snapshots.
-        export = result.pop("export", None)
-        if export is not None and self._would_win(trial.config["trial"]):
-            self._save_best(trial.config["trial"], ray.get(export))
+        checkpoint = result.pop("checkpoint", None)
+        if checkpoint is not None:
+            save_checkpoint(self._record.folder, known.trial, metrics.epoch, memoryview(checkpoint))
+        if metrics.epoch <= len(known.epochs):
+            return  # trained again after a checkpoint: the first reading stands
+        about = {"diverged": metrics.diverged, "checkpoint": checkpoint is not None}
+        self._record.append("epoch", trial=known.trial, node=result["hostname"], **metrics.to_dict(), **about)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         result = trial.last_result
-        state = state_at_end(result["epoch"], result["diverged"], self._plan.epochs)
-        self._record.append("trial_ended", trial=trial.config["trial"], state=state, error="")
+        state = state_at_end(result["epoch"], result["diverged"], trial.config["config"]["max_epochs"])
+        end_trial(self._record, trial.config["trial"], state)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        if trial.config["trial"] not in self._record.state.trials:
-            # Its process died before it began: Tune tells of the error, but never of the start.
-            self.on_trial_start(iteration, trials, trial)
+        number = trial.config["trial"]
         # Not `trial.get_error()`: that reads the copy in Tune's storage, which is not there yet.
         file = Path(trial.error_file) if trial.error_file else None
-        lines = file.read_text(encoding="utf-8").strip().splitlines() if file and file.exists() else []
-        error = lines[-1].strip() if lines else "the trial's process ended"
-        self._record.append("trial_ended", trial=trial.config["trial"], state="failed", error=error)
+        text = file.read_text(encoding="utf-8").strip() if file and file.exists() else "the trial's process ended"
+        log.debug("trial %d failed:\n%s", number, text)
+        error = f"{error_line(text)} (all of it: study.log)"
+        self._record.append("trial_failed", trial=number, error=error)
+        if self._record.state.trials[number].failures >= TRIES:
+            end_trial(self._record, number, "failed", error)
 
-    def _would_win(self, number: int) -> bool:
-        winner = self._record.state.winner()
-        return winner is None or self._record.state.trials[number].rank > winner.rank
-
-    def _save_best(self, number: int, export: dict[str, Any]) -> None:
-        folder = self._record.folder / "best"
-        data = self._plan.images.data
-        trial = self._record.state.trials[number]
-        save_resnet(
-            folder,
-            TrialConfig.from_dict(trial.config),
-            image_shape=data.image_shape,
-            classes=data.classes,
-            pixel_mean=export["pixel_mean"],
-            pixel_std=export["pixel_std"],
-            weights=export["weights"],
-        )
-        confusion = export["confusion"]
-        with (folder / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["true class", *data.classes])
-            writer.writerows([name, *counts] for name, counts in zip(data.classes, confusion, strict=True))
-        with (folder / "accuracy_by_class.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["class", "images", "validation_accuracy"])
-            for index, (name, counts) in enumerate(zip(data.classes, confusion, strict=True)):
-                writer.writerow([name, sum(counts), counts[index] / sum(counts)])
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if self._interrupted.asked:
+            # No Exception, so Tune does not wait for epochs to end; what counts is in the record.
+            raise KeyboardInterrupt
 
 
-def run_study(settings: StudySettings, console: Console) -> tuple[Path, StudyState, bool]:
-    """Run the search stage of a study, from its images to its record.
+def error_line(text: str) -> str:
+    """The line of a traceback that says what went wrong; running out of memory is named as that."""
+    lines = [line.strip() for line in text.splitlines()]
+    memory = [line for line in lines if "OutOfMemoryError" in line or "low on memory" in line]
+    return textwrap.shorten(f"out of memory: {memory[0]}" if memory else lines[-1], 300, placeholder=" …")
 
-    Returns the study's directory, what its record says, and whether it was interrupted.
+
+def end_trial(record: Record, number: int, state: str, error: str = "") -> None:
+    """Record the end of a trial; its checkpoints go, but the winner's last one becomes `best/` first."""
+    record.append("trial_ended", trial=number, state=state, error=error)
+    keep_best(record.folder, record.state)
+    remove_checkpoints(record.folder, number)
+
+
+def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> None:
+    """Bring record, directory and a new scheduler to where they were when the last driver ended.
+
+    A trial may have had its last epoch, or the one at which the scheduler stops it, just then: it ends now.
+    """
+    for trial in record.state.in_state("failed") if retry_failed else []:
+        record.append("trial_reopened", trial=trial.trial)
+    stopped = replay(scheduler, record.state, "search")
+    for trial in record.state.in_state("running"):
+        last = trial.diverged or len(trial.epochs) >= trial.config["max_epochs"]
+        if trial.epochs and (last or trial.trial in stopped):
+            end_trial(record, trial.trial, state_at_end(len(trial.epochs), trial.diverged, trial.config["max_epochs"]))
+    keep_best(record.folder, record.state)
+    for trial in record.state.ended_trials():
+        remove_checkpoints(record.folder, trial.trial)
+
+
+def run_study(given: Mapping[str, Any], console: Console) -> tuple[Path, StudyState, int, bool]:
+    """Begin or continue a study with the settings given, from its images to the end of its record.
+
+    Returns the study's directory, what its record says, the search trials asked for, and whether it was interrupted.
 
     Raises:
-        UsageError: something asked for cannot be; nothing was started.
-        DataUnavailable: the images cannot be had; nothing was started.
+        UsageError, DataUnavailable: something asked for cannot be; nothing was started.
+        RecordError: the study's record is damaged; nothing was started.
+        CannotWrite: the study directory could not be written to; the study can go on later.
+        KeyboardInterrupt: it was interrupted before anything was recorded.
     """
-    images = resolve_images(settings)
-    with ray_running(settings) as dashboard:
-        plan = make_plan(settings, images)
-        record = Record.create(plan.folder, plan.header())
-        with study_log(record.folder):
-            _announce(plan, dashboard)
-            started = time.monotonic()
-            record.append("driver_started", pid=os.getpid(), host=platform.node())
-            try:
-                with interruptible() as interrupted:
-                    _search(plan, record, console)
-            finally:
-                record.append("driver_ended", seconds=time.monotonic() - started)
-                record.close()
-    return record.folder, record.state, interrupted.asked
+    settings, record, fingerprint = StudySettings(**given), None, None
+    with interruptible() as interrupted, ExitStack() as ending:
+        if folder := find_study(settings):
+            record = Record(folder)
+            ending.callback(record.close)
+            state, fingerprint = record.state, record.state.header["dataset"]["fingerprint"]
+            settings = continue_study(given, state, folder)
+            unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
+            if not unfinished and len(state.in_stage("search")) == settings.samples:
+                log.info("nothing to run: all %d trials have ended", len(state.trials))
+                return folder, state, settings.samples, False
+        images = resolve_images(settings, fingerprint)
+        with ray_running(settings) as dashboard:
+            interrupted.listen()  # Ray takes SIGTERM for itself when it starts
+            plan = make_plan(settings, images)
+            interrupted.when_it_can = True
+            if record is None:
+                record = Record(plan.folder, plan.header())
+                ending.callback(record.close)
+            with study_log(record.folder):
+                _drive(plan, record, dashboard, console, interrupted)
+    return record.folder, record.state, settings.samples, interrupted.asked
+
+
+def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interrupted: Interrupted) -> None:
+    """Run what the record misses, and record this driver's start and end."""
+    started = time.monotonic()
+    about = {"settings": plan.resolved_settings(), "command": command(), "git": git_commit()}
+    record.append("driver_started", pid=os.getpid(), host=platform.node(), **about)
+    try:
+        scheduler = build_scheduler(plan.settings.scheduler, plan.epochs)
+        take_up(record, scheduler, plan.settings.retry_failed)
+        _announce(plan, record.state, dashboard)
+        _search(plan, record, scheduler, console, interrupted)
+    except KeyboardInterrupt:
+        if not interrupted.asked:
+            raise
+    finally:
+        with suppress(CannotWrite):
+            record.append("driver_ended", seconds=time.monotonic() - started)
 
 
 @contextmanager
@@ -173,6 +236,8 @@ def study_log(folder: Path) -> Iterator[None]:
     """While it lasts, what is said on the terminal also goes to `study.log`, with the time."""
     handler = logging.FileHandler(folder / "study.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # A full disk is told once, by what must be written.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     log.addHandler(handler)
     try:
         yield
@@ -183,26 +248,18 @@ def study_log(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
-    """While it lasts, SIGINT and SIGTERM end the search in good order; a second one ends it at once."""
+    """While it lasts, SIGINT and SIGTERM end the study in good order; a second one ends it at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupted = Interrupted()
-
-    def ask(number: int, _: Any) -> None:
-        interrupted.asked = True
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        log.warning("asked to end; a second signal ends at once")
-        # Tune ends its experiment in good order on this signal.
-        signal.raise_signal(signal.SIGUSR1)
-
-    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+    interrupted.listen()
     try:
         yield interrupted
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _announce(plan: Plan, dashboard: str) -> None:
+def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
     """Say what will run, where, for about how long, and how to watch it."""
     data, split, settings = plan.images.data, plan.images.split, plan.settings
     shape = "×".join(str(size) for size in data.image_shape)
@@ -210,21 +267,34 @@ def _announce(plan: Plan, dashboard: str) -> None:
     log.info("study: %s: design %s, %s of %s pixels", plan.folder.name, plan.design.name, counts, shape)
     for note in plan.notes:
         log.info("%s", note)
+    if state.trials:
+        log.info("goes on: %d trials ended, %d begun", len(state.ended_trials()), len(state.in_state("running")))
+    left = settings.samples - len(state.ended_trials())
     stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
     log.info(
         "will run: %d trials of at most %d epochs (%s, %s%s), %d at once, %d thread%s and %g GPUs each",
-        *(settings.samples, plan.epochs, settings.sampler, settings.scheduler, stops, plan.concurrent),
+        *(left, plan.epochs, settings.sampler, settings.scheduler, stops, plan.concurrent),
         *(settings.cpus_per_trial, "s" if settings.cpus_per_trial > 1 else "", plan.gpus_per_trial),
     )
-    log.info("estimate: about %s", duration(plan.estimate_seconds))
+    log.info("estimate: about %s", duration(plan.estimate_seconds * left / settings.samples))
     if dashboard:
         log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)
     log.info("results: %s", plan.folder)
 
 
-def _search(plan: Plan, record: Record, console: Console) -> None:
-    """The search stage: all trials of the study, by Tune."""
+def _search(
+    plan: Plan, record: Record, scheduler: TrialScheduler, console: Console, interrupted: Interrupted
+) -> None:  # fmt: skip
+    """The search stage: all of its trials that have not ended, by Tune."""
     settings, state = plan.settings, record.state
+    # Tune 2.60 knows two ways for a trial to fail, and that Ray ended its process for want of memory is neither:
+    # it would end the whole experiment.
+    for module in (actor_manager, tune_controller):
+        module.RayActorError = (RayActorError, OutOfMemoryError)  # type: ignore[attr-defined]
+    keeper = RecordCallback(record, interrupted)
+    about = (plan.design, settings.sampler, plan.epochs, settings.seed)
+    searcher = StudySearcher(*about, state, settings.samples, keeper.begin, keeper.resume)
+    monitor = Monitor(state, settings.samples, plan.epochs, console)
     # Tune's own state is of no use to us: what continues a study is its record.
     with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch:
         tuner = tune.Tuner(
@@ -234,25 +304,26 @@ def _search(plan: Plan, record: Record, console: Console) -> None:
                 "cpus": settings.cpus_per_trial,
                 "gpus": plan.gpus_per_trial,
                 "precision": plan.precision,
+                "checkpoint_seconds": settings.checkpoint_seconds,
                 "data": ray.put(search_data(plan.images.data, plan.images.split)),
             },
             tune_config=tune.TuneConfig(
-                num_samples=settings.samples,
+                num_samples=-1,  # the searcher knows when it is done
                 max_concurrent_trials=plan.concurrent,
-                search_alg=StudySearcher(plan.design, settings.sampler, settings.samples, plan.epochs, settings.seed),
-                scheduler=build_scheduler(settings.scheduler, plan.epochs),
+                search_alg=searcher,
+                scheduler=scheduler,
                 reuse_actors=True,
-                trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=scratch,
                 verbose=2 if settings.verbose else 0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[
-                    RecordCallback(record, plan),
-                    Monitor(state, settings.samples, plan.epochs, console),
-                ],
+                callbacks=[keeper, monitor],
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            monitor.close()

@@ -35,37 +35,28 @@ class Monitor(DriverCallback):
     def setup(self, *_: Any, **__: Any) -> None:
         self._progress.start()
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._show()
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **_: Any) -> None:
-        self._show()
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._tell(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._tell(trial)
-
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        self._progress.stop()
-
-    def _tell(self, trial: Any) -> None:
-        ended = self._state.trials[trial.config["trial"]]
-        level = logging.WARNING if ended.state in ("failed", "diverged") else logging.INFO
-        log.log(level, "[%d/%d] %s", len(self._state.ended_trials()), self._samples, trial_line(ended))
-        self._show()
-
-    def _show(self) -> None:
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         done = progress(self._state, self._samples, self._max_epochs)
         left = (time.monotonic() - self._started) * (1 - done) / done if done > 0.05 else None
         self._progress.update(self._task, completed=done, description=status_line(self._state, self._samples, left))
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        ended = self._state.trials[trial.config["trial"]]
+        level = logging.INFO if ended.state in ("complete", "stopped") else logging.WARNING
+        log.log(level, "[%d/%d] %s", len(self._state.ended_trials()), self._samples, trial_line(ended))
+
+    on_trial_error = on_trial_complete
+
+    def close(self) -> None:
+        """Take the moving line away."""
+        self._progress.stop()
+
 
 def trial_line(trial: TrialState) -> str:
     """What became of a trial, in one line."""
-    about = f"trial {trial.trial} {trial.state}: {trial.arm}, learning rate {trial.config['learning_rate']:.2g}"
-    if trial.state == "failed":
+    state = "failed and is tried again" if trial.state == "running" else trial.state
+    about = f"trial {trial.trial} {state}: {trial.arm}, learning rate {trial.config['learning_rate']:.2g}"
+    if trial.error:
         return f"{about}: {trial.error}"
     if trial.state == "diverged":
         return f"{about}, in epoch {len(trial.epochs)}"

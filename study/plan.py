@@ -4,14 +4,15 @@
 """
 
 import importlib.metadata
+import json
 import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import ray
 import torch
 
 from study.designs import DESIGNS, Design
-from study.settings import StudySettings
+from study.record import StudyState, has_study
+from study.settings import ALLOWED, StudySettings, continued
 from trainables.config import TrialConfig, UsageError
 from trainables.datasets import DataUnavailable, ImageData, Part, Split, TrialData, load_images, split_images
 from trainables.resnet import network_cost
@@ -42,15 +44,20 @@ class Images:
     chosen: str | None
 
 
-def resolve_images(settings: StudySettings) -> Images:
+def resolve_images(settings: StudySettings, recorded: str | None = None) -> Images:
     """The asked data set, or the default one with the reason for it.
 
     Raises:
-        UsageError: there is no such data set, too little in it, or the study exists.
+        UsageError: there is no such data set, too little in it, something else is where the study would be,
+            or the images have not the fingerprint that is recorded.
         DataUnavailable: it cannot be had.
     """
     if settings.dataset is not None:
-        return _images(settings, settings.dataset, None)
+        images = _images(settings, settings.dataset, None)
+        if recorded not in (None, images.data.fingerprint):
+            found = f"received {settings.dataset!r} with fingerprint {images.data.fingerprint}"
+            raise UsageError(f"--dataset: {found}, the study has {recorded}; {ALLOWED}")
+        return images
     if not torch.cuda.is_available():
         return _images(settings, "digits", "no --dataset given, and no GPU on this machine for cifar10")
     try:
@@ -64,10 +71,32 @@ def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images
     folder = settings.folder(dataset)
     if any(parent.exists() and not parent.is_dir() for parent in folder.parents):
         raise UsageError(f"--results-dir: received {settings.results_dir!r}, allowed: a folder that can be written to")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--name: received {folder.name!r}, but {folder} exists, allowed: a name not taken")
+    # A driver that was killed before its first line leaves an empty record.
+    empty = not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"})
+    if not empty and not has_study(folder):
+        raise UsageError(f"--name: received {folder.name!r}, but {folder} is no study, allowed: a name not taken")
     data = load_images(dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)
     return Images(data, split_images(data, settings.train_images), chosen)
+
+
+def find_study(settings: StudySettings) -> Path | None:
+    """The directory of the study that these settings continue; None where they begin one."""
+    default = ["cifar10", "digits"] if torch.cuda.is_available() else ["digits"]
+    names = [settings.dataset] if settings.dataset is not None else default
+    return next((folder for folder in map(settings.folder, names) if has_study(folder)), None)
+
+
+def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) -> StudySettings:
+    """The settings that continue a study: what is given, else what is recorded.
+
+    Raises:
+        UsageError: they, or the design as it is now, ask another question.
+    """
+    settings = continued(given, state.header["settings"], folder.name)
+    if json.loads(json.dumps(DESIGNS[settings.design].to_dict())) != state.header["design"]:
+        raise UsageError(f"--design: {settings.design!r} is not what it was when the study was made; {ALLOWED}")
+    # Trials that have begun are not taken back.
+    return replace(settings, samples=max(settings.samples, len(state.in_stage("search"))))
 
 
 @dataclass(frozen=True)
@@ -94,21 +123,24 @@ class Plan:
         """The study's directory."""
         return self.settings.folder(self.dataset)
 
-    def header(self) -> dict[str, Any]:
-        """The record's first event: the study and how it is made."""
-        data, split = self.images.data, self.images.split
-        counts = {name: len(getattr(split, name).labels) for name in ("train", "validation", "test")}
-        name = self.folder.name
+    def resolved_settings(self) -> dict[str, Any]:
+        """The settings, with what was decided in place of what was left open."""
         resolved = {
-            "name": name,
+            "name": self.folder.name,
             "dataset": self.dataset,
             "epochs": self.epochs,
             "precision": self.precision,
             "max_concurrent": self.concurrent,
             "gpus_per_trial": self.gpus_per_trial,
         }
+        return self.settings.to_dict() | resolved
+
+    def header(self) -> dict[str, Any]:
+        """The record's first event: the study and how it is made."""
+        data, split = self.images.data, self.images.split
+        counts = {name: len(getattr(split, name).labels) for name in ("train", "validation", "test")}
         return {
-            "name": name,
+            "name": self.folder.name,
             "design": self.design.to_dict(),
             "dataset": {
                 "name": data.name,
@@ -120,9 +152,9 @@ class Plan:
                 "classes": list(data.classes),
                 "skipped": data.skipped,
             },
-            "settings": self.settings.to_dict() | resolved,
+            "settings": self.resolved_settings(),
             "notes": list(self.notes),
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command(),
             "git": git_commit(),
             "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
             "machine": machine(),
@@ -228,17 +260,18 @@ def _estimate(settings: StudySettings, images: Images, flops: Sequence[int], epo
     return settings.samples * epochs * kept * an_epoch * dearest * share
 
 
+def command() -> str:
+    """The command line of this process, without what is asked for once."""
+    program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
+    return shlex.join([*program, *(each for each in sys.argv[1:] if each != "--retry-failed")])
+
+
 def git_commit() -> str | None:
     """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
-    folder = Path(__file__).resolve().parent.parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
+    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), "describe"]
+    command += ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

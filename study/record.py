@@ -1,23 +1,27 @@
 """The study directory: `record.jsonl`, the only authority, and the views made from it.
 
 One line an event, appended and synced: `study` (first), `driver_started`, `trial_started`, `epoch`,
-`trial_ended`, `driver_ended`. `StudyState` is what the events say, folded one by one, whether they were
-just written or read back; `study.json`, `trials.csv` and `epochs.csv` are made from it alone.
+`trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `driver_ended`. `StudyState`
+is what the events say, folded one by one, whether they were just written or read back; `study.json`,
+`trials.csv` and `epochs.csv` are made from it alone.
 """
 
 import csv
+import errno
+import fcntl
 import io
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from trainables.config import EpochMetrics, TrialConfig
+from trainables.config import EpochMetrics, TrialConfig, UsageError
 
 VERSION = 1
 VIEW_SECONDS = 2.0
@@ -29,12 +33,17 @@ TRIAL_COLUMNS = (
     *(item.name for item in fields(TrialConfig)),
     *("parameters", "forward_flops", "precision", "node", "train_seconds"),
 )
+ENDED = ("complete", "stopped", "diverged", "failed")
 
 log = logging.getLogger(__name__)
 
 
 class RecordError(Exception):
     """The record is damaged: one line that names the file, the line and what is wrong with it."""
+
+
+class CannotWrite(BaseException):
+    """The study directory cannot be written to: one line that says why. Ray Tune would catch an `Exception`."""
 
 
 def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> str:
@@ -59,11 +68,13 @@ class TrialState:
     state: str = "running"
     error: str = ""
     epochs: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds inside training and evaluation."""
-        return float(sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in self.epochs))
+    diverged: bool = False
+    checkpoint: int = 0
+    """The epoch of its newest checkpoint; 0 where there is none."""
+    failures: int = 0
+    """Tries that failed since it began or was reopened."""
+    seconds: float = 0.0
+    """Inside training and evaluation."""
 
     @property
     def rank(self) -> tuple[float, float, int]:
@@ -74,10 +85,12 @@ class TrialState:
 
 @dataclass
 class StudyState:
-    """All that the record says."""
+    """All that the record says; `reported` are (trial, epoch) in the order in which they came."""
 
     header: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, TrialState] = field(default_factory=dict)
+    reported: list[tuple[int, int]] = field(default_factory=list)
+    driver: dict[str, Any] = field(default_factory=dict)
     ended: str | None = None
     wall_seconds: float = 0.0
 
@@ -85,38 +98,63 @@ class StudyState:
         """Take in one event.
 
         Raises:
-            ValueError, KeyError, TypeError: the event does not follow from those before it.
+            ValueError, KeyError, TypeError, AttributeError: the event does not follow from those before it.
         """
-        kind = event["event"]
+        about = dict(event)
+        kind, number = about.pop("event"), about.get("trial")
+        if kind == "study" and event["version"] != VERSION:
+            raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
+        if (kind == "study") == bool(self.header):
+            raise ValueError(f"unexpected event {kind!r}")
         if kind == "study":
-            if event["version"] != VERSION:
-                raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
-            self.header = {key: value for key, value in event.items() if key != "event"}
+            self.header = about
         elif kind == "driver_started":
-            self.ended = None
+            self.ended, self.driver = None, about
+            # A study may be extended or moved: the settings of its last start stand.
+            self.header["settings"] = event.get("settings", self.header["settings"])
         elif kind == "driver_ended":
             self.ended = event["time"]
             self.wall_seconds += event["seconds"]
-        elif kind == "trial_started":
-            about = {key: value for key, value in event.items() if key not in ("event", "time")}
-            self.trials[event["trial"]] = TrialState(**about)
-        elif kind == "epoch":
-            trial = self.trials[event["trial"]]
-            trial.node = event["node"]
-            trial.epochs.append({name: event[name] for name in EPOCH_COLUMNS[1:]})
-        elif kind == "trial_ended":
-            trial = self.trials[event["trial"]]
-            trial.state, trial.error = event["state"], event["error"]
+        elif kind == "trial_started" and number == len(self.trials):
+            TrialConfig.from_dict(event["config"])
+            del about["time"]
+            self.trials[number] = TrialState(**about)
+        elif number in self.trials:
+            self._apply_to(self.trials[number], kind, event)
         else:
-            raise ValueError(f"unknown event {kind!r}")
+            raise ValueError(f"unexpected event {kind!r} of trial {number!r}")
+
+    def _apply_to(self, trial: TrialState, kind: str, event: Mapping[str, Any]) -> None:
+        """Take in an event of a trial that has begun."""
+        if trial.state != ("failed" if kind == "trial_reopened" else "running"):
+            raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
+        if kind == "epoch" and event["epoch"] == len(trial.epochs) + 1:
+            row = {name: event.get(name) for name in EPOCH_COLUMNS[1:]}
+            trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
+            trial.node, trial.seconds = event["node"], trial.seconds + row["train_seconds"] + row["eval_seconds"]
+            trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
+            trial.epochs.append(row)
+            self.reported.append((trial.trial, event["epoch"]))
+        elif kind == "trial_failed":
+            trial.failures, trial.error = trial.failures + 1, event["error"]
+        elif kind == "trial_reopened":
+            trial.state, trial.error, trial.failures = "running", "", 0
+        elif kind == "trial_ended" and (event["state"] == "failed" or (event["state"] in ENDED and trial.epochs)):
+            trial.state, trial.error = event["state"], event["error"]
+        elif kind != "trial_continued":
+            raise ValueError(f"unexpected event {kind!r} of trial {trial.trial} after epoch {len(trial.epochs)}")
 
     def in_state(self, *states: str) -> list[TrialState]:
         """The trials in one of these states, by number."""
-        return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
+        return [trial for trial in self.trials.values() if trial.state in states]
 
     def ended_trials(self) -> list[TrialState]:
         """The trials that are not running, by number."""
-        return self.in_state("complete", "stopped", "diverged", "failed")
+        return self.in_state(*ENDED)
+
+    def in_stage(self, stage: str) -> list[TrialState]:
+        """The trials of a stage, by number."""
+        return [trial for trial in self.trials.values() if trial.stage == stage]
 
     def winner(self) -> TrialState | None:
         """The best complete search trial."""
@@ -140,12 +178,10 @@ class StudyState:
 
     def trial_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `trials.csv`."""
-        for number, trial in sorted(self.trials.items()):
-            about = {name: value for name, value in vars(trial).items() if name not in ("config", "epochs")}
+        for trial in self.trials.values():
             yield {
-                **about,
+                **vars(trial),
                 **trial.config,
-                "trial": number,
                 "epochs": len(trial.epochs),
                 "precision": self.header["settings"]["precision"],
                 "train_seconds": sum(epoch["train_seconds"] for epoch in trial.epochs),
@@ -153,61 +189,122 @@ class StudyState:
 
     def epoch_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `epochs.csv`."""
-        for number, trial in sorted(self.trials.items()):
+        for trial in self.trials.values():
             for epoch in trial.epochs:
-                yield {"trial": number, **epoch}
+                yield {"trial": trial.trial, **epoch}
 
 
 class Record:
-    """The record of a study that a driver is writing, and its views."""
+    """The record of a study that this driver alone is writing, and its views."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.folder = folder
-        self.state = StudyState()
-        self._clock = clock
-        self._views_made = -VIEW_SECONDS
-        self._file = (folder / "record.jsonl").open("x", encoding="utf-8")
-
-    @classmethod
-    def create(cls, folder: Path, header: Mapping[str, Any]) -> Self:
-        """Begin the record of a new study.
+    def __init__(
+        self, folder: Path, header: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        """Lock the record in `folder`, which goes when the process does, and go on with it or begin it.
 
         Raises:
-            FileExistsError: `folder` holds something already.
+            UsageError: another driver holds it, or has begun a study there.
+            RecordError: it is damaged.
         """
+        self.folder = folder
+        self._clock = clock
+        self._views_made = -VIEW_SECONDS
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise FileExistsError(folder)
-        record = cls(folder)
-        record.append("study", version=VERSION, **header)
-        return record
+        path = folder / "record.jsonl"
+        self._file = path.open("a+b", buffering=0)
+        with ExitStack() as refused:
+            refused.callback(self._file.close)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                driver = _read(path)[0].driver
+                who = f"process {driver.get('pid')} on {driver.get('host')}"
+                raise UsageError(f"--name: received {folder.name!r}, allowed: not what {who} is running") from None
+            self.state, self._size = _read(path)
+            if bool(header) == bool(self.state.header):
+                raise UsageError(f"--name: received {folder.name!r}, which another process has begun or taken away")
+            refused.pop_all()
+        self._file.truncate(self._size)
+        if header:
+            self.append("study", version=VERSION, **header)
+        with writing(folder):
+            write_views(folder, self.state)
 
     def append(self, event: str, **about: Any) -> None:
-        """Write an event, on the disk when this returns; take it in; make the views if they are old."""
-        line = {"event": event, "time": _now(), **about}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.state.apply(line)
-        if self._clock() - self._views_made >= VIEW_SECONDS:
-            self.make_views()
+        """Write an event, on the disk when this returns; take it in; make the views if they are old.
 
-    def make_views(self) -> None:
-        """Make `study.json`, `trials.csv` and `epochs.csv` from what is recorded."""
-        write_views(self.folder, self.state)
-        self._views_made = self._clock()
+        Raises:
+            CannotWrite: the disk is full, say; nothing of the event stays in the record.
+        """
+        line = {"event": event, "time": _now(), **about}
+        text = json.dumps(line, allow_nan=False).encode() + b"\n"
+        with writing(self.folder / "record.jsonl"):
+            try:
+                if self._file.write(text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(self._size)
+                raise
+            self._size += len(text)
+            self.state.apply(line)
+            if event == "epoch":
+                with (self.folder / "epochs.csv").open("a", encoding="utf-8") as file:
+                    file.write(_csv(EPOCH_COLUMNS, [line], header=False))
+            if self._clock() - self._views_made >= VIEW_SECONDS:
+                write_tables(self.folder, self.state)
+                self._views_made = self._clock()
 
     def close(self) -> None:
-        """Make the views a last time and let go of the file."""
-        self.make_views()
-        self._file.close()
+        """Make the views a last time and let go of the record."""
+        try:
+            with writing(self.folder):
+                write_views(self.folder, self.state)
+        finally:
+            self._file.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While it lasts, an `OSError` becomes the `CannotWrite` that ends the study in good order."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one piece: a reader sees the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_views(folder: Path, state: StudyState) -> None:
-    """Each view in one piece: a reader sees the old one or the new one."""
-    _replace(folder / "study.json", json.dumps(state.manifest(), indent=2) + "\n")
-    _replace(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()))
-    _replace(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()))
+    """Make `study.json`, `trials.csv` and `epochs.csv`; to the last a driver appends until it makes it again."""
+    write_tables(folder, state)
+    replace_file(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()).encode())
+
+
+def write_tables(folder: Path, state: StudyState) -> None:
+    """Make `study.json` and `trials.csv`."""
+    replace_file(folder / "study.json", (json.dumps(state.manifest(), indent=2) + "\n").encode())
+    replace_file(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()).encode())
+
+
+def has_study(folder: Path) -> bool:
+    """Whether a study was begun in `folder`."""
+    try:
+        with (folder / "record.jsonl").open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def read_record(folder: Path) -> StudyState:
@@ -217,36 +314,43 @@ def read_record(folder: Path) -> StudyState:
         RecordError: there is no record, or a line of it cannot be used.
     """
     path = folder / "record.jsonl"
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}") from error
-    state = StudyState()
-    if lines[-1]:
-        log.warning("%s: the last line is torn and passed over", path)
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            state.apply(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
+    state, _ = _read(path)
     if not state.header:
         raise RecordError(f"{path}: does not begin with a study")
     return state
+
+
+def _read(path: Path) -> tuple[StudyState, int]:
+    """The state that the whole lines make, and their bytes."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from error
+    state, size = StudyState(), content.rfind(b"\n") + 1
+    if size < len(content):
+        log.warning("%s: the last line is torn and passed over", path)
+    number = 0
+    try:
+        for line in content[:size].splitlines():
+            number += 1
+            state.apply(json.loads(line))
+        if state.header:
+            # What no view can be made of is damaged too.
+            json.dumps(state.manifest(), allow_nan=False)
+            _csv(TRIAL_COLUMNS, state.trial_rows())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
+    return state, size
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:
+def _csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], header: bool = True) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    if header:
+        writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

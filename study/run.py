@@ -6,12 +6,13 @@ Exit status: 0 the study is whole, 1 it is not (the last line says why), 2 wrong
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from study.settings import StudySettings, parse_settings
+from study.settings import parse_settings
 from trainables.config import UsageError
 
 if TYPE_CHECKING:
@@ -46,64 +47,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run or refuse a study; returns the exit status."""
     console = Console(soft_wrap=True, highlight=False)
     try:
-        settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+        given = parse_settings(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     handler = ConsoleHandler(console)
+    handler.setLevel(logging.INFO)
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    # Tracebacks of trials, for study.log only.
+    log.setLevel(logging.DEBUG)
     try:
-        return _run(settings, console)
+        return _run(given, console)
     finally:
         log.removeHandler(handler)
 
 
-def _run(settings: StudySettings, console: Console) -> int:
+def _run(given: Mapping[str, Any], console: Console) -> int:
     # Not before the command line is known to be right: ray and torch take seconds to import.
     from study.driver import run_study
+    from study.plan import command
+    from study.record import CannotWrite, RecordError
     from trainables.datasets import DataUnavailable
 
     try:
-        folder, state, interrupted = run_study(settings, console)
+        folder, state, samples, interrupted = run_study(given, console)
+        if not interrupted:
+            _report(folder)
+            return conclude(state, samples, command())
+        log.warning("interrupted: %d of %d trials ended", len(state.ended_trials()), samples)
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
-    except DataUnavailable as error:
+    except (DataUnavailable, RecordError) as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 1
+    except CannotWrite as error:
+        log.error("stopped: %s; to go on when there is room: %s", error, command())
+        return 1
     except KeyboardInterrupt:
-        return 130
+        pass
+    log.warning("to go on: %s", command())
+    return 130
 
+
+def _report(folder: Path) -> None:
+    """Write the report and say what it says."""
     from analysis.load import load_study
     from analysis.report import write_report
     from analysis.summary import closing_lines
+    from study.record import writing
 
     study = load_study(folder)
-    report = write_report(study)
+    with writing(folder):
+        report = write_report(study)
     for line in closing_lines(study):
         log.info("%s", line)
     log.info("study: %s", folder)
     log.info("report: %s", report)
-    if interrupted:
-        log.warning("interrupted: %d of %d trials ended", len(state.ended_trials()), settings.samples)
-        return 130
-    return conclude(state, settings.samples)
 
 
-def conclude(state: "StudyState", samples: int) -> int:
-    """The exit status of a study, and the reason where it is not whole."""
+def conclude(state: "StudyState", samples: int, command: str) -> int:
+    """The exit status of a study, and where it is not whole the reason and how to go on."""
     ended, failed = len(state.ended_trials()), state.in_state("failed")
     if failed:
         log.warning("%d trial%s failed, the first: %s", len(failed), "s" * (len(failed) > 1), failed[0].error)
+        log.warning("to try again: %s --retry-failed", command)
     if ended < samples:
-        log.error("not whole: %d of %d trials ended", ended, samples)
+        log.error("not whole: %d of %d trials ended; to go on: %s", ended, samples, command)
         return 1
     if state.winner() is None:
-        diverged = len(state.in_state("diverged"))
-        log.error("not whole: no trial is complete (%d diverged, %d failed)", diverged, len(failed))
+        found = f"{len(state.in_state('diverged'))} diverged, {len(failed)} failed"
+        log.error("not whole: no trial is complete (%s); to go on: %s with more --samples", found, command)
         return 1
     return 0
 

@@ -1,13 +1,17 @@
 """Which trials are stopped early: asynchronous successive halving (Li et al. 2018, arXiv:1810.05934).
 
 Ray Tune's ASHA with two rules of its own: baselines are never stopped, though their readings fill the
-rungs, and a diverged trial leaves no reading at all.
+rungs, and a diverged trial leaves no reading at all. Trials are known by their number, so that one which is
+continued or tried again, a new trial to Tune, keeps its readings.
 """
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from study.record import StudyState
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -28,8 +32,11 @@ class StudyAsha(AsyncHyperBandScheduler):
             reduction_factor=REDUCTION_FACTOR,
         )
 
+    def on_trial_add(self, tune_controller: "TuneController", trial: Trial) -> None:
+        super().on_trial_add(tune_controller, _numbered(trial))
+
     def on_trial_result(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
-        decision: str = super().on_trial_result(tune_controller, trial, result)
+        decision: str = super().on_trial_result(tune_controller, _numbered(trial), result)
         if trial.config["origin"].startswith("baseline:"):
             return TrialScheduler.CONTINUE
         return decision
@@ -39,7 +46,34 @@ class StudyAsha(AsyncHyperBandScheduler):
             # Its NaN would count as a reading of the rung.
             self.on_trial_remove(tune_controller, trial)
         else:
-            super().on_trial_complete(tune_controller, trial, result)
+            super().on_trial_complete(tune_controller, _numbered(trial), result)
+
+    def on_trial_remove(self, tune_controller: "TuneController", trial: Trial) -> None:
+        super().on_trial_remove(tune_controller, _numbered(trial))
+
+
+def _numbered(trial: Trial) -> Any:
+    return SimpleNamespace(trial_id=trial.config["trial"])
+
+
+def replay(scheduler: Any, state: StudyState, stage: str) -> set[int]:
+    """Tell a new scheduler what the trials of a stage have reported, in the order in which they did.
+
+    Returns the trials that it stops: one is still running in the record where the driver was killed just then.
+    """
+    trials: dict[int, Any] = {}
+    for trial in state.in_stage(stage):
+        about = {"trial": trial.trial, "origin": trial.origin}
+        trials[trial.trial] = SimpleNamespace(trial_id=str(trial.trial), config=about)
+        scheduler.on_trial_add(None, trials[trial.trial])
+    stopped = set()
+    for number, epoch in state.reported:
+        row = state.trials[number].epochs[epoch - 1] if number in trials else {}
+        if row.get("validation_accuracy") is not None:
+            result = {"epoch": epoch, "validation_accuracy": row["validation_accuracy"]}
+            if scheduler.on_trial_result(None, trials[number], result) == TrialScheduler.STOP:
+                stopped.add(number)
+    return stopped
 
 
 def first_rung(max_epochs: int) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -73,6 +73,10 @@ class StudySettings:
     precision: str = _option(
         "auto", "of the network's arithmetic; auto takes the faster", choices=("auto", "float32", "bf16")
     )
+    checkpoint_seconds: float = _option(
+        60.0, "seconds of training between the checkpoints of a trial", "a number from 0", _at_least(0)
+    )
+    retry_failed: bool = _option(False, "try the study's failed trials again")
     dashboard: bool = _option(True, "serve Ray's dashboard on this machine's loopback address")
     verbose: bool = _option(False, "show what Ray prints")
 
@@ -108,8 +112,38 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(re.sub(r"^argument (--[\w-]+)(?:/--[\w-]+)?: ", r"\1: ", message))
 
 
-def parse_settings(arguments: Sequence[str]) -> StudySettings:
-    """Settings from a command line without the program's name.
+QUESTION = (
+    *("dataset", "design", "epochs", "seed", "train_images", "image_size", "precision", "scheduler", "sampler"),
+    *("cpus_per_trial", "gpus_per_trial"),
+)
+"""What may not change once a study was begun."""
+ALLOWED = "allowed: the same, or another --name"
+
+
+def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) -> StudySettings:
+    """The settings that continue the study `name`: as given, else as recorded.
+
+    Raises:
+        UsageError: what is given would change the question.
+    """
+    # Precision is decided once, and a folder of images may have been moved: they are compared themselves.
+    given = {item: value for item, value in given.items() if (item, value) != ("precision", "auto")}
+    changed = [
+        f"{_flag(item)}: received {given[item]!r}, the study has {recorded[item]!r}"
+        for item in QUESTION
+        if item in given
+        and given[item] != recorded.get(item, given[item])
+        and not (item == "dataset" and Path(given[item]).resolve().name == Path(recorded[item]).name)
+    ]
+    if changed:
+        raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
+    # The directory may have been moved; to try again is not a property of the study.
+    kept = {item.name for item in fields(StudySettings)} - {"results_dir", "retry_failed"}
+    return StudySettings(**{item: recorded[item] for item in recorded if item in kept} | given | {"name": name})
+
+
+def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings that a command line, without the program's name, gives; those left out are left out.
 
     Raises:
         UsageError: an option is unknown, or its value is not allowed.
@@ -128,7 +162,8 @@ def parse_settings(arguments: Sequence[str]) -> StudySettings:
             text += f" (default: {item.default})"
         parser.add_argument(_flag(item.name), type=_reader(item), metavar=item.name.split("_")[-1].upper(), help=text)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    return StudySettings(**given)
+    StudySettings(**given)
+    return given
 
 
 def _reader(item: Field[Any]) -> Callable[[str], Any]:

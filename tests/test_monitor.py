@@ -48,6 +48,12 @@ def test_trial_lines(state):
     ]
 
 
+def test_a_failed_try_is_told_as_one():
+    tried = trial(5, "running", 2, error="RuntimeError: boom")
+    said = "trial 5 failed and is tried again: k3 s1 pool d18, learning rate 0.012: RuntimeError: boom"
+    assert trial_line(tried) == said
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (90000, "25.0 h")]
 )
@@ -62,13 +68,12 @@ def watched(state: StudyState, terminal: bool) -> str:
     monitor.setup()
     for number in state.trials:
         trial = SimpleNamespace(config={"trial": number})
-        monitor.on_trial_start(0, [], trial)
-        monitor.on_trial_result(0, [], trial, {})
+        monitor.on_step_end(0, [])
         if state.trials[number].state == "failed":
             monitor.on_trial_error(0, [], trial)
         elif state.trials[number].state != "running":
             monitor.on_trial_complete(0, [], trial)
-    monitor.on_experiment_end([])
+    monitor.close()
     return written.getvalue()
 
 

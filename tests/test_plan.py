@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.plan import _estimate, git_commit, machine, resolve_images, time_training
+from study.plan import _estimate, find_study, git_commit, machine, resolve_images, time_training
 from study.settings import StudySettings
 from trainables.config import TrialConfig, UsageError
 from trainables.datasets import Part, TrialData
@@ -26,11 +26,31 @@ def test_the_default_data_set_is_digits_without_a_gpu_and_says_why(tmp_path, mon
     ]
 
 
-def test_an_existing_study_is_refused_before_its_images_are_read(tmp_path):
+def test_a_directory_that_holds_something_else_is_refused_before_images_are_read(tmp_path):
     (tmp_path / "search-cifar10").mkdir()
-    (tmp_path / "search-cifar10" / "record.jsonl").write_text("")
+    (tmp_path / "search-cifar10" / "mine.txt").write_text("")
     with pytest.raises(UsageError, match="--name: received 'search-cifar10'"):
         resolve_images(StudySettings(dataset="cifar10", results_dir=str(tmp_path), data_dir=str(tmp_path)))
+
+
+def test_a_study_is_found_once_it_is_begun(tmp_path):
+    settings = StudySettings(dataset="digits", results_dir=str(tmp_path))
+    assert find_study(settings) is None
+    (tmp_path / "search-digits").mkdir()
+    (tmp_path / "search-digits" / "record.jsonl").write_text('{"event": "stu')
+    assert find_study(settings) is None, "a driver was killed in its first line"
+    (tmp_path / "search-digits" / "record.jsonl").write_text("{}\n")
+    assert find_study(settings) == tmp_path / "search-digits"
+
+
+def test_other_images_than_recorded_are_refused(tmp_path):
+    settings = StudySettings(dataset="digits", results_dir=str(tmp_path))
+    fingerprint = resolve_images(settings).data.fingerprint
+    assert resolve_images(settings, fingerprint).data.fingerprint == fingerprint
+    with pytest.raises(
+        UsageError, match=f"--dataset: received 'digits' with fingerprint {fingerprint}, the study has x"
+    ):
+        resolve_images(settings, "x")
 
 
 def test_timing_gives_seconds_an_image_for_each_precision():

@@ -1,12 +1,15 @@
 """The record is the authority, the views follow from it; both are read here with json and pandas alone."""
 
 import json
+import resource
+import signal
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
-from study.record import Record, RecordError, read_record, state_at_end, write_views
-from trainables.config import TrialConfig
+from study.record import CannotWrite, Record, RecordError, read_record, state_at_end, write_views
+from trainables.config import TrialConfig, UsageError
 
 SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
 HEADER = {"name": "s", "design": {}, "dataset": {}, "settings": SETTINGS, "command": "c", "git": None}
@@ -48,7 +51,7 @@ def end(record: Record, number: int, state: str, error: str = "") -> None:
 @pytest.fixture
 def folder(tmp_path):
     """A study of five trials: complete, stopped, diverged, failed and still running."""
-    record = Record.create(tmp_path / "s", HEADER)
+    record = Record(tmp_path / "s", HEADER)
     record.append("driver_started", pid=1, host="here")
     for number in range(5):
         start(record, number, "baseline:b" if number == 0 else "random")
@@ -103,7 +106,7 @@ def test_read_back_it_is_the_same(folder):
 
 
 def test_what_was_written_and_what_is_read_back_are_one_state(tmp_path):
-    record = Record.create(tmp_path / "s", HEADER)
+    record = Record(tmp_path / "s", HEADER)
     for number, state in enumerate(("complete", "running", "diverged", "failed")):
         start(record, number)
         epoch(record, number, 1, None if state == "diverged" else 1 / 3, None if state == "diverged" else 0.1 + 0.2)
@@ -152,9 +155,11 @@ def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
     ("line", "replacement", "said"),
     [
         (4, '{"event": "epo', "line 4: JSONDecodeError"),
-        (9, '{"event": "epoch", "trial": 99}', "line 9: KeyError: 99"),
-        (5, '{"event": "party"}', "line 5: ValueError: unknown event 'party'"),
-        (5, "[]", "line 5: TypeError"),
+        (9, '{"event": "epoch", "trial": 99}', "line 9: ValueError: unexpected event 'epoch' of trial 99"),
+        (5, '{"event": "party"}', "line 5: ValueError: unexpected event 'party'"),
+        (5, "[]", "line 5: KeyError"),
+        (12, '{"event": "trial_ended", "trial": 0, "state": "lost", "error": ""}', "line 12: ValueError: unexpected"),
+        (8, '{"event": "epoch", "trial": 0, "epoch": 2}', "line 8: ValueError: unexpected event 'epoch' of trial 0"),
         (1, '{"event": "study", "version": 99}', "version 99"),
     ],
 )
@@ -178,17 +183,98 @@ def test_no_record(tmp_path):
         read_record(tmp_path)
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path):
-    (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(FileExistsError):
-        Record.create(tmp_path, HEADER)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+def test_a_record_has_one_writer_and_is_begun_once(tmp_path):
+    with pytest.raises(UsageError, match="begun or taken away"):
+        Record(tmp_path / "s")
+    record = Record(tmp_path / "s", HEADER)
+    record.append("driver_started", pid=12, host="there")
+    with pytest.raises(UsageError, match=r"--name: received 's', allowed: not what process 12 on there is running"):
+        Record(tmp_path / "s")
+    record.close()
+    with pytest.raises(UsageError, match="begun or taken away"):
+        Record(tmp_path / "s", HEADER)
+    Record(tmp_path / "s").close()
+
+
+def test_it_goes_on_behind_a_torn_line(folder):
+    whole = (folder / "record.jsonl").read_bytes()
+    (folder / "record.jsonl").write_bytes(whole + b'{"event": "epoch", "tri')
+    record = Record(folder)
+    assert (folder / "record.jsonl").read_bytes() == whole
+    epoch(record, 4, 2, 0.95)
+    assert pd.read_csv(folder / "epochs.csv")[["trial", "epoch"]].to_numpy().tolist()[-1] == [4, 2], "appended"
+    record.close()
+    assert read_record(folder).trials[4].epochs[1]["validation_accuracy"] == 0.95
+
+
+def test_what_does_not_get_onto_the_disk_leaves_the_record_whole(tmp_path):
+    """As on a full disk: a file of this process may not grow beyond a limit."""
+    record = Record(tmp_path / "s", HEADER)
+    path = tmp_path / "s" / "record.jsonl"
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with pytest.raises(CannotWrite, match=r"record\.jsonl: "):
+            record.append("trial_failed", trial=0, error="x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    start(record, 0)
+    record.close()
+    assert list(read_record(tmp_path / "s").trials) == [0]
+
+
+def test_tries_and_reopening(tmp_path):
+    record = Record(tmp_path / "s", HEADER)
+    start(record, 0)
+    epoch(record, 0, 1, 0.5)
+    for _ in range(3):
+        record.append("trial_failed", trial=0, error="boom")
+        record.append("trial_continued", trial=0, from_epoch=1, note="")
+    end(record, 0, "failed", "boom")
+    trial = record.state.trials[0]
+    assert (trial.state, trial.failures, trial.error) == ("failed", 3, "boom")
+    record.append("trial_reopened", trial=0)
+    assert (trial.state, trial.failures, trial.error) == ("running", 0, "")
+    record.close()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.data())
+def test_any_bytes_are_a_clear_error_or_a_study_of_which_views_can_be_made(folder, tmp_path_factory, data):
+    lines = (folder / "record.jsonl").read_bytes().splitlines()
+    number = data.draw(strategies.integers(0, len(lines) - 1))
+    if data.draw(strategies.booleans()):
+        event = json.loads(lines[number])
+        scalars = strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(max_size=5)
+        value = scalars | strategies.floats() | strategies.lists(scalars, max_size=2)
+        event[data.draw(strategies.sampled_from(sorted(event)))] = data.draw(value)
+        lines[number] = json.dumps(event).encode()
+    else:
+        start = data.draw(strategies.integers(0, len(lines[number])))
+        length = data.draw(strategies.integers(0, 5))
+        lines[number] = (
+            lines[number][:start] + data.draw(strategies.binary(max_size=5)) + lines[number][start + length :]
+        )
+    damaged = tmp_path_factory.mktemp("damaged")
+    content = b"\n".join(lines) + b"\n"
+    (damaged / "record.jsonl").write_bytes(content)
+    try:
+        state = read_record(damaged)
+    except RecordError as error:
+        assert str(damaged / "record.jsonl") in str(error)
+        assert "\n" not in str(error)
+    else:
+        write_views(damaged, state)
+        assert len(pd.read_csv(damaged / "trials.csv")) == len(state.trials)
+    assert (damaged / "record.jsonl").read_bytes() == content
 
 
 def test_views_are_made_at_most_every_two_seconds(tmp_path):
     clock = Clock()
-    record = Record(tmp_path, clock)
-    record.append("study", version=1, **HEADER)
+    record = Record(tmp_path, HEADER, clock)
     start(record, 0)
     assert pd.read_csv(tmp_path / "trials.csv").empty, "made before two seconds were over"
     assert len((tmp_path / "record.jsonl").read_text().splitlines()) == 2, "the record is never late"
@@ -199,7 +285,7 @@ def test_views_are_made_at_most_every_two_seconds(tmp_path):
 
 
 def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path):
-    record = Record.create(tmp_path / "s", HEADER)
+    record = Record(tmp_path / "s", HEADER)
     assert record.state.winner() is None
     readings = [(0.8, 0.5, "complete"), (0.9, 0.4, "complete"), (0.9, 0.3, "complete"), (0.9, 0.3, "complete")]
     readings += [(0.99, 0.1, "stopped"), (0.99, 0.1, "running")]
@@ -219,7 +305,7 @@ def test_what_a_trial_is_when_it_ends():
 
 
 def test_no_nan_gets_into_the_record(tmp_path):
-    record = Record.create(tmp_path / "s", HEADER)
+    record = Record(tmp_path / "s", HEADER)
     start(record, 0)
     with pytest.raises(ValueError, match="not JSON compliant"):
         epoch(record, 0, 1, float("nan"))

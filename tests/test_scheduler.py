@@ -1,16 +1,18 @@
 """When a trial is stopped, worked out by hand on a real ASHA."""
 
 import math
+import random
 from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.scheduler import StudyAsha, build_scheduler, rungs
+from study.record import StudyState, TrialState
+from study.scheduler import StudyAsha, build_scheduler, replay, rungs
 
 
 def add(asha: StudyAsha, name: str, origin: str = "random") -> SimpleNamespace:
-    trial = SimpleNamespace(trial_id=name, config={"origin": origin})
+    trial = SimpleNamespace(trial_id=f"tune-{name}", config={"trial": name, "origin": origin})
     asha.on_trial_add(None, trial)
     return trial
 
@@ -84,6 +86,43 @@ def test_a_crashed_trial_is_forgotten_without_an_error():
     lost = add(asha, "lost")
     asha.on_trial_error(None, lost)
     assert readings(asha, 1) == {}
+
+
+def test_a_trial_that_is_tried_again_keeps_its_reading():
+    asha = StudyAsha(6)
+    first = add(asha, "first")
+    assert goes_on(asha, first, 0.5)
+    asha.on_trial_error(None, first)
+    again = add(asha, "first")
+    again.trial_id = "another"
+    assert goes_on(asha, again, 0.1), "what it reported first stands"
+    assert readings(asha, 1) == {"first": 0.5}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_replayed_readings_make_the_decisions_that_were_made(seed):
+    """Trials report in a random order; then all of it is replayed up to each moment."""
+    draw = random.Random(seed)
+    asha, state, live = StudyAsha(9), StudyState(), {}
+    for number in range(8):
+        origin = "baseline:b" if number == 0 else "random"
+        state.trials[number] = TrialState(number, "search", origin, "arm", {}, 1, 1)
+        live[number] = add(asha, number, origin)
+    while live:
+        number = draw.choice(list(live))
+        trial, accuracy = state.trials[number], draw.random()
+        epoch = len(trial.epochs) + 1
+        stopped = epoch == 9 or not goes_on(asha, live[number], accuracy, epoch)
+        trial.epochs.append({"validation_accuracy": accuracy})
+        state.reported.append((number, epoch))
+        if epoch < 9:
+            assert (number in replay(StudyAsha(9), state, "search")) == stopped
+        if stopped:
+            trial.state = "stopped"
+            del live[number]
+    fresh = StudyAsha(9)
+    replay(fresh, state, "search")
+    assert [readings(fresh, epoch) for epoch in (1, 3)] == [readings(asha, epoch) for epoch in (1, 3)]
 
 
 def test_fifo_stops_nothing():

@@ -12,6 +12,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.designs import DESIGNS
+from study.record import StudyState, state_at_end
+from study.record import TrialState as Recorded
 from study.scheduler import StudyAsha
 from study.searcher import StudySearcher
 from trainables.config import TrialConfig
@@ -20,8 +22,27 @@ SEARCH = DESIGNS["search"]
 EPOCHS = 6
 
 
-def searcher(sampler: str = "random", samples: int = 20, seed: int = 0) -> StudySearcher:
-    return StudySearcher(SEARCH, sampler, samples, EPOCHS, seed)
+class Told(StudySearcher):
+    """A searcher and the record that it reads, written here as the driver writes it."""
+
+    def __init__(self, sampler: str = "random", samples: int = 20, seed: int = 0, state: StudyState | None = None):
+        self.state = state or StudyState()
+        super().__init__(SEARCH, sampler, EPOCHS, seed, self.state, samples, self.record, lambda number: "reference")
+
+    def record(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        assert number == len(self.state.trials)
+        self.state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
+
+    def say(self, number: int, epoch: int, value: float) -> None:
+        row = {"epoch": epoch, "validation_accuracy": None if math.isnan(value) else value}
+        self.state.trials[number].epochs.append(row)
+
+    def finish(self, trial_id: str, number: int, state: str) -> None:
+        self.on_trial_complete(trial_id, {}, error=state == "failed")
+        self.state.trials[number].state = state
+
+
+searcher = Told
 
 
 def accuracy(trial: int, epoch: int) -> float:
@@ -33,7 +54,7 @@ def accuracy(trial: int, epoch: int) -> float:
 class Run:
     """What Tune does with a searcher and a scheduler, one trial after the other."""
 
-    def __init__(self, search: StudySearcher, diverging: tuple[int, ...] = (), crashing: tuple[int, ...] = ()) -> None:
+    def __init__(self, search: Told, diverging: tuple[int, ...] = (), crashing: tuple[int, ...] = ()) -> None:
         self.search, self.asha = search, StudyAsha(EPOCHS)
         self.diverging, self.crashing = diverging, crashing
         self.configs: list[dict] = []
@@ -44,6 +65,7 @@ class Run:
             trial_id = f"tune-{len(self.configs)}"
             config = self.search.suggest(trial_id)
             if config == Searcher.FINISHED:
+                self.search.learn()
                 return self
             self.configs.append(config)
             self.one(SimpleNamespace(trial_id=trial_id, config=config))
@@ -55,7 +77,7 @@ class Run:
         for epoch in range(1, EPOCHS + 1):
             if number in self.crashing:
                 self.asha.on_trial_error(None, trial)
-                self.search.on_trial_complete(trial.trial_id, error=True)
+                self.search.finish(trial.trial_id, number, "failed")
                 return
             diverged = number in self.diverging and epoch == 2
             value = math.nan if diverged else accuracy(number, epoch)
@@ -64,11 +86,11 @@ class Run:
             done = diverged or epoch == EPOCHS
             if not done:
                 done = self.asha.on_trial_result(None, trial, result) == TrialScheduler.STOP
+            self.search.say(number, epoch, value)
             if done:
                 self.asha.on_trial_complete(None, trial, result)
-                self.search.on_trial_complete(trial.trial_id, result)
+                self.search.finish(trial.trial_id, number, state_at_end(epoch, diverged, EPOCHS))
                 return
-            self.search.on_trial_result(trial.trial_id, result)
 
 
 def test_optuna_is_told_the_truth():
@@ -123,30 +145,30 @@ def test_baselines_come_first_and_as_they_stand():
     assert all(len(run.curves[baseline]) == EPOCHS for baseline in range(3))
 
 
-def interleaved(search: StudySearcher, at_once: int) -> list[dict]:
+def interleaved(search: Told, at_once: int) -> list[dict]:
     """As Tune runs several trials at once: an epoch of each in turn, a new trial as soon as one has ended."""
     asha, configs, running = StudyAsha(EPOCHS), [], []
     while True:
         while len(running) < at_once:
             trial_id = f"tune-{len(configs)}"
             config = search.suggest(trial_id)
-            if config == Searcher.FINISHED:
+            if config in (None, Searcher.FINISHED):
                 break
             configs.append(config)
             running.append([SimpleNamespace(trial_id=trial_id, config=config), 0])
             asha.on_trial_add(None, running[-1][0])
         if not running:
+            search.learn()
             return configs
         for pair in list(running):
             trial, epoch = pair[0], pair[1] + 1
             pair[1] = epoch
             result = {"epoch": epoch, "validation_accuracy": accuracy(trial.config["trial"], epoch), "diverged": False}
+            search.say(trial.config["trial"], epoch, result["validation_accuracy"])
             if epoch == EPOCHS or asha.on_trial_result(None, trial, result) == TrialScheduler.STOP:
                 asha.on_trial_complete(None, trial, result)
-                search.on_trial_complete(trial.trial_id, result)
+                search.finish(trial.trial_id, trial.config["trial"], state_at_end(epoch, False, EPOCHS))
                 running.remove(pair)
-            else:
-                search.on_trial_result(trial.trial_id, result)
 
 
 def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
@@ -169,11 +191,40 @@ def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
     assert set(origins[model_from:]) == {"model"}
 
 
-def test_no_more_trials_than_asked_for():
+def test_no_more_trials_than_asked_for_and_no_end_while_one_may_fail():
     search = searcher(samples=2)
     assert [search.suggest(name)["trial"] for name in "ab"] == [0, 1]
-    assert search.suggest("c") == search.suggest("d") == Searcher.FINISHED
+    assert search.suggest("c") is None
+    for number, name in enumerate("ab"):
+        search.say(number, 1, 0.5)
+        search.finish(name, number, "stopped")
+    assert search.suggest("d") == Searcher.FINISHED
     assert len(search.optuna_study.get_trials()) == 2
+
+
+def test_a_trial_that_fails_is_handed_out_again_before_any_other():
+    search = searcher(samples=3)
+    first, second = search.suggest("a"), search.suggest("b")
+    search.say(0, 1, 0.5)
+    search.on_trial_complete("a", error=True)  # the record has it as running still
+    again = search.suggest("c")
+    assert again == {**first, "checkpoint": "reference"}
+    assert first["checkpoint"] is None
+    assert (second["trial"], search.suggest("d")["trial"]) == (1, 2)
+
+
+def test_trials_are_counted_within_the_stage_and_numbered_over_all():
+    search = searcher(samples=1)
+    search.suggest("a")
+    search.finish("a", 0, "failed")
+    search.state.trials[1] = Recorded(1, "confirm", "confirm", "arm", {}, 1, 1)
+    more = Told("qmc", 5, state=search.state)
+    drawn = [more.suggest(name) for name in "bcde"]
+    assert [config["trial"] for config in drawn] == [2, 3, 4, 5]
+    assert [config["origin"] for config in drawn] == ["baseline:small-stem", "baseline:small-stem-no-pool"] + [
+        "random"
+    ] * 2
+    assert more.suggest("f") is None
 
 
 def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
@@ -182,9 +233,10 @@ def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
     for number in range(19):
         origins.append(search.suggest(str(number))["origin"])
         # Complete are 0, 1, 2, 4, 6, 8, 10, 12, 14 and 16; the others are stopped at the first rung.
-        epoch = EPOCHS if number < 3 or number % 2 == 0 else 1
-        result = {"epoch": epoch, "validation_accuracy": accuracy(number, epoch), "diverged": False}
-        search.on_trial_complete(str(number), result)
+        last = EPOCHS if number < 3 or number % 2 == 0 else 1
+        for epoch in range(1, last + 1):
+            search.say(number, epoch, accuracy(number, epoch))
+        search.finish(str(number), number, state_at_end(last, False, EPOCHS))
     assert origins[3:] == ["random"] * 14 + ["model"] * 2
 
 
@@ -202,7 +254,7 @@ def test_every_suggestion_is_a_valid_trial_with_the_studys_seed():
 def test_slots_are_the_lowest_that_are_free():
     search = searcher()
     assert [search.suggest(name)["slot"] for name in "abc"] == [0, 1, 2]
-    search.on_trial_complete("b", error=True)
+    search.finish("b", 1, "failed")
     assert search.suggest("d")["slot"] == 1
     assert search.suggest("e")["slot"] == 3
 
@@ -237,14 +289,17 @@ def test_qmc_fills_the_space_evenly():
     assert all(7 <= count <= 9 for count in np.bincount(octaves.astype(int), minlength=8))
 
 
-def test_the_next_trial_depends_on_what_is_known_not_on_how_it_was_learnt():
-    """A sampler made anew, as after a restart, draws what one that never stopped draws."""
-    straight = Run(searcher("tpe", 14)).all()
-    fresh = searcher("tpe", 15)
-    for trial in straight.search.optuna_study.get_trials():
-        fresh.optuna_study.add_trial(trial)
-    longer = Run(searcher("tpe", 15)).all()
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
+def test_the_next_trial_depends_on_what_is_recorded_not_on_who_learnt_it(sampler):
+    """A searcher made anew, as after a restart, draws what one that never stopped draws."""
+    straight = Run(searcher(sampler, 14), diverging=(4,), crashing=(7,)).all()
+    fresh = Told(sampler, 15, state=straight.search.state)
+    longer = Run(searcher(sampler, 15), diverging=(4,), crashing=(7,)).all()
     assert fresh.suggest("x")["config"] == longer.configs[14]["config"]
+    for old, new in zip(straight.search.optuna_study.get_trials(), fresh.optuna_study.get_trials(), strict=False):
+        assert (old.state, old.params, str(old.intermediate_values), old.value) == (
+            *(new.state, new.params, str(new.intermediate_values), new.value),
+        )
 
 
 def test_asha_stops_by_the_rule_and_never_a_baseline():

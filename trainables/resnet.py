@@ -5,10 +5,12 @@ stem, the depth, the shortcuts and the addition itself as parameters. Tensor nam
 dimensions: B images, C channels, H×W pixels, K classes.
 """
 
+import io
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -161,7 +163,21 @@ def save_resnet(folder: Path, config: TrialConfig, image_shape: tuple[int, int, 
         "pixel_std": pixel_std,
     }
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
-    torch.save(weights, folder / "weights.pt")
+    # Not by torch itself, which calls a full disk a RuntimeError.
+    (folder / "weights.pt").write_bytes(pack(weights))
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """Tensors and plain values as bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """What `pack` was given, on the CPU; nothing in `content` is run."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    return state
 
 
 def load_resnet(folder: Path | str) -> ResNet:
@@ -172,5 +188,5 @@ def load_resnet(folder: Path | str) -> ResNet:
     about = json.loads((Path(folder) / "config.json").read_text())
     config = TrialConfig.from_dict(about["config"])
     model = build_resnet(config, tuple(about["image_shape"]), len(about["classes"]))
-    model.load_state_dict(torch.load(Path(folder) / "weights.pt", weights_only=True))
+    model.load_state_dict(unpack((Path(folder) / "weights.pt").read_bytes()))
     return model.eval()

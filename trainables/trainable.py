@@ -1,24 +1,28 @@
 """A trial as an actor of Ray Tune: a thin adapter around `Trainer`, the only file here that imports ray."""
 
+import time
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray import tune
 
 from trainables.config import TrialConfig
 from trainables.datasets import TrialData
+from trainables.resnet import pack, unpack
 from trainables.training import Trainer
 
 
 class ResNetTrainable(tune.Trainable):
     """Trains one trial at a time, an epoch a step.
 
-    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "data", "config"}`: `data` is a
-    reference to a `TrialData`, `config` holds the fields of `TrialConfig`. A result holds those of
-    `EpochMetrics` and `diverged`; the last one of a trial that trained all its epochs also `export`, a
-    reference to what `export()` returns.
+    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "checkpoint_seconds", "data",
+    "checkpoint", "config"}`: `data` is a reference to a `TrialData`, `checkpoint` one to the bytes of a
+    checkpoint to go on from, or None; `config` holds the fields of `TrialConfig`. A result holds those of
+    `EpochMetrics`, `diverged` and, after the last epoch and where `checkpoint_seconds` have passed since the
+    start or the last one, a `checkpoint` (uint8): of the caller, so that it outlives this process.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -36,23 +40,26 @@ class ResNetTrainable(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> None:
         device = "cuda" if config["gpus"] else "cpu"
         self.trainer = Trainer(TrialConfig.from_dict(config["config"]), self.data, device, config["precision"])
+        if config["checkpoint"] is not None:
+            self.trainer.load_state_dict(unpack(ray.get(config["checkpoint"]))["trainer"])
+        self.checkpoint_seconds = config["checkpoint_seconds"]
+        self.checkpointed_at = time.monotonic()
 
     def step(self) -> dict[str, Any]:
         metrics = self.trainer.run_epoch()
-        result = asdict(metrics) | {"diverged": metrics.diverged, "done": metrics.diverged}
-        if metrics.epoch == self.trainer.config.max_epochs and not metrics.diverged:
-            result |= {"done": True, "export": ray.put(self.export())}
+        last = metrics.epoch == self.trainer.config.max_epochs
+        result = asdict(metrics) | {"diverged": metrics.diverged, "done": metrics.diverged or last}
+        due = time.monotonic() - self.checkpointed_at >= self.checkpoint_seconds
+        if not metrics.diverged and (last or due):
+            result["checkpoint"] = np.frombuffer(self.checkpoint(), dtype=np.uint8)
+            self.checkpointed_at = time.monotonic()
         return result
 
-    def export(self) -> dict[str, Any]:
-        """The trained network and how it did: weights, pixel statistics and confusion matrix, on the CPU."""
-        trainer = self.trainer
-        return {
-            "weights": {name: tensor.cpu() for name, tensor in trainer.deciding_model.state_dict().items()},
-            "pixel_mean": trainer.pixels.mean_C.tolist(),
-            "pixel_std": trainer.pixels.std_C.tolist(),
-            "confusion": trainer.confusion_KxK.tolist(),
-        }
+    def checkpoint(self) -> bytes:
+        """All that continuing needs, and what reading images by these weights needs."""
+        pixels = self.trainer.pixels
+        statistics = {"pixel_mean": pixels.mean_C.tolist(), "pixel_std": pixels.std_C.tolist()}
+        return pack(statistics | {"trainer": self.trainer.state_dict()})
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -1,0 +1,91 @@
+"""Checkpoints of running trials, `checkpoints/TRIAL/EPOCH-CRC32.pt`, and the winner's weights made from them.
+
+The driver alone writes and reads them. A checkpoint is written before its epoch is recorded, so that the
+weights of a trial that is recorded as finished are there; one that is ahead of the record does not count.
+"""
+
+import re
+import shutil
+import zlib
+from pathlib import Path
+
+import pandas as pd
+
+from study.record import StudyState, TrialState, replace_file, writing
+from trainables.config import TrialConfig
+from trainables.resnet import save_resnet, unpack
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, trial: int, epoch: int, content: memoryview) -> None:
+    """Write a checkpoint in one piece and remove all but the newest two."""
+    home = folder / "checkpoints" / str(trial)
+    with writing(home):
+        home.mkdir(parents=True, exist_ok=True)
+        replace_file(home / f"{epoch}-{zlib.crc32(content):08x}.pt", content)
+        for _, path in _newest_first(home)[KEPT:]:
+            path.unlink()
+
+
+def load_checkpoint(folder: Path, trial: TrialState) -> tuple[int, bytes | None, str]:
+    """The epoch and the content of a trial's newest whole checkpoint, and a note where there was a newer one.
+
+    What cannot be used is removed. Without any it is epoch 0, the start of the trial, and None.
+    """
+    torn = False
+    found: tuple[int, bytes | None] = 0, None
+    for epoch, path in _newest_first(folder / "checkpoints" / str(trial.trial)):
+        content = path.read_bytes()
+        whole = path.stem.endswith(f"-{zlib.crc32(content):08x}")
+        if whole and epoch <= len(trial.epochs):
+            found = epoch, content
+            break
+        torn |= not whole
+        path.unlink()
+    note = f"what was newer is {'torn' if torn else 'lost'}" if found[0] < trial.checkpoint else ""
+    return *found, note
+
+
+def remove_checkpoints(folder: Path, trial: int) -> None:
+    """Remove those of a trial that has ended."""
+    home = folder / "checkpoints"
+    shutil.rmtree(home / str(trial), ignore_errors=True)
+    if home.is_dir() and not any(home.iterdir()):
+        home.rmdir()
+
+
+def keep_best(folder: Path, state: StudyState) -> None:
+    """Make `best/` from the winner's last checkpoint, unless it is the winner's already."""
+    winner, best, new = state.winner(), folder / "best", folder / "best.tmp"
+    shutil.rmtree(new, ignore_errors=True)
+    whose = best / "trial.txt"
+    if winner is None or (whose.exists() and whose.read_text() == f"{winner.trial}\n"):
+        return
+    epoch, content, _ = load_checkpoint(folder, winner)
+    if content is None or epoch < len(winner.epochs):
+        return
+    checkpoint, data = unpack(content), state.header["dataset"]
+    confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
+    counts_K = confusion_KxK.sum(1)
+    by_class = {
+        "class": data["classes"],
+        "images": counts_K,
+        "validation_accuracy": confusion_KxK.diagonal() / counts_K,
+    }
+    about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
+    about |= {name: data[name] for name in ("image_shape", "classes")}
+    decides = checkpoint["trainer"]["average"] or checkpoint["trainer"]
+    with writing(best):
+        save_resnet(new, TrialConfig.from_dict(winner.config), weights=decides["model"], **about)
+        names = pd.Index(data["classes"], name="true class")
+        pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")
+        pd.DataFrame(by_class).to_csv(new / "accuracy_by_class.csv", index=False)
+        (new / "trial.txt").write_text(f"{winner.trial}\n")
+        shutil.rmtree(best, ignore_errors=True)
+        new.rename(best)
+
+
+def _newest_first(home: Path) -> list[tuple[int, Path]]:
+    named = [(re.fullmatch(r"(\d+)-[0-9a-f]{8}\.pt", path.name), path) for path in home.glob("*.pt")]
+    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)

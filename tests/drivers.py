@@ -1,0 +1,157 @@
+"""Drivers of small trials for the tests that start and kill many: real processes, forked where all is imported."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import ray.cloudpickle
+
+import study.driver
+from study.designs import DESIGNS, SEARCH, Factor
+from study.record import StudyState, read_record
+from study.run import main
+from trainables.trainable import ResNetTrainable
+
+# The search of the default design, over networks that train an epoch in a tenth of a second.
+SMALL = {"width": 4, "depth": 10, "stem_stride": 2, "batch_size": 32}
+FACTORS = (SEARCH.factors[0], Factor("stem_kernel", "scientific", levels=(3, 5, 7)))
+DESIGN = replace(SEARCH, factors=FACTORS, fixed=SMALL, baselines={"a": SMALL, "b": {**SMALL, "stem_kernel": 3}})
+WILD = replace(
+    DESIGN,
+    factors=(Factor("learning_rate", "nuisance", low=1e6, high=2e6, scale="log"), FACTORS[1]),
+    baselines={"a": {**SMALL, "learning_rate": 1e6}},
+)
+
+
+# Ray reads it when it is imported, so the process from which the drivers are forked must have it already.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-the-tests-of-this-project"}
+
+
+class Raising(ResNetTrainable):
+    """Trial 1 cannot train its second epoch while there is a file `raise` in the home directory."""
+
+    def step(self):
+        if self.config["trial"] == 1 and self.trainer.epoch == 1 and (Path.home() / "raise").exists():
+            raise RuntimeError("no second epoch")
+        return super().step()
+
+
+class Hoarding(ResNetTrainable):
+    """Trial 1 takes more and more memory."""
+
+    def step(self):
+        hoard = []
+        while self.config["trial"] == 1:
+            hoard.append(bytearray(os.urandom(1 << 20)) * 64)
+            time.sleep(0.02)
+        return super().step()
+
+
+def run(arguments: list[str], output: str, environment: dict[str, str], design=DESIGN, trainable=None) -> None:
+    """What a driver's process does; all it says goes to the file `output`."""
+    os.setpgid(0, 0)
+    os.environ.update(environment)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    DESIGNS["search"] = design
+    if trainable is not None:
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        study.driver.ResNetTrainable = trainable
+    sys.argv = ["resnet-study", *arguments]
+    sys.exit(main())
+
+
+class Place:
+    """A directory of studies, and a Ray that the drivers may join."""
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["drivers", "analysis.report", "ray.tune"])
+
+    def __init__(self, root: Path, address: str, home: Path, beside: Path | None = None) -> None:
+        self.root = root
+        self.beside = beside or root
+        self.usual = [*"--dataset digits --train-images 200 --precision float32 --no-dashboard".split()]
+        self.usual += ["--results-dir", str(root), "--data-dir", str(self.beside / "data"), "--address", address]
+        self.environment = {"HOME": str(home), "COLUMNS": "200"}
+        with pytest.MonkeyPatch.context() as patch:
+            for item in TOKEN.items():
+                patch.setenv(*item)
+            multiprocessing.forkserver.ensure_running()
+
+    def start(self, name: str, arguments: str, **how) -> multiprocessing.Process:
+        command = [*self.usual, "--name", name, *arguments.split()]
+        inputs = (command, str(self.beside / f"{name}.txt"), self.environment)
+        process = self.context.Process(target=run, args=inputs, kwargs=how)
+        process.start()
+        return process
+
+    def end(self, process: multiprocessing.Process, seconds: float = 300.0) -> int:
+        process.join(seconds)
+        assert process.exitcode is not None, "does not end"
+        return process.exitcode
+
+    def run(self, name: str, arguments: str, **how) -> int:
+        return self.end(self.start(name, arguments, **how))
+
+    def said(self, name: str) -> str:
+        return (self.beside / f"{name}.txt").read_text()
+
+    def state(self, name: str) -> StudyState:
+        return read_record(self.root / name)
+
+    def events(self, name: str, kind: str = "") -> int:
+        record = self.root / name / "record.jsonl"
+        return record.read_bytes().count(f'"event": "{kind}'.encode()) if record.exists() else 0
+
+    def tables(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return tuple(pd.read_csv(self.root / name / f"{table}.csv") for table in ("trials", "epochs"))
+
+
+def wait_for(condition, seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def trial_processes(above: psutil.Process) -> list[psutil.Process]:
+    """The processes of trials that run now: Ray names a worker by the actor's method."""
+    found = []
+    for process in above.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if re.search(r"ray::.*(train|Trainable)", " ".join(process.cmdline())):
+                found.append(process)
+    return found
+
+
+def kill(process: multiprocessing.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+@contextlib.contextmanager
+def ray_head(home: Path, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of a Ray with two cores and the process it hangs on; it goes when this does."""
+    code = "import ray, sys; print(ray.init(num_cpus=2, include_dashboard=False).address_info['gcs_address'], "
+    code += "flush=True); sys.stdin.read()"
+    environment = {**os.environ, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", **TOKEN, **environment}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as head:
+        yield head.stdout.readline().strip(), psutil.Process(head.pid)
+        head.stdin.close()

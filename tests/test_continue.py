@@ -1,0 +1,254 @@
+"""Nothing is lost: drivers, workers and checkpoints that die, and studies that go on. Real processes, really killed."""
+
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import time
+from functools import partial
+
+import pandas as pd
+import psutil
+import pytest
+from drivers import DESIGN, WILD, Hoarding, Place, Raising, kill, ray_head, trial_processes, wait_for
+from optuna.trial import TrialState
+
+from study.searcher import StudySearcher
+
+pytestmark = pytest.mark.slow
+
+USUAL = "--samples 7 --epochs 4 --seed 3 --max-concurrent 1 --checkpoint-seconds 0"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def head(home):
+    with ray_head(home) as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, home, head):
+    return Place(tmp_path_factory.mktemp("studies"), head[0], home)
+
+
+@pytest.fixture(scope="module")
+def straight(place):
+    """A study that nothing happened to."""
+    assert place.run("straight", USUAL) == 0, place.said("straight")
+    return place.tables("straight")
+
+
+def same(once: pd.DataFrame, twice: pd.DataFrame) -> None:
+    timed = [column for column in once.columns if column.endswith("seconds")]
+    pd.testing.assert_frame_equal(once.drop(columns=timed), twice.drop(columns=timed), check_exact=True)
+
+
+def moved_on(place: Place, name: str, events: int, driver) -> bool:
+    return place.events(name) > events or not driver.is_alive()
+
+
+def check_whole(place: Place, name: str, samples: int) -> None:
+    """Exactly the trials asked for, each epoch once, and Optuna made from the record is told the same."""
+    trials, epochs = place.tables(name)
+    assert trials["trial"].tolist() == list(range(samples))
+    assert set(trials["state"]) <= {"complete", "stopped", "failed"}
+    counted = epochs.groupby("trial")["epoch"].apply(list)
+    assert counted.tolist() == [list(range(1, count + 1)) for count in trials["epochs"]]
+    assert trials["origin"].tolist()[:2] == ["baseline:a", "baseline:b"]
+    assert trials["origin"].str.startswith("baseline").sum() == 2
+    searcher = StudySearcher(DESIGN, "tpe", 4, 3, place.state(name), samples, None, None)
+    searcher.learn()
+    told = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+    for trial, row in zip(searcher.optuna_study.get_trials(), trials.itertuples(), strict=True):
+        assert trial.state == told[row.state]
+        read = epochs[epochs["trial"] == row.trial].set_index("epoch")["validation_accuracy"]
+        assert trial.intermediate_values == read.to_dict()
+    assert not (place.root / name / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place, straight, seed):
+    draw, name, kills = random.Random(seed), f"killed-{seed}", 0
+    known: dict[int, tuple[dict, list]] = {}
+    while kills < 5:
+        before, more = place.events(name), draw.randint(0, 7)
+        driver = place.start(name, USUAL)
+        if more:
+            wait_for(partial(moved_on, place, name, before + more, driver))
+            time.sleep(draw.random() * 0.2)
+        else:
+            time.sleep(draw.random() * 5)
+        assert driver.exitcode in (None, 0), place.said(name)
+        kill(driver)
+        kills += 1
+        if place.events(name):
+            trials = place.state(name).trials
+            for number, (config, rows) in known.items():
+                assert trials[number].config == config
+                assert trials[number].epochs[: len(rows)] == rows
+            known = {number: (trial.config, trial.epochs) for number, trial in trials.items()}
+    assert place.run(name, USUAL) == 0, place.said(name)
+    check_whole(place, name, 7)
+    for once, twice in zip(straight, place.tables(name), strict=True):
+        same(once, twice)
+    assert not math.isnan(twice["validation_accuracy"].sum())
+
+
+def events_of(place: Place, name: str, kind: str) -> list[dict]:
+    lines = (place.root / name / "record.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def test_a_killed_worker_is_tried_again_and_recorded_once(place, head):
+    driver = place.start("worker", "--samples 2 --epochs 30 --max-concurrent 1 --checkpoint-seconds 0")
+    wait_for(lambda: place.events("worker", "epoch") > 5)
+    for process in trial_processes(head[1]):
+        process.kill()
+    assert place.end(driver) == 0, place.said("worker")
+    check_whole(place, "worker", 2)
+    (failed,), (continued,) = events_of(place, "worker", "trial_failed"), events_of(place, "worker", "trial_continued")
+    assert "died" in failed["error"]
+    assert continued["from_epoch"] >= 4
+    assert "is tried again" in place.said("worker")
+    assert "Traceback" not in place.said("worker")
+
+
+def test_what_fails_three_times_is_failed_until_asked_for_again(place, home):
+    cause = home / "raise"
+    cause.touch()
+    arguments = "--samples 4 --epochs 3 --max-concurrent 2 --checkpoint-seconds 0 --scheduler fifo"
+    assert place.run("raising", arguments, trainable=Raising) == 0, place.said("raising")
+    check_whole(place, "raising", 4)
+    failed = place.tables("raising")[0].loc[1]
+    assert (failed["state"], failed["epochs"]) == ("failed", 1)
+    assert failed["error"].startswith("RuntimeError: no second epoch")
+    assert "study.log" in failed["error"]
+    assert "no second epoch" in (place.root / "raising" / "study.log").read_text()
+    assert [event["trial"] for event in events_of(place, "raising", "trial_failed")] == [1, 1, 1]
+    assert "1 trial failed" in place.said("raising")
+    assert "Traceback" not in place.said("raising")
+    before = (place.root / "raising" / "record.jsonl").read_bytes()
+    assert place.run("raising", arguments) == 0
+    assert (place.root / "raising" / "record.jsonl").read_bytes() == before, "nothing is tried again unasked"
+
+    cause.unlink()
+    assert place.run("raising", f"{arguments} --retry-failed", trainable=Raising) == 0
+    check_whole(place, "raising", 4)
+    assert place.tables("raising")[0]["state"].tolist() == ["complete"] * 4
+
+
+def test_a_worker_that_takes_too_much_memory_is_named_as_that(tmp_path, home):
+    share = psutil.virtual_memory().percent / 100 + 0.08
+    limits = {"RAY_memory_usage_threshold": f"{share:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
+    with ray_head(home, **limits) as (address, _):
+        place = Place(tmp_path, address, home)
+        assert place.run("hoarding", "--samples 2 --epochs 1 --max-concurrent 1", trainable=Hoarding) == 0
+    trials, _ = place.tables("hoarding")
+    assert trials["state"].tolist() == ["complete", "failed"]
+    assert trials["error"][1].startswith("out of memory: ")
+    assert "\n" not in trials["error"][1]
+
+
+@pytest.fixture(scope="module")
+def interrupted_in_a_trial(place):
+    """A driver killed in its first trial, with two checkpoints kept."""
+    driver = place.start("cut", "--samples 1 --epochs 25 --checkpoint-seconds 0")
+    wait_for(lambda: place.events("cut", "epoch") >= 5)
+    kill(driver)
+    return sorted(
+        (place.root / "cut" / "checkpoints" / "0").glob("*.pt"), key=lambda path: int(path.stem.split("-")[0])
+    )
+
+
+@pytest.mark.parametrize("harm", ["none", "newest lost", "newest torn", "all lost"])
+def test_a_lost_or_torn_checkpoint_falls_back_and_the_record_says_so(place, interrupted_in_a_trial, harm):
+    older, newest = (int(path.stem.split("-")[0]) for path in interrupted_in_a_trial)
+    recorded, name = place.events("cut", "epoch"), harm.replace(" ", "-")
+    shutil.copytree(place.root / "cut", place.root / name)
+    home = place.root / name / "checkpoints" / "0"
+    path = home / interrupted_in_a_trial[1].name
+    if harm == "newest lost":
+        path.unlink()
+    elif harm == "newest torn":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif harm == "all lost":
+        shutil.rmtree(home)
+    assert place.run(name, "--max-concurrent 1") == 0, place.said(name)
+    (continued,) = events_of(place, name, "trial_continued")
+    usable = newest if newest <= recorded else older
+    expected = {"none": usable, "newest lost": older, "newest torn": older, "all lost": 0}
+    assert continued["from_epoch"] == expected[harm]
+    assert ("lost" in continued["note"]) == ("lost" in harm)
+    assert ("torn" in continued["note"]) == ("torn" in harm)
+    trials, epochs = place.tables(name)
+    assert trials["state"].tolist() == ["complete"]
+    assert epochs["epoch"].tolist() == list(range(1, 26))
+
+
+def test_extending_adds_trials_and_fewer_run_nothing(place):
+    for samples in (6, 12, 20):
+        assert place.run("extended", f"--samples {samples} --epochs 3 --max-concurrent 2") == 0
+        check_whole(place, "extended", samples)
+    record = (place.root / "extended" / "record.jsonl").read_bytes()
+    shutil.rmtree(place.root / "extended" / "report")
+    for arguments in ("--samples 5", ""):
+        assert place.run("extended", arguments) == 0
+        assert "nothing to run" in place.said("extended")
+    assert (place.root / "extended" / "record.jsonl").read_bytes() == record
+    assert (place.root / "extended" / "report" / "index.html").exists()
+    assert place.run("extended", "--epochs 4 --seed 9") == 2
+    said = place.said("extended").splitlines()[-1]
+    assert "--epochs: received 4, the study has 3; --seed: received 9, the study has 0" in said
+    assert (place.root / "extended" / "record.jsonl").read_bytes() == record
+
+
+def test_where_every_trial_diverges_it_says_so(place):
+    assert place.run("wild", "--samples 3 --epochs 4", design=WILD) == 1
+    assert place.tables("wild")[0]["state"].tolist() == ["diverged"] * 3
+    assert "no trial is complete (3 diverged, 0 failed)" in place.said("wild").splitlines()[-1]
+    assert "Traceback" not in place.said("wild")
+
+
+def test_one_driver_a_study(place):
+    driver = place.start("twice", "--samples 4 --epochs 200")
+    wait_for(lambda: place.events("twice", "epoch") > 0)
+    assert place.run("twice", "--samples 4 --epochs 200") == 2
+    assert f"process {driver.pid} on" in place.said("twice").splitlines()[-1]
+    kill(driver)
+    before = place.events("twice", "epoch")
+    driver = place.start("twice", "--samples 4")
+    wait_for(lambda: place.events("twice", "epoch") > before)
+    kill(driver)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mounted)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small file system needs the right to mount one")
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(small_disk, tmp_path, home, head):
+    place = Place(small_disk, head[0], home, tmp_path)
+    stuffing = small_disk / "stuffing"
+    stuffing.write_bytes(bytes(3_500_000))
+    arguments = "--samples 3 --epochs 6 --max-concurrent 1 --checkpoint-seconds 0"
+    assert place.run("full", arguments) == 1
+    last = place.said("full").splitlines()[-1]
+    assert "No space left on device; to go on when there is room: resnet-study" in last
+    assert "Traceback" not in place.said("full")
+    place.state("full")
+    stuffing.unlink()
+    assert place.run("full", arguments) == 0, place.said("full")
+    check_whole(place, "full", 3)

@@ -129,7 +129,7 @@ class StudyState:
         if trial.state != ("failed" if kind == "trial_reopened" else "running"):
             raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
         if kind == "epoch" and event["epoch"] == len(trial.epochs) + 1:
-            row = {name: event.get(name) for name in EPOCH_COLUMNS[1:]}
+            row: dict[str, Any] = {name: event.get(name) for name in EPOCH_COLUMNS[1:]}
             trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
             trial.node, trial.seconds = event["node"], trial.seconds + row["train_seconds"] + row["eval_seconds"]
             trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint

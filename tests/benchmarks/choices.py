@@ -107,11 +107,21 @@ def simulate(replay: Replay, sampler: str, scheduler_name: str, seed: int) -> tu
     def append(event: str, **about: Any) -> None:
         state.apply({"event": event, "time": "", **about})
 
-    searcher = StudySearcher(DESIGN, sampler, EPOCHS, seed, state, SAMPLES, lambda _: {})
+    searcher = StudySearcher(DESIGN, sampler, EPOCHS, seed, state, SAMPLES, beginning(append), lambda _: None)
     spent = run_simulated(searcher, build_scheduler(scheduler_name, EPOCHS), append, replay.read)
     epochs = sum(len(trial.epochs) for trial in state.trials.values())
     winner = state.winner()
     return (replay.read(TrialConfig.from_dict(winner.config), EPOCHS)[2] if winner else 0.0), epochs, spent
+
+
+def beginning(append: Callable[..., None]) -> Callable[[int, str, str, TrialConfig], None]:
+    """What records a trial when it is drawn."""
+
+    def begin(number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        about = {"arm": config.arm, "config": config.to_dict(), "parameters": 0, "forward_flops": 0}
+        append("trial_started", trial=number, stage=stage, origin=origin, **about)
+
+    return begin
 
 
 def run_simulated(
@@ -131,8 +141,6 @@ def run_simulated(
             scheduler.on_trial_add(None, trial)
             config = TrialConfig.from_dict(suggestion["config"])
             cost = network_cost(config, (1, 16, 16), 10).forward_flops
-            about = {name: suggestion[name] for name in ("trial", "stage", "origin", "config")}
-            append("trial_started", arm=config.arm, parameters=0, forward_flops=cost, **about)
             heapq.heappush(running, (clock + cost, started, cost, trial, config, 1))
             started += 1
         if not running:

@@ -7,7 +7,7 @@ from pathlib import Path
 from study.record import Record
 from study.scheduler import build_scheduler
 from study.searcher import StudySearcher
-from tests.benchmarks.choices import DESIGN, EPOCHS, run_simulated
+from tests.benchmarks.choices import DESIGN, EPOCHS, beginning, run_simulated
 from trainables.config import TrialConfig
 
 TRIALS = 100
@@ -24,7 +24,8 @@ def main() -> None:
     header = {"name": "study", "design": {}, "dataset": {}, "settings": settings}
     with tempfile.TemporaryDirectory() as folder:
         record = Record(Path(folder), header)
-        searcher = StudySearcher(DESIGN, "tpe", EPOCHS, 0, record.state, TRIALS, lambda _: {})
+        begin = beginning(record.append)
+        searcher = StudySearcher(DESIGN, "tpe", EPOCHS, 0, record.state, TRIALS, begin, lambda _: None)
         started = time.perf_counter()
         run_simulated(searcher, build_scheduler("asha", EPOCHS), record.append, read)
         seconds = time.perf_counter() - started

@@ -36,4 +36,10 @@ def test_a_notebook_runs(path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    NotebookClient(nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    kept = nbformat.read(path, 4)
+    ran = NotebookClient(nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+
+    def printed(notebook: nbformat.NotebookNode) -> list[str]:
+        return [out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"]
+
+    assert printed(ran) == printed(kept), "what a reader of the file sees is what running it prints"

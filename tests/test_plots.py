@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write_study
 
@@ -270,4 +271,13 @@ def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
         (lambda axes: best_lines(axes, {"a": tidy.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),
     ):
-        compose(draw, "Title", "Caption", count, 2.4, columns=2).canvas.draw()
+        figure = compose(draw, "Title", "Caption", count, 2.4, columns=2)
+        figure.canvas.draw()
+        assert len(figure.axes) >= count
+        offsets = [
+            np.ma.filled(each.get_offsets(), np.nan)
+            for ax in figure.axes
+            for each in ax.collections
+            if isinstance(each, PathCollection)
+        ]
+        assert not any(np.isfinite(each).all(axis=1).any() for each in offsets), "nothing is drawn that was not read"

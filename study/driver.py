@@ -255,7 +255,8 @@ def interruptible() -> Iterator[Interrupted]:
     try:
         yield interrupted
     finally:
-        for number, handler in before.items():
+        # Once asked, the process is ending: a second signal may still come, and must not end it in another way.
+        for number, handler in before.items() if not interrupted.asked else ():
             signal.signal(number, handler)
 
 

@@ -116,8 +116,9 @@ def test_a_study_runs_through_to_its_figures(place, finished):
     assert (study / "report" / "index.html").stat().st_size > 10_000
     figures = {path.name for path in (study / "report" / "figures").iterdir()}
     factors = ("learning_rate", "stem_kernel", "stem_stride", "stem_maxpool", "depth")
-    names = {"curves", *(f"factor-{factor}" for factor in factors)}
-    assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    names = {"curves", "best-so-far", "isolation", "learning-rate", "pareto", *(f"by-{factor}" for factor in factors)}
+    assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= figures
+    assert {Path(name).suffix for name in figures} == {".png", ".svg"}
     assert not list(place.home.glob("ray_results"))
 
 
@@ -250,8 +251,8 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
     recorded = epochs_recorded(study)
     driver.send_signal(signal.SIGINT)
     driver.send_signal(signal.SIGTERM)
-    driver.communicate(timeout=10)
-    assert driver.returncode == 130
+    said = driver.communicate(timeout=10)
+    assert driver.returncode == 130, said
     wait_for(lambda: not alive(trials), seconds=15)
     assert sum(len(trial.epochs) for trial in read_record(study).trials.values()) >= recorded
 

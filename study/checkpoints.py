@@ -56,8 +56,8 @@ def remove_checkpoints(folder: Path, trial: int) -> None:
 
 
 def keep_best(folder: Path, state: StudyState) -> None:
-    """Make `best/` from the winner's last checkpoint, unless it is the winner's already."""
-    winner, best, new = state.winner(), folder / "best", folder / "best.tmp"
+    """Make `best/` from the chosen trial's last checkpoint, unless it is that trial's already."""
+    winner, best, new = state.chosen(), folder / "best", folder / "best.tmp"
     shutil.rmtree(new, ignore_errors=True)
     whose = best / "trial.txt"
     if winner is None or (whose.exists() and whose.read_text() == f"{winner.trial}\n"):
@@ -71,7 +71,7 @@ def keep_best(folder: Path, state: StudyState) -> None:
     by_class = {
         "class": data["classes"],
         "images": counts_K,
-        "validation_accuracy": confusion_KxK.diagonal() / counts_K,
+        f"{'test' if winner.stage == 'confirm' else 'validation'}_accuracy": confusion_KxK.diagonal() / counts_K,
     }
     about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
     about |= {name: data[name] for name in ("image_shape", "classes")}

@@ -1,21 +1,29 @@
-"""The named designs: factors with roles and levels, what is fixed, and the baselines.
+"""The designs: factors with roles and levels, what is fixed, the baselines.
 
 The words are those of the Deep Learning Tuning Playbook (Godbole et al. 2023): a *scientific* factor's
-effect is the question, a *nuisance* must be tuned for the comparison to be fair, all else is fixed.
+effect is the question, a *nuisance* must be tuned for the comparison to be fair, all else is fixed. `search`
+says how the search stage goes: `sampled`, a sampler draws all factors; `factorial`, every arm (combination of
+the scientific levels) gets the same number of trials and the sampler draws its nuisances; `none`, the baselines
+alone, and they are confirmed at once.
 """
 
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from trainables.config import TrialConfig
 
+KINDS = {item.name: item.type for item in fields(TrialConfig)}
+
 
 @dataclass(frozen=True)
 class Factor:
-    """A hyperparameter that a design varies: over `levels`, or over a range, linear or logarithmic."""
+    """A hyperparameter that a design varies: over `levels`, or over a range, linear or logarithmic.
+
+    With `when` (factor → level) it exists only where those factors have those levels.
+    """
 
     name: str
     role: str
@@ -23,53 +31,91 @@ class Factor:
     low: float = math.nan
     high: float = math.nan
     scale: str = "linear"
+    when: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is set, ready for JSON."""
+        """What is set, ready for JSON and TOML."""
         about: dict[str, Any] = {"name": self.name, "role": self.role}
+        about |= {"when": dict(self.when)} if self.when else {}
         if self.levels:
             return about | {"levels": list(self.levels)}
         return about | {"low": self.low, "high": self.high, "scale": self.scale}
+
+    def exists(self, values: Mapping[str, Any]) -> bool:
+        """Whether a trial with these values of other factors has this one."""
+        return all(values.get(name) == level for name, level in self.when.items())
 
     def at(self, unit: float) -> Any:
         """The value at `unit` (0 to below 1) of the factor, for points of a sequence in the unit cube."""
         if self.levels:
             return self.levels[int(unit * len(self.levels))]
         if self.scale == "log":
-            return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
-        return self.low + unit * (self.high - self.low)
+            value = math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return round(value) if KINDS[self.name] is int else value
 
 
 @dataclass(frozen=True)
 class Design:
-    """Factors, fixed values (where they differ from `TrialConfig`'s defaults) and baselines by name."""
+    """Factors, fixed values (where they differ from `TrialConfig`'s defaults) and baselines by name.
+
+    `outcome` is what the confirmed arms are compared by, `samples` the default number of search trials. A
+    baseline may have a `max_epochs` of its own.
+    """
 
     name: str
-    factors: tuple[Factor, ...]
-    fixed: Mapping[str, Any]
-    baselines: Mapping[str, Mapping[str, Any]]
+    factors: tuple[Factor, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: str = "sampled"
+    outcome: str = "test_accuracy"
+    samples: int = 20
+
+    @property
+    def scientific(self) -> list[Factor]:
+        """The factors whose effect is the question."""
+        return [factor for factor in self.factors if factor.role == "scientific"]
 
     def config(self, values: Mapping[str, Any], epochs: int, seed: int) -> TrialConfig:
-        """The trial that these values of the factors make."""
-        return TrialConfig.from_dict({**self.fixed, **values, "max_epochs": epochs, "seed": seed})
+        """The trial that these values make; those of factors that do not exist with them count for nothing."""
+        gone = {factor.name for factor in self.factors if not factor.exists(values)}
+        kept = {name: value for name, value in values.items() if name not in gone}
+        return TrialConfig.from_dict({**self.fixed, **kept, "max_epochs": epochs, "seed": seed})
 
     def baseline(self, name: str, epochs: int, seed: int) -> TrialConfig:
         """A baseline as it stands: the design's fixed values are not applied to it."""
-        return TrialConfig.from_dict({**self.baselines[name], "max_epochs": epochs, "seed": seed})
+        return TrialConfig.from_dict({"max_epochs": epochs, **self.baselines[name], "seed": seed})
 
-    def arms(self) -> list[TrialConfig]:
-        """A trial of every combination of the discrete factors' levels."""
-        discrete = [factor for factor in self.factors if factor.levels]
-        combinations = itertools.product(*(factor.levels for factor in discrete))
-        names = [factor.name for factor in discrete]
-        return [self.config(dict(zip(names, levels, strict=True)), 1, 0) for levels in combinations]
+    def arms(self) -> list[dict[str, Any]]:
+        """Every combination of the scientific levels, of factors that exist with each other."""
+        names = [factor.name for factor in self.scientific]
+        combinations = itertools.product(*(factor.levels for factor in self.scientific))
+        arms = [dict(zip(names, levels, strict=True)) for levels in combinations]
+        real = [{f.name: arm[f.name] for f in self.scientific if f.exists(arm)} for arm in arms]
+        return [arm for number, arm in enumerate(real) if arm not in real[:number]]
+
+    def networks(self) -> list[TrialConfig]:
+        """What the study may train, for what they cost: a trial of every arm and of every baseline."""
+        baselines = [self.baseline(name, 1, 0) for name in self.baselines]
+        return baselines + ([self.config(arm, 1, 0) for arm in self.arms()] if self.factors else [])
+
+    def one_budget(self) -> "Design":
+        """The design whose baselines have no budget of epochs of their own."""
+        free = {
+            name: {key: value for key, value in values.items() if key != "max_epochs"}
+            for name, values in self.baselines.items()
+        }
+        return replace(self, baselines=free)
 
     def to_dict(self) -> dict[str, Any]:
-        """The design, ready for JSON."""
+        """The design, ready for JSON and TOML; `study.design_files` reads it."""
         return {
-            "name": self.name,
-            "factors": [factor.to_dict() for factor in self.factors],
+            "search": self.search,
+            "outcome": self.outcome,
+            "samples": self.samples,
             "fixed": dict(self.fixed),
+            "factors": [factor.to_dict() for factor in self.factors],
             "baselines": {name: dict(values) for name, values in self.baselines.items()},
         }
 
@@ -82,18 +128,48 @@ COURSE_BASELINES: Mapping[str, Mapping[str, Any]] = {
     "small-stem": {**_COURSE, "stem_kernel": 2, "stem_stride": 1, "stem_maxpool": True},
     "small-stem-no-pool": {**_COURSE, "stem_kernel": 2, "stem_stride": 1, "stem_maxpool": False},
 }
+COURSE_EPOCHS = {"imagenet-stem": 50, "small-stem": 50, "small-stem-no-pool": 20}
+
+RATE = Factor("learning_rate", "nuisance", low=3e-4, high=0.3, scale="log")
+KERNEL = Factor("stem_kernel", "scientific", levels=(2, 3, 5, 7))
+STRIDE = Factor("stem_stride", "scientific", levels=(1, 2))
+MAXPOOL = Factor("stem_maxpool", "scientific", levels=(True, False))
+FIXED = {"init": "he", "normalize": "data"}
 
 SEARCH = Design(
-    name="search",
-    factors=(
-        Factor("learning_rate", "nuisance", low=3e-4, high=0.3, scale="log"),
-        Factor("stem_kernel", "scientific", levels=(2, 3, 5, 7)),
-        Factor("stem_stride", "scientific", levels=(1, 2)),
-        Factor("stem_maxpool", "scientific", levels=(True, False)),
-        Factor("depth", "scientific", levels=(10, 18, 34)),
+    "search",
+    (RATE, KERNEL, STRIDE, MAXPOOL, Factor("depth", "scientific", levels=(10, 18, 34))),
+    FIXED,
+    COURSE_BASELINES,
+)
+COURSE = Design(
+    "course",
+    baselines={name: {**COURSE_BASELINES[name], "max_epochs": epochs} for name, epochs in COURSE_EPOCHS.items()},
+    search="none",
+    samples=0,
+)
+# Is it the kernel or the stride? The course report changed both.
+STEM = Design("stem", (RATE, KERNEL, STRIDE, MAXPOOL), {**FIXED, "depth": 18}, search="factorial", samples=64)
+# Does a deeper plain network train worse, and a deeper residual one not (He et al. 2015, figures 1 and 4)?
+DEGRADATION = Design(
+    "degradation",
+    (RATE, Factor("residual", "scientific", (True, False)), Factor("depth", "scientific", (18, 34))),
+    FIXED,
+    search="factorial",
+    outcome="train_accuracy",
+    samples=24,
+)
+# The course report's remark on Adam, and options A and B of the paper (section 3.3).
+RECIPE = Design(
+    "recipe",
+    (
+        replace(RATE, low=1e-4),
+        Factor("optimizer", "scientific", ("sgd", "adam")),
+        Factor("shortcut", "scientific", ("projection", "zero-padding")),
     ),
-    fixed={"init": "he", "normalize": "data"},
-    baselines=COURSE_BASELINES,
+    FIXED,
+    search="factorial",
+    samples=24,
 )
 
-DESIGNS: Mapping[str, Design] = {SEARCH.name: SEARCH}
+DESIGNS: Mapping[str, Design] = {design.name: design for design in (SEARCH, COURSE, STEM, DEGRADATION, RECIPE)}

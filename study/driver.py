@@ -9,7 +9,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,20 @@ from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study.checkpoints import keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
+from study.confirm import missing_trials, most_arms
+from study.designs import Design
 from study.monitor import DriverCallback, Monitor, duration
-from study.plan import Plan, command, continue_study, find_study, git_commit, make_plan, resolve_images
+from study.plan import Plan, begin_study, command, continue_study, find_study, git_commit, make_plan, resolve_images
 from study.record import CannotWrite, Record, StudyState, state_at_end
 from study.scheduler import build_scheduler, replay, rungs
-from study.searcher import StudySearcher
-from study.settings import StudySettings
+from study.searcher import ConfirmSearcher, StageSearcher, StudySearcher
+from study.settings import DecidedSettings, StudySettings
 from trainables.config import EpochMetrics, TrialConfig, UsageError
-from trainables.datasets import search_data
+from trainables.datasets import TrialData, confirm_data, search_data
 from trainables.resnet import network_cost
 from trainables.trainable import ResNetTrainable
 
@@ -147,10 +149,19 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
         remove_checkpoints(record.folder, trial.trial)
 
 
-def run_study(given: Mapping[str, Any], console: Console) -> tuple[Path, StudyState, int, bool]:
-    """Begin or continue a study with the settings given, from its images to the end of its record.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a study: its directory, what its record says, how many trials it shall have, and whether it
+    was interrupted."""
 
-    Returns the study's directory, what its record says, the search trials asked for, and whether it was interrupted.
+    folder: Path
+    state: StudyState
+    wanted: int
+    interrupted: bool
+
+
+def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
+    """Begin or continue a study with the settings given, from its images to the end of its record.
 
     Raises:
         UsageError, DataUnavailable: something asked for cannot be; nothing was started.
@@ -158,28 +169,37 @@ def run_study(given: Mapping[str, Any], console: Console) -> tuple[Path, StudySt
         CannotWrite: the study directory could not be written to; the study can go on later.
         KeyboardInterrupt: it was interrupted before anything was recorded.
     """
-    settings, record, fingerprint = StudySettings(**given), None, None
+    record, fingerprint = None, None
+    settings, design = begin_study(given)
     with interruptible() as interrupted, ExitStack() as ending:
         if folder := find_study(settings):
             record = Record(folder)
             ending.callback(record.close)
             state, fingerprint = record.state, record.state.header["dataset"]["fingerprint"]
-            settings = continue_study(given, state, folder)
+            settings, design = continue_study(given, state, folder)
             unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
-            if not unfinished and len(state.in_stage("search")) == settings.samples:
+            if not unfinished and not missing(design, settings, state):
                 log.info("nothing to run: all %d trials have ended", len(state.trials))
-                return folder, state, settings.samples, False
+                return Outcome(folder, state, len(state.trials), interrupted=False)
         images = resolve_images(settings, fingerprint)
         with ray_running(settings) as dashboard:
             interrupted.listen()  # Ray takes SIGTERM for itself when it starts
-            plan = make_plan(settings, images)
+            plan = make_plan(settings, design, images)
             interrupted.when_it_can = True
             if record is None:
                 record = Record(plan.folder, plan.header())
                 ending.callback(record.close)
             with study_log(record.folder):
                 _drive(plan, record, dashboard, console, interrupted)
-    return record.folder, record.state, settings.samples, interrupted.asked
+    wanted = len(record.state.trials) + missing(design, settings, record.state)
+    return Outcome(record.folder, record.state, wanted, interrupted.asked)
+
+
+def missing(design: Design, settings: DecidedSettings, state: StudyState) -> int:
+    """The trials that a study shall have and that have not begun; the confirm stage's only when the search ended."""
+    if settings.samples > len(state.in_stage("search")):
+        return settings.samples - len(state.in_stage("search"))
+    return len(missing_trials(design, state, settings.confirm_seeds))
 
 
 def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interrupted: Interrupted) -> None:
@@ -187,11 +207,14 @@ def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interru
     started = time.monotonic()
     about = {"settings": plan.resolved_settings(), "command": command(), "git": git_commit()}
     record.append("driver_started", pid=os.getpid(), host=platform.node(), **about)
+    settings, state = plan.settings, record.state
     try:
-        scheduler = build_scheduler(plan.settings.scheduler, plan.epochs)
-        take_up(record, scheduler, plan.settings.retry_failed)
-        _announce(plan, record.state, dashboard)
-        _search(plan, record, scheduler, console, interrupted)
+        scheduler = build_scheduler(settings.scheduler, plan.epochs)
+        take_up(record, scheduler, settings.retry_failed)
+        _announce(plan, state, dashboard)
+        stages = Stages(plan, record, console, interrupted)
+        stages.search(scheduler)
+        stages.confirm()
     except KeyboardInterrupt:
         if not interrupted.asked:
             raise
@@ -270,61 +293,81 @@ def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
         log.info("%s", note)
     if state.trials:
         log.info("goes on: %d trials ended, %d begun", len(state.ended_trials()), len(state.in_state("running")))
-    left = settings.samples - len(state.ended_trials())
+    left = plan.settings.samples - sum(trial.state != "running" for trial in state.in_stage("search"))
     stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
-    log.info(
-        "will run: %d trials of at most %d epochs (%s, %s%s), %d at once, %d thread%s and %g GPUs each",
-        *(left, plan.epochs, settings.sampler, settings.scheduler, stops, plan.concurrent),
-        *(settings.cpus_per_trial, "s" if settings.cpus_per_trial > 1 else "", plan.gpus_per_trial),
-    )
-    log.info("estimate: about %s", duration(plan.estimate_seconds * left / settings.samples))
+    how = f"{plan.concurrent} at once, {settings.cpus_per_trial} cores and {plan.gpus_per_trial:g} GPUs each"
+    if left:
+        search = f"{left} trials of at most {plan.epochs} epochs ({settings.sampler}, {settings.scheduler}{stops})"
+        log.info("will search: %s, %s", search, how)
+    if settings.confirm_seeds:
+        seeds = f"{settings.confirm_seeds} seed{'s' * (settings.confirm_seeds > 1)} each"
+        log.info(
+            "will confirm: at most %d arms with %s, on training and validation images", most_arms(plan.design), seeds
+        )
+    log.info("estimate: about %s for the whole study", duration(plan.estimate_seconds))
     if dashboard:
         log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)
     log.info("results: %s", plan.folder)
 
 
-def _search(
-    plan: Plan, record: Record, scheduler: TrialScheduler, console: Console, interrupted: Interrupted
-) -> None:  # fmt: skip
-    """The search stage: all of its trials that have not ended, by Tune."""
-    settings, state = plan.settings, record.state
-    # Tune 2.60 knows two ways for a trial to fail, and that Ray ended its process for want of memory is neither:
-    # it would end the whole experiment.
-    for module in (actor_manager, tune_controller):
-        module.RayActorError = (RayActorError, OutOfMemoryError)  # type: ignore[attr-defined]
-    keeper = RecordCallback(record, interrupted)
-    about = (plan.design, settings.sampler, plan.epochs, settings.seed)
-    searcher = StudySearcher(*about, state, settings.samples, keeper.begin, keeper.resume)
-    monitor = Monitor(state, settings.samples, plan.epochs, console)
-    # Tune's own state is of no use to us: what continues a study is its record.
-    with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch:
-        tuner = tune.Tuner(
-            ResNetTrainable,
-            param_space={
-                "study": record.folder.name,
-                "cpus": settings.cpus_per_trial,
-                "gpus": plan.gpus_per_trial,
-                "precision": plan.precision,
-                "checkpoint_seconds": settings.checkpoint_seconds,
-                "data": ray.put(search_data(plan.images.data, plan.images.split)),
-            },
-            tune_config=tune.TuneConfig(
-                num_samples=-1,  # the searcher knows when it is done
-                max_concurrent_trials=plan.concurrent,
-                search_alg=searcher,
-                scheduler=scheduler,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=2 if settings.verbose else 0,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[keeper, monitor],
-            ),
-        )
-        try:
-            tuner.fit()
-        finally:
-            monitor.close()
+class Stages:
+    """The stages of a study, each run by Tune to its end; what is in the record is not run again."""
+
+    def __init__(self, plan: Plan, record: Record, console: Console, interrupted: Interrupted) -> None:
+        self._plan = plan
+        self._record = record
+        self._console = console
+        self._keeper = RecordCallback(record, interrupted)
+        # Tune 2.60 knows two ways for a trial to fail, and that Ray ended its process for want of memory is neither:
+        # it would end the whole experiment.
+        for module in (actor_manager, tune_controller):
+            module.RayActorError = (RayActorError, OutOfMemoryError)  # type: ignore[attr-defined]
+
+    def search(self, scheduler: TrialScheduler) -> None:
+        """All search trials that have not ended."""
+        plan, settings, state = self._plan, self._plan.settings, self._record.state
+        about = (plan.settings.samples, settings.sampler, plan.epochs, settings.seed)
+        searcher = StudySearcher(plan.design, *about, state, self._keeper.begin, self._keeper.resume)
+        self._run(searcher, scheduler, search_data(plan.images.data, plan.images.split), plan.settings.samples)
+
+    def confirm(self) -> None:
+        """All confirm trials that have not ended, of the arms that the search stage chose."""
+        plan, state = self._plan, self._record.state
+        wanted = missing_trials(plan.design, state, plan.settings.confirm_seeds)
+        searcher = ConfirmSearcher(wanted, state, self._keeper.begin, self._keeper.resume)
+        trials = len(state.in_stage("confirm")) + len(wanted)
+        self._run(searcher, FIFOScheduler(), confirm_data(plan.images.data, plan.images.split), trials)
+
+    def _run(self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int) -> None:
+        plan, settings, state = self._plan, self._plan.settings, self._record.state
+        if sum(trial.state != "running" for trial in state.in_stage(searcher.stage)) >= trials:
+            return
+        monitor = Monitor(state, searcher.stage, trials, self._console)
+        # Tune's own state is of no use to us: what continues a study is its record.
+        with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch, closing(monitor):
+            tune.Tuner(
+                ResNetTrainable,
+                param_space={
+                    "study": self._record.folder.name,
+                    "cpus": settings.cpus_per_trial,
+                    "gpus": plan.gpus_per_trial,
+                    "precision": plan.precision,
+                    "checkpoint_seconds": settings.checkpoint_seconds,
+                    "data": ray.put(data),
+                },
+                tune_config=tune.TuneConfig(
+                    num_samples=-1,  # the searcher knows when it is done
+                    max_concurrent_trials=plan.concurrent,
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=scratch,
+                    verbose=2 if settings.verbose else 0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[self._keeper, monitor],
+                ),
+            ).fit()

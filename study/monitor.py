@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from ray import tune
@@ -23,10 +24,10 @@ class DriverCallback(tune.Callback):
 class Monitor(DriverCallback):
     """Says what the record has come to know. It must stand behind the callback that writes the record."""
 
-    def __init__(self, state: StudyState, samples: int, max_epochs: int, console: Console) -> None:
+    def __init__(self, state: StudyState, stage: str, wanted: int, console: Console) -> None:
         self._state = state
-        self._samples = samples
-        self._max_epochs = max_epochs
+        self._stage = stage
+        self._wanted = wanted
         self._started = time.monotonic()
         columns = (BarColumn(30), TextColumn("{task.description}", markup=False))
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -36,14 +37,17 @@ class Monitor(DriverCallback):
         self._progress.start()
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        done = progress(self._state, self._samples, self._max_epochs)
+        done = progress(self._state, self._stage, self._wanted)
         left = (time.monotonic() - self._started) * (1 - done) / done if done > 0.05 else None
-        self._progress.update(self._task, completed=done, description=status_line(self._state, self._samples, left))
+        self._progress.update(
+            self._task, completed=done, description=status_line(self._state, self._stage, self._wanted, left)
+        )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         ended = self._state.trials[trial.config["trial"]]
         level = logging.INFO if ended.state in ("complete", "stopped") else logging.WARNING
-        log.log(level, "[%d/%d] %s", len(self._state.ended_trials()), self._samples, trial_line(ended))
+        done = len([trial for trial in self._state.in_stage(self._stage) if trial.state != "running"])
+        log.log(level, "[%s %d/%d] %s", self._stage, done, self._wanted, trial_line(ended))
 
     on_trial_error = on_trial_complete
 
@@ -60,16 +64,15 @@ def trial_line(trial: TrialState) -> str:
         return f"{about}: {trial.error}"
     if trial.state == "diverged":
         return f"{about}, in epoch {len(trial.epochs)}"
-    return f"{about}, validation accuracy {trial.epochs[-1]['validation_accuracy']:.1%} at epoch {len(trial.epochs)}"
+    part = "validation" if trial.stage == "search" else "test"
+    return f"{about}, {part} accuracy {trial.epochs[-1][f'{part}_accuracy']:.1%} at epoch {len(trial.epochs)}"
 
 
-def status_line(state: StudyState, samples: int, seconds_left: float | None) -> str:
-    """Trials done, running and stopped, the best so far and the time left."""
-    parts = [
-        f"{len(state.ended_trials())}/{samples} done",
-        f"{len(state.in_state('running'))} running",
-        f"{len(state.in_state('stopped'))} stopped",
-    ]
+def status_line(state: StudyState, stage: str, wanted: int, seconds_left: float | None) -> str:
+    """Of a stage the trials done, running and stopped, the best search trial so far and the time left."""
+    found = Counter(trial.state for trial in state.in_stage(stage))
+    done = found.total() - found["running"]
+    parts = [f"{stage}: {done}/{wanted} done", f"{found['running']} running", f"{found['stopped']} stopped"]
     winner = state.winner()
     if winner:
         parts.append(f"best {winner.epochs[-1]['validation_accuracy']:.1%} ({winner.arm})")
@@ -78,10 +81,11 @@ def status_line(state: StudyState, samples: int, seconds_left: float | None) -> 
     return " · ".join(parts)
 
 
-def progress(state: StudyState, samples: int, max_epochs: int) -> float:
-    """The fraction of the study that is done: an ended trial counts whole, a running one by its epochs."""
-    running = sum(len(trial.epochs) / max_epochs for trial in state.in_state("running"))
-    return (len(state.ended_trials()) + running) / samples
+def progress(state: StudyState, stage: str, wanted: int) -> float:
+    """The fraction of a stage that is done: an ended trial counts whole, a running one by its epochs."""
+    trials = state.in_stage(stage)
+    shares = (len(trial.epochs) / trial.config["max_epochs"] if trial.state == "running" else 1 for trial in trials)
+    return sum(shares) / wanted
 
 
 def duration(seconds: float) -> str:

@@ -19,11 +19,22 @@ from typing import Any
 import ray
 import torch
 
-from study.designs import DESIGNS, Design
+from study.confirm import most_arms
+from study.design_files import design_from, read_design
+from study.designs import Design
 from study.record import StudyState, has_study
-from study.settings import ALLOWED, StudySettings, continued
+from study.settings import ALLOWED, DecidedSettings, StudySettings, continued, decided
 from trainables.config import TrialConfig, UsageError
-from trainables.datasets import DataUnavailable, ImageData, Part, Split, TrialData, load_images, split_images
+from trainables.datasets import (
+    DataUnavailable,
+    ImageData,
+    Part,
+    Split,
+    TrialData,
+    duplicates,
+    load_images,
+    split_images,
+)
 from trainables.resnet import network_cost
 from trainables.training import PRECISIONS, Trainer
 
@@ -86,24 +97,41 @@ def find_study(settings: StudySettings) -> Path | None:
     return next((folder for folder in map(settings.folder, names) if has_study(folder)), None)
 
 
-def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) -> StudySettings:
-    """The settings that continue a study: what is given, else what is recorded.
+def begin_study(given: Mapping[str, Any]) -> tuple[DecidedSettings, Design]:
+    """The settings and the design of a new study.
 
     Raises:
-        UsageError: they, or the design as it is now, ask another question.
+        UsageError: there is no such design, or it does not go with the settings.
+    """
+    settings = StudySettings(**given)
+    design = read_design(settings.design)
+    # A baseline's own budget of epochs gives way to one that is asked for.
+    return decided(settings, design), design.one_budget() if settings.epochs else design
+
+
+def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) -> tuple[DecidedSettings, Design]:
+    """The settings that continue a study: what is given, else what is recorded; and its design, as recorded.
+
+    Raises:
+        UsageError: they ask another question.
     """
     settings = continued(given, state.header["settings"], folder.name)
-    if json.loads(json.dumps(DESIGNS[settings.design].to_dict())) != state.header["design"]:
-        raise UsageError(f"--design: {settings.design!r} is not what it was when the study was made; {ALLOWED}")
+    recorded = {key: value for key, value in state.header["design"].items() if key != "name"}
+    design = design_from(state.header["design"]["name"], recorded)
+    if "design" in given:
+        asked = read_design(given["design"]).one_budget()
+        if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.one_budget().to_dict())):
+            raise UsageError(f"--design: received {given['design']!r}, which is not the design of the study; {ALLOWED}")
+    settings = decided(settings, design)
     # Trials that have begun are not taken back.
-    return replace(settings, samples=max(settings.samples, len(state.in_stage("search"))))
+    return replace(settings, samples=max(settings.samples, len(state.in_stage("search")))), design
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that decides what a study computes and where."""
 
-    settings: StudySettings
+    settings: DecidedSettings
     design: Design
     images: Images
     epochs: int
@@ -141,7 +169,7 @@ class Plan:
         counts = {name: len(getattr(split, name).labels) for name in ("train", "validation", "test")}
         return {
             "name": self.folder.name,
-            "design": self.design.to_dict(),
+            "design": {"name": self.design.name, **self.design.to_dict()},
             "dataset": {
                 "name": data.name,
                 "chosen": self.images.chosen,
@@ -151,6 +179,7 @@ class Plan:
                 "image_shape": list(data.image_shape),
                 "classes": list(data.classes),
                 "skipped": data.skipped,
+                "duplicates": duplicates(split),
             },
             "settings": self.resolved_settings(),
             "notes": list(self.notes),
@@ -161,26 +190,26 @@ class Plan:
         }
 
 
-def make_plan(settings: StudySettings, images: Images) -> Plan:
+def make_plan(settings: DecidedSettings, design: Design, images: Images) -> Plan:
     """Decide what is left open; Ray must be up, for it tells what the machine or cluster has.
 
     Raises:
         UsageError: a trial needs more than any machine has.
     """
-    design = DESIGNS[settings.design]
-    epochs = settings.epochs or (6 if images.data.name == "digits" else 20)
+    own = [values["max_epochs"] for values in design.baselines.values() if "max_epochs" in values]
+    epochs = settings.epochs or max(own, default=6 if images.data.name == "digits" else 20)
     gpus = _gpus_per_trial(settings)
     concurrent, notes = _concurrent(settings, gpus)
     if images.data.skipped:
         notes.append(f"data set: {images.data.skipped} files that could not be read were passed over")
-    if settings.samples < len(design.baselines):
-        left_out = list(design.baselines)[settings.samples :]
+    left_out = list(design.baselines)[settings.samples :] if design.search != "none" else []
+    if left_out:
         notes.append(f"baselines: left out for want of samples: {', '.join(left_out)}")
     if settings.sampler == "gp" and settings.scheduler == "asha":
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
     asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
     shape, classes = images.data.image_shape, len(images.data.classes)
-    flops = {arm: network_cost(arm, shape, classes).forward_flops for arm in design.arms()}
+    flops = {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks()}
     dearest = max(flops, key=lambda arm: flops[arm])
     timings = _time_training(dearest, images, settings.cpus_per_trial, gpus, asked)
     precision = min(timings, key=lambda name: timings[name])
@@ -188,7 +217,9 @@ def make_plan(settings: StudySettings, images: Images) -> Plan:
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
         why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
         notes.append(f"precision: {precision}, {why} (the dearest arm: {speeds})")
-    estimate = _estimate(settings, images, list(flops.values()), epochs, timings[precision]) / concurrent
+    trials = (settings.samples) * (0.5 if settings.scheduler == "asha" else 1.0)
+    trials += settings.confirm_seeds * most_arms(design)
+    estimate = trials * epochs * _epoch_seconds(images, list(flops.values()), timings[precision]) / concurrent
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
 
@@ -248,16 +279,13 @@ def time_training(
     return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}
 
 
-def _estimate(settings: StudySettings, images: Images, flops: Sequence[int], epochs: int, dearest: float) -> float:
-    """Core-seconds of the study, roughly, from the arms' FLOPs and the `dearest` arm's seconds an image.
+def _epoch_seconds(images: Images, flops: Sequence[int], dearest: float) -> float:
+    """Core-seconds of an epoch of the mean arm, roughly, from the `dearest` arm's seconds an image.
 
-    The time of an image is taken to go by FLOPs, early stopping to leave half of the epochs, and evaluation
-    to cost a third of training.
+    The time of an image is taken to go by FLOPs, and evaluation to cost a third of training.
     """
     share = sum(flops) / len(flops) / max(flops)
-    an_epoch = len(images.split.train.labels) + len(images.split.validation.labels) / 3
-    kept = 0.5 if settings.scheduler == "asha" else 1.0
-    return settings.samples * epochs * kept * an_epoch * dearest * share
+    return (len(images.split.train.labels) + len(images.split.validation.labels) / 3) * dearest * share
 
 
 def command() -> str:

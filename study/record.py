@@ -161,6 +161,15 @@ class StudyState:
         complete = [trial for trial in self.in_state("complete") if trial.stage == "search"]
         return max(complete, key=lambda trial: trial.rank, default=None)
 
+    def chosen(self) -> TrialState | None:
+        """The trial whose weights are given out: the winner's first confirm seed; before there is one, the winner."""
+        if (winner := self.winner()) is None:
+            return None
+        seedless = {**winner.config, "seed": None}
+        complete = [trial for trial in self.in_stage("confirm") if trial.state == "complete"]
+        same = [trial for trial in complete if {**trial.config, "seed": None} == seedless]
+        return min(same, key=lambda trial: trial.config["seed"], default=winner)
+
     def seconds(self) -> dict[str, Any]:
         """Core- and accelerator-seconds inside trials by stage, and the drivers' wall-clock seconds."""
         cpus, gpus = (self.header["settings"][name] for name in ("cpus_per_trial", "gpus_per_trial"))

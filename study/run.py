@@ -66,17 +66,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Mapping[str, Any], console: Console) -> int:
     # Not before the command line is known to be right: ray and torch take seconds to import.
+    from study.design_files import show_design
     from study.driver import run_study
-    from study.plan import command
+    from study.plan import begin_study, command
     from study.record import CannotWrite, RecordError
     from trainables.datasets import DataUnavailable
 
     try:
-        folder, state, samples, interrupted = run_study(given, console)
-        if not interrupted:
-            _report(folder)
-            return conclude(state, samples, command())
-        log.warning("interrupted: %d of %d trials ended", len(state.ended_trials()), samples)
+        if given.get("show_design"):
+            print(show_design(begin_study(given)[1]), end="")
+            return 0
+        done = run_study(given, console)
+        if not done.interrupted:
+            _report(done.folder)
+            return conclude(done.state, done.wanted, command())
+        log.warning("interrupted: %d of %d trials ended", len(done.state.ended_trials()), done.wanted)
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
@@ -108,16 +112,17 @@ def _report(folder: Path) -> None:
     log.info("report: %s", report)
 
 
-def conclude(state: "StudyState", samples: int, command: str) -> int:
+def conclude(state: "StudyState", wanted: int, command: str) -> int:
     """The exit status of a study, and where it is not whole the reason and how to go on."""
     ended, failed = len(state.ended_trials()), state.in_state("failed")
     if failed:
         log.warning("%d trial%s failed, the first: %s", len(failed), "s" * (len(failed) > 1), failed[0].error)
         log.warning("to try again: %s --retry-failed", command)
-    if ended < samples:
-        log.error("not whole: %d of %d trials ended; to go on: %s", ended, samples, command)
+    if ended < wanted:
+        log.error("not whole: %d of %d trials ended; to go on: %s", ended, wanted, command)
         return 1
-    if state.winner() is None:
+    # What has no search stage needs a confirm trial, all else a search trial.
+    if not any(trial.stage == state.trials[0].stage for trial in state.in_state("complete")):
         found = f"{len(state.in_state('diverged'))} diverged, {len(failed)} failed"
         log.error("not whole: no trial is complete (%s); to go on: %s with more --samples", found, command)
         return 1

@@ -8,17 +8,18 @@ was written a moment ago or by an earlier driver: continuing, extending and tryi
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from study.designs import Design, Factor
+from study.designs import KINDS, Design, Factor
 from study.record import StudyState
 from trainables.config import TrialConfig
 
@@ -60,7 +61,10 @@ def build_sampler(name: str, design: Design, seed: int, trial: int) -> BaseSampl
     """The sampler that draws this trial; its random state is a function of (study seed, trial number)."""
     drawn = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
     if name == "tpe":
-        return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=drawn)
+        # `group` lets the model of a factor that sometimes does not exist be made from the trials that have it.
+        grouped = any(factor.when for factor in design.factors)
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+            return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=drawn, group=grouped)
     if name == "gp":
         return optuna.samplers.GPSampler(n_startup_trials=STARTUP_TRIALS, seed=drawn)
     if name == "qmc":
@@ -68,11 +72,13 @@ def build_sampler(name: str, design: Design, seed: int, trial: int) -> BaseSampl
     return optuna.samplers.RandomSampler(seed=drawn)
 
 
-def distribution(factor: Factor) -> BaseDistribution:
-    """What Optuna draws a factor's values from."""
+def suggest(trial: optuna.Trial, factor: Factor) -> Any:
+    """The value that Optuna draws for a factor of a trial."""
     if factor.levels:
-        return CategoricalDistribution(factor.levels)
-    return FloatDistribution(factor.low, factor.high, log=factor.scale == "log")
+        return trial.suggest_categorical(factor.name, factor.levels)
+    if KINDS[factor.name] is int:
+        return trial.suggest_int(factor.name, int(factor.low), int(factor.high), log=factor.scale == "log")
+    return trial.suggest_float(factor.name, factor.low, factor.high, log=factor.scale == "log")
 
 
 class StageSearcher(Searcher):
@@ -91,35 +97,29 @@ class StageSearcher(Searcher):
         return Searcher, ()
 
     def __init__(
-        self,
-        state: StudyState,
-        trials: int,
-        begin: Callable[[int, str, str, TrialConfig], None],
-        resume: Callable[[int], Any],
+        self, state: StudyState, begin: Callable[[int, str, str, TrialConfig], None], resume: Callable[[int], Any]
     ) -> None:
         super().__init__(metric="validation_accuracy", mode="max")
         self._state = state
-        self._trials = trials
         self._begin, self._resume = begin, resume
         self._live: dict[str, tuple[int, int]] = {}
 
-    def draw(self, number: int) -> tuple[str, TrialConfig]:
-        """The origin and the config of a new trial, which will have this number."""
+    def draw(self, number: int) -> tuple[str, TrialConfig] | None:
+        """The origin and the config of a new trial, which will have this number; None where there is no more."""
         raise NotImplementedError
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         live = {number for number, _ in self._live.values()}
         mine = self._state.in_stage(self.stage)
         waiting = [trial.trial for trial in mine if trial.state == "running" and trial.trial not in live]
-        checkpoint = None
-        if waiting:
-            number, checkpoint = waiting[0], self._resume(waiting[0])
-        elif len(mine) < self._trials:
-            number = len(self._state.trials)
-            self._begin(number, self.stage, *self.draw(number))
-        else:
-            # A trial that runs may fail yet, and is then tried again.
-            return None if live else Searcher.FINISHED
+        number = waiting[0] if waiting else len(self._state.trials)
+        checkpoint = self._resume(number) if waiting else None
+        if not waiting:
+            drawn = self.draw(number)
+            if drawn is None:
+                # A trial that runs may fail yet, and is then tried again.
+                return None if live else Searcher.FINISHED
+            self._begin(number, self.stage, *drawn)
         slots = {slot for _, slot in self._live.values()}
         slot = min(set(range(len(slots) + 1)) - slots)
         self._live[trial_id] = number, slot
@@ -137,43 +137,75 @@ class StageSearcher(Searcher):
         """Nothing: see `save`."""
 
 
+class ConfirmSearcher(StageSearcher):
+    """The confirm stage: the `missing` trials, as they come."""
+
+    stage = "confirm"
+
+    def __init__(self, missing: list[TrialConfig], *stage: Any) -> None:
+        """`stage` is what `StageSearcher` takes."""
+        super().__init__(*stage)
+        self._missing = list(missing)
+
+    def draw(self, number: int) -> tuple[str, TrialConfig] | None:
+        return ("confirm", self._missing.pop(0)) if self._missing else None
+
+
 class StudySearcher(StageSearcher):
-    """The search stage: the design's baselines first, Optuna for the others."""
+    """The search stage: the design's baselines first, Optuna for the others.
+
+    In a factorial design every arm has an Optuna study of its own, in which its nuisances are drawn; the arms
+    take turns, so that each gets the same number of trials. Else there is one study, for all factors.
+    """
 
     stage = "search"
 
-    def __init__(self, design: Design, sampler: str, max_epochs: int, seed: int, *stage: Any) -> None:
+    def __init__(self, design: Design, samples: int, sampler: str, max_epochs: int, seed: int, *stage: Any) -> None:
         """`stage` is what `StageSearcher` takes."""
         super().__init__(*stage)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.optuna_study = optuna.create_study(direction="maximize")
         self._design = design
+        self._samples = samples
         self._sampler = sampler
-        self._max_epochs = max_epochs
-        self._seed = seed
-        self._distributions = {factor.name: distribution(factor) for factor in design.factors}
-        self._asked: dict[int, optuna.Trial] = {}
+        self._budget = {"epochs": max_epochs, "seed": seed}
+        self._arms: list[dict[str, Any]] = design.arms() if design.search == "factorial" else [{}]
+        self.optuna_studies = [optuna.create_study(direction="maximize") for _ in self._arms]
+        self._asked: dict[int, tuple[int, optuna.Trial]] = {}
 
-    def draw(self, number: int) -> tuple[str, TrialConfig]:
+    def draw(self, number: int) -> tuple[str, TrialConfig] | None:
         self.learn()
-        baselines = list(self._design.baselines)
-        if len(self._asked) < len(baselines):
-            name = baselines[len(self._asked)]
-            config = self._design.baseline(name, self._max_epochs, self._seed)
+        begun = len(self._asked)
+        if begun >= self._samples:
+            return None
+        if begun < len(self._design.baselines):
+            name = list(self._design.baselines)[begun]
+            config = self._design.baseline(name, **self._budget)
             self._ask_for(number, config.to_dict())
             return f"baseline:{name}", config
-        trials = self.optuna_study.get_trials(deepcopy=False)
-        learnt = sum(trial.state in LEARNS_FROM.get(self._sampler, ()) for trial in trials)
-        self.optuna_study.sampler = build_sampler(self._sampler, self._design, self._seed, number)
-        self._asked[number] = asked = self.optuna_study.ask(self._distributions)
-        origin = "model" if learnt >= STARTUP_TRIALS else "random"
-        return origin, self._design.config(asked.params, self._max_epochs, self._seed)
+        turn = begun % len(self._arms)
+        study = self.optuna_studies[turn]
+        learnt = sum(trial.state in LEARNS_FROM.get(self._sampler, ()) for trial in study.get_trials(deepcopy=False))
+        study.sampler = build_sampler(self._sampler, self._design, self._budget["seed"], number)
+        unlearnt = "grid" if self._design.search == "factorial" else "random"
+        origin = "model" if learnt >= STARTUP_TRIALS else unlearnt
+        return origin, self._design.config(self._ask(number, turn), **self._budget)
+
+    def _ask(self, number: int, turn: int) -> dict[str, Any]:
+        """The values of all factors that exist, of the next trial of an arm's study."""
+        values, asked = dict(self._arms[turn]), self.optuna_studies[turn].ask()
+        for factor in self._design.factors:
+            if factor.name not in values and factor.exists(values):
+                values[factor.name] = suggest(asked, factor)
+        self._asked[number] = turn, asked
+        return values
 
     def _ask_for(self, number: int, config: Mapping[str, Any]) -> None:
-        """Make a trial of these values in the Optuna study, drawing nothing."""
-        self.optuna_study.sampler = optuna.samplers.RandomSampler()
-        self.optuna_study.enqueue_trial({name: config[name] for name in self._distributions})
-        self._asked[number] = self.optuna_study.ask(self._distributions)
+        """Make a trial of these values in the Optuna study of their arm, drawing nothing."""
+        turn = next(turn for turn, arm in enumerate(self._arms) if arm.items() <= config.items())
+        study = self.optuna_studies[turn]
+        study.sampler = optuna.samplers.RandomSampler()
+        study.enqueue_trial({factor.name: config[factor.name] for factor in self._design.factors})
+        self._ask(number, turn)
 
     def learn(self) -> None:
         """Tell Optuna what the record has come to know."""
@@ -181,16 +213,17 @@ class StudySearcher(StageSearcher):
         for trial in mine:
             if trial.trial not in self._asked:
                 self._ask_for(trial.trial, trial.config)
-        told = self.optuna_study.get_trials(deepcopy=False)
+        told = [study.get_trials(deepcopy=False) for study in self.optuna_studies]
         for trial in mine:
-            asked = self._asked[trial.trial]
-            for row in trial.epochs[len(told[asked.number].intermediate_values) :]:
+            turn, asked = self._asked[trial.trial]
+            known = told[turn][asked.number]
+            for row in trial.epochs[len(known.intermediate_values) :]:
                 value = row["validation_accuracy"]
                 asked.report(math.nan if value is None else value, row["epoch"])
-            if trial.state == "running" or told[asked.number].state.is_finished():
+            if trial.state == "running" or known.state.is_finished():
                 continue
+            study = self.optuna_studies[turn]
             if trial.state == "complete":
-                self.optuna_study.tell(asked, trial.epochs[-1]["validation_accuracy"])
+                study.tell(asked, trial.epochs[-1]["validation_accuracy"])
             else:
-                state = TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED
-                self.optuna_study.tell(asked, state=state)
+                study.tell(asked, state=TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED)

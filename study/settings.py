@@ -7,14 +7,13 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from study.designs import DESIGNS
+from study.design_files import KNOWN, check_samples
+from study.designs import DESIGNS, Design
 from trainables.config import UsageError
 
 
-def _option(default: Any, text: str, allowed: str = "", check: Any = None, choices: Sequence[str] = ()) -> Any:
-    """A field that is an option: its help, and what it may be in words, by a check or as choices."""
-    if choices:
-        allowed, check = ", ".join(choices), tuple(choices).__contains__
+def _option(default: Any, text: str, allowed: str = "", check: Any = None) -> Any:
+    """A field that is an option: its help, and what it may be in words and by a check."""
     return field(default=default, metadata={"help": text, "allowed": allowed, "check": check})
 
 
@@ -22,12 +21,26 @@ def _at_least(least: float) -> Any:
     return lambda value: value >= least
 
 
+def _one_of(*choices: str) -> tuple[str, Any]:
+    return ", ".join(choices), choices.__contains__
+
+
 @dataclass(frozen=True)
 class StudySettings:
     """The options of the command. None means that the study decides, as the option's help says."""
 
-    samples: int = _option(20, "search trials in all, baselines included", "an integer from 1", _at_least(1))
-    design: str = _option("search", "which factors are varied", choices=tuple(DESIGNS))
+    samples: int | None = _option(
+        None, "search trials in all, baselines included (default: the design's, 20)", "an integer from 1", _at_least(1)
+    )
+    design: str = _option(
+        "search",
+        f"which factors are varied: {KNOWN}",
+        KNOWN,
+        lambda design: design in DESIGNS or design.endswith(".toml"),
+    )
+    confirm_seeds: int = _option(
+        3, "seeds that the chosen arms are trained with on all training images", "an integer from 0", _at_least(0)
+    )
     dataset: str | None = _option(
         None,
         "cifar10, cifar100, mnist, fashion-mnist, digits or a folder of images "
@@ -68,15 +81,24 @@ class StudySettings:
         lambda n: 0 <= n <= 1 or (n > 1 and float(n).is_integer()),
     )
     address: str | None = _option(None, "a Ray cluster to join, 'auto' or HOST:PORT (default: start Ray here)")
-    scheduler: str = _option("asha", "what stops weak trials early", choices=("asha", "fifo"))
-    sampler: str = _option("tpe", "what picks the next trial", choices=("tpe", "gp", "random", "qmc"))
+    scheduler: str | None = _option(
+        None,
+        "what stops weak trials early: asha or fifo (default: asha; fifo in a factorial design)",
+        *_one_of("asha", "fifo"),
+    )
+    sampler: str | None = _option(
+        None,
+        "what picks the next trial: tpe, gp, random or qmc (default: tpe; qmc in a factorial design)",
+        *_one_of("tpe", "gp", "random", "qmc"),
+    )
     precision: str = _option(
-        "auto", "of the network's arithmetic; auto takes the faster", choices=("auto", "float32", "bf16")
+        "auto", "of the network's arithmetic; auto takes the faster", *_one_of("auto", "float32", "bf16")
     )
     checkpoint_seconds: float = _option(
         60.0, "seconds of training between the checkpoints of a trial", "a number from 0", _at_least(0)
     )
     retry_failed: bool = _option(False, "try the study's failed trials again")
+    show_design: bool = _option(False, "print the design as a file for --design, and end")
     dashboard: bool = _option(True, "serve Ray's dashboard on this machine's loopback address")
     verbose: bool = _option(False, "show what Ray prints")
 
@@ -97,7 +119,7 @@ class StudySettings:
         """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not hold."""
         kind = Path(dataset).expanduser().resolve().name
         return Path(self.results_dir).resolve() / (
-            self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.design}-{kind}")
+            self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(self.design).stem}-{kind}")
         )
 
 
@@ -113,7 +135,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 QUESTION = (
-    *("dataset", "design", "epochs", "seed", "train_images", "image_size", "precision", "scheduler", "sampler"),
+    *("dataset", "epochs", "seed", "train_images", "image_size", "precision", "scheduler", "sampler"),
     *("cpus_per_trial", "gpus_per_trial"),
 )
 """What may not change once a study was begun."""
@@ -138,8 +160,41 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     if changed:
         raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
     # The directory may have been moved; to try again is not a property of the study.
-    kept = {item.name for item in fields(StudySettings)} - {"results_dir", "retry_failed"}
+    kept = {item.name for item in fields(StudySettings)} - {"results_dir", "retry_failed", "show_design"}
     return StudySettings(**{item: recorded[item] for item in recorded if item in kept} | given | {"name": name})
+
+
+@dataclass(frozen=True)
+class DecidedSettings(StudySettings):
+    """Settings in which the design has decided what was left to it."""
+
+    samples: int = 0
+    scheduler: str = ""
+    sampler: str = ""
+
+    def __post_init__(self) -> None:
+        """What was given has been checked."""
+
+
+def decided(settings: StudySettings, design: Design) -> DecidedSettings:
+    """The settings with the samples, scheduler and sampler that the design decides where none are given.
+
+    Raises:
+        UsageError: the design cannot have those that are given.
+    """
+    factorial = design.search == "factorial"
+    samples = design.samples if settings.samples is None else settings.samples
+    try:
+        check_samples(design, samples)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error
+    if factorial and settings.scheduler == "asha":
+        raise UsageError(f"--scheduler: received 'asha', allowed with design {design.name}: fifo")
+    if design.search == "none" and not settings.confirm_seeds:
+        raise UsageError(f"--confirm-seeds: received 0, allowed with design {design.name}: an integer from 1")
+    usual = {"scheduler": "fifo", "sampler": "qmc"} if factorial else {"scheduler": "asha", "sampler": "tpe"}
+    chosen = {name: getattr(settings, name) or value for name, value in usual.items()}
+    return DecidedSettings(**settings.to_dict() | chosen | {"samples": samples})
 
 
 def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class TrialConfig:
 
     @property
     def arm(self) -> str:
-        """A short label of the architecture, such as `k3 s1 no-pool d18`; what is unusual is appended."""
+        """A short label, such as `k3 s1 no-pool d18`; of the rest of network and optimizer what is unusual."""
         usual = TrialConfig()
         parts = [
             f"k{self.stem_kernel}",
@@ -121,6 +121,8 @@ class TrialConfig:
             parts.append("plain")
         elif self.shortcut != usual.shortcut:
             parts.append(self.shortcut)
+        if self.optimizer != usual.optimizer:
+            parts.append(self.optimizer)
         return " ".join(parts)
 
 

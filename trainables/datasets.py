@@ -159,6 +159,13 @@ def search_data(data: ImageData, split: Split) -> TrialData:
     return TrialData(split.train, split.validation, None, len(data.classes), data.flip)
 
 
+def confirm_data(data: ImageData, split: Split) -> TrialData:
+    """What a trial of the confirm stage trains on, training and validation images; and the test images."""
+    both = (split.train, split.validation)
+    train = Part(*(np.concatenate([getattr(part, name) for part in both]) for name in ("images", "labels")))
+    return TrialData(train, None, split.test, len(data.classes), data.flip)
+
+
 def duplicates(split: Split) -> dict[str, int]:
     """How many images of the `validation` and of the `test` part equal a training image, pixel by pixel."""
     hashed = {name: [hashlib.sha256(image).digest() for image in part.images] for name, part in vars(split).items()}

@@ -1,0 +1,168 @@
+"""Designs as TOML files: `--design FILE.toml` reads one, `--design NAME --show-design` prints one.
+
+Whatever is wrong in a file is told in one line that names its key, before anything starts.
+"""
+
+import math
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from study.designs import DESIGNS, KINDS, Design, Factor
+from trainables.config import TrialConfig, UsageError, check_value
+
+VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
+"""The fields of a trial that a design may vary or fix."""
+FACTOR_KEYS = {"name": str, "role": str, "levels": list, "low": float, "high": float, "scale": str, "when": dict}
+DESIGN_KEYS = {"search": str, "outcome": str, "samples": int, "fixed": dict, "factors": list, "baselines": dict}
+WORDS = {str: "text", list: "a list", float: "a number", int: "a whole number", dict: "a table"}
+KNOWN = f"{', '.join(DESIGNS)}, or a file that ends in .toml"
+
+
+def read_design(name: str) -> Design:
+    """The built-in design of this name, or the one in this TOML file, which is called as the file.
+
+    Raises:
+        UsageError: there is none, or something in it cannot be used.
+    """
+    if name in DESIGNS:
+        return DESIGNS[name]
+    path = Path(name).expanduser()
+    try:
+        with _at("--design", str(path)):
+            return design_from(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"--design: received {name!r} ({error.strerror}), allowed: {KNOWN}") from error
+    except ValueError as error:
+        text = str(error) if isinstance(error, UsageError) else f"--design: {path}: no TOML ({error})"
+        raise UsageError(text) from error
+
+
+def show_design(design: Design) -> str:
+    """The design as the text of a file."""
+    return tomli_w.dumps(design.to_dict())
+
+
+def design_from(name: str, values: Mapping[str, Any]) -> Design:
+    """The design of a table such as `Design.to_dict` makes.
+
+    Raises:
+        UsageError: something in it cannot be used, named with its key.
+    """
+    values = _table(values, DESIGN_KEYS)
+    _choice("search", values.get("search", "sampled"), ("sampled", "factorial", "none"))
+    _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
+    factors: list[Factor] = []
+    for number, about in enumerate(values.get("factors", [])):
+        with _at(f"factors[{number}]"):
+            factors.append(_factor(about, factors))
+    fixed, baselines = values.get("fixed", {}), values.get("baselines", {})
+    with _at("fixed"):
+        for key in fixed:
+            _choice("key", key, [each for each in VARIED if each not in [factor.name for factor in factors]])
+        TrialConfig.from_dict(fixed)
+    for key, table in baselines.items():
+        with _at(f"baselines.{key}"):
+            if "seed" in _table(table, {}):
+                raise UsageError("seed: received one, allowed: none, for the study's is taken")
+            TrialConfig.from_dict(table)
+    design = Design(name, **{**values, "factors": tuple(factors)})
+    _check_search(design)
+    if "samples" not in values:
+        defaults = {"sampled": 20, "factorial": 4 * len(design.arms()), "none": 0}
+        design = replace(design, samples=defaults[design.search])
+    check_samples(design, design.samples)
+    return design
+
+
+def _factor(about: Any, earlier: list[Factor]) -> Factor:
+    """The factor of a table; it stands behind the `earlier` ones."""
+    about = _table(about, FACTOR_KEYS, ("name", "role"))
+    known = {factor.name: factor for factor in earlier}
+    _choice("name", about["name"], [name for name in VARIED if name not in known])
+    _choice("role", about["role"], ("scientific", "nuisance"))
+    _choice("scale", about.get("scale", "linear"), ("linear", "log"))
+    for name, level in about.get("when", {}).items():
+        _choice("when", name, [other for other in known if known[other].levels])
+        _choice(f"when.{name}", level, known[name].levels)
+    ends = [key for key in ("low", "high", "scale") if key in about]
+    if "levels" in about:
+        levels = about["levels"]
+        if ends or len(levels) < 2 or len(set(map(repr, levels))) < len(levels):
+            raise UsageError(
+                f"levels: received {levels!r}, allowed: two or more unlike ones, and then no low, high, scale"
+            )
+        for level in levels:
+            check_value(about["name"], level)
+        return Factor(**about | {"levels": tuple(levels)})
+    factor = Factor(**about)
+    if KINDS[factor.name] not in (int, float) or factor.role == "scientific":
+        raise UsageError("levels: received none, allowed: a range only for a number that is a nuisance")
+    for key in ("low", "high"):
+        if math.isnan(getattr(factor, key)):
+            raise UsageError(f"{key}: received none, allowed: low and high, or levels")
+        with _at(key):
+            check_value(factor.name, getattr(factor, key))
+    if not factor.low < factor.high or (factor.scale == "log" and factor.low <= 0):
+        raise UsageError(f"low: received {factor.low!r}, allowed: below high, {factor.high!r}; above 0 where log")
+    return factor
+
+
+def _check_search(design: Design) -> None:
+    """Raise `UsageError` where the way of searching does not go with what there is."""
+    right, allowed = {
+        "sampled": (bool(design.factors), "with factors"),
+        "factorial": (
+            bool(design.scientific) and not design.baselines,
+            "with scientific factors and without baselines",
+        ),
+        "none": (bool(design.baselines) and not design.factors, "with baselines and without factors"),
+    }[design.search]
+    if not right:
+        raise UsageError(f"search: received {design.search!r}, allowed: {allowed}")
+
+
+def check_samples(design: Design, samples: int) -> None:
+    """Raise `UsageError` where a design cannot have so many search trials."""
+    arms = len(design.arms())
+    right, allowed = {
+        "sampled": (samples >= 1, "an integer from 1"),
+        "factorial": (samples >= 1 and samples % arms == 0, f"a multiple of the {arms} arms"),
+        "none": (samples == 0, "none, for there is no search stage"),
+    }[design.search]
+    if not right:
+        raise UsageError(f"samples: received {samples!r}, allowed with design {design.name}: {allowed}")
+
+
+@contextmanager
+def _at(*keys: str) -> Iterator[None]:
+    """While it lasts, what is wrong is said to be at these keys."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(": ".join((*keys, str(error)))) from error
+
+
+def _choice(key: str, value: Any, allowed: Collection[Any]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{key}: received {value!r}, allowed: {', '.join(map(str, allowed)) or 'none'}")
+
+
+def _table(values: Any, kinds: Mapping[str, Any], needed: Collection[str] = ()) -> dict[str, Any]:
+    """The table, if it is one and its keys and the types of their values are these (any, where none are given)."""
+    if not isinstance(values, dict):
+        raise UsageError(f"received {values!r}, allowed: a table")
+    for key, value in values.items() if kinds else ():
+        _choice("key", key, kinds)
+        right = isinstance(value, (int, float) if kinds[key] is float else kinds[key]) and not isinstance(value, bool)
+        if not right:
+            raise UsageError(f"{key}: received {value!r}, allowed: {WORDS[kinds[key]]}")
+    for key in needed:
+        if key not in values:
+            raise UsageError(f"{key}: received none, allowed: {WORDS[kinds[key]]}")
+    return values

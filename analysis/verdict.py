@@ -1,0 +1,132 @@
+"""What a study with a confirm stage concludes, in words and tables: these lead the report and the closing lines.
+
+Scores of the search stage are not in it, but for how far the best of them was above what its arm does when it
+is trained again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pandas as pd
+
+from analysis import conclusions as confirm
+from analysis import curves
+from analysis.load import Study
+
+OUTCOMES: Mapping[str, str] = {"test_accuracy": "test accuracy", "train_accuracy": "training accuracy"}
+SCOPE = "Intervals: 95%, over seeds; that other test images would give other numbers is not in them."
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The confirm stage of a study: its `arms`, `curves` by label, seed and epoch, the `outcome` of the design by arm
+    and seed, and tables of `analysis.conclusions`; `optimism` is the search's best score less the confirmed mean."""
+
+    arms: pd.DataFrame
+    curves: pd.DataFrame
+    outcome: str
+    seeds: pd.DataFrame
+    means: Mapping[str, pd.DataFrame]
+    effects: pd.DataFrame
+    differences: Mapping[str, pd.DataFrame]
+    optimism: float | None
+
+
+@lru_cache(maxsize=4)
+def verdict(study: Study) -> Verdict | None:
+    """What the confirm stage of a study says so far; None where no trial of it is complete."""
+    design, table = study.manifest["design"], curves.results(study.trials, study.epochs)
+    best = curves.winner(table)
+    arms = confirm.confirm_arms(study.trials, design, best)
+    rows = confirm.confirm_curves(study.trials, study.epochs, arms[arms["role"] != "earlier"])
+    outcome = design.get("outcome", "test_accuracy")
+    seeds = confirm.seed_table(rows, outcome)
+    if seeds.empty:
+        return None
+    readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
+    means = {reading: confirm.arm_means(confirm.seed_table(rows, reading)) for reading in readings}
+    arms = arms[arms["label"].isin(seeds.index)]
+    winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
+    references = [*winner.head(1), *fixed.head(1)]
+    optimism = None
+    if len(winner):
+        score = table.loc[table["trial"] == best, "validation_accuracy"].iloc[0]
+        optimism = float(score - means["test_accuracy"].set_index("label").loc[winner.iloc[0], "mean"])
+    return Verdict(
+        arms=arms,
+        curves=rows,
+        outcome=outcome,
+        seeds=seeds,
+        means=means,
+        effects=confirm.factor_effects(seeds, arms, design),
+        differences={label: confirm.differences(seeds, label) for label in dict.fromkeys(references)},
+        optimism=optimism,
+    )
+
+
+def sentences(study: Study) -> list[str]:
+    """The best arm with its interval, and what each scientific factor does; nothing where nothing is confirmed."""
+    found = verdict(study)
+    if found is None:
+        return []
+    seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
+    images = study.manifest["dataset"]["counts"]["test"]
+    lead = f"Confirmed with {seeds} on {images:,} test images"
+    said = [f"{lead}: {_standing(found)}."]
+    if len(found.effects):
+        said.append(f"{factor_verdict(found)}.")
+    return said
+
+
+def _standing(found: Verdict) -> str:
+    """What the winner reaches, how much that is more than the first baseline and less than the search promised; of
+    other designs, what every arm reaches."""
+    means = found.means["test_accuracy"].set_index("label")
+    winner = found.arms.loc[found.arms["role"] == "winner", "label"]
+    if winner.empty:
+        names = means.sort_values("mean", ascending=False).head(4).index
+        return "; ".join(f"{name} {_mean(means.loc[name])}" for name in names) + " test accuracy"
+    text = f"{winner.iloc[0]} reaches {_mean(means.loc[winner.iloc[0]])} test accuracy"
+    fixed = found.arms.loc[found.arms["role"] == "baseline", "label"]
+    if len(fixed) and found.outcome == "test_accuracy":
+        row = found.differences[winner.iloc[0]].set_index("arm").loc[fixed.iloc[0]]
+        text += f", {_points(-row['difference'], -row['high'], -row['low'])} against {fixed.iloc[0]}"
+        text += "" if row["tells"] else " (which these seeds cannot tell apart)"
+    if found.optimism is not None:
+        way = "above" if found.optimism > 0 else "below"
+        text += f"; its score in the search was {100 * abs(found.optimism):.1f} points {way} that"
+    return text
+
+
+def factor_verdict(found: Verdict) -> str:
+    """Which factors matter when changed alone, by how much, and how many seeds could tell of the others."""
+    rows = found.effects.to_dict("records")
+    clear = [row for row in rows if row["tells"]]
+    lead = f"What matters for {OUTCOMES[found.outcome]}"
+    said = "; ".join(
+        f"{row['factor'].replace('_', ' ')} {row['change']}{_where(row)} {_points(row['difference'], row['low'], row['high'])}"
+        for row in sorted(clear, key=lambda row: -abs(row["difference"]))[:6]
+    )
+    text = (
+        f"{lead}: {said}" if clear else f"{lead} cannot be told: no factor's effect is clear of the spread over seeds"
+    )
+    unclear = [row["factor"] for row in rows if row["factor"] not in {each["factor"] for each in clear}]
+    if clear and unclear:
+        text += f"; not told: {', '.join(name.replace('_', ' ') for name in dict.fromkeys(unclear))}"
+    needed = max((row["seeds_needed"] for row in rows if row["seeds_needed"] == row["seeds_needed"]), default=None)
+    if unclear and needed:
+        text += f" (about {needed:.0f} seeds could tell effects as large as these)"
+    return text
+
+
+def _where(row: Mapping[str, str]) -> str:
+    return "" if row["others"] in ("", "on average", "those of the winner") else f" at {row['others']}"
+
+
+def _mean(row: Mapping[str, float]) -> str:
+    return f"{row['mean']:.1%}" + (f" ({row['low']:.1%}–{row['high']:.1%})" if row["low"] == row["low"] else "")
+
+
+def _points(value: float, low: float, high: float) -> str:
+    return f"{100 * value:+.1f} points" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else "")

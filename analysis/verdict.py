@@ -7,6 +7,7 @@ is trained again.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
@@ -104,10 +105,8 @@ def factor_verdict(found: Verdict) -> str:
     rows = found.effects.to_dict("records")
     clear = [row for row in rows if row["tells"]]
     lead = f"What matters for {OUTCOMES[found.outcome]}"
-    said = "; ".join(
-        f"{row['factor'].replace('_', ' ')} {row['change']}{_where(row)} {_points(row['difference'], row['low'], row['high'])}"
-        for row in sorted(clear, key=lambda row: -abs(row["difference"]))[:6]
-    )
+    largest = sorted(clear, key=lambda row: -abs(row["difference"]))[:6]
+    said = "; ".join(map(_effect, largest))
     text = (
         f"{lead}: {said}" if clear else f"{lead} cannot be told: no factor's effect is clear of the spread over seeds"
     )
@@ -120,8 +119,10 @@ def factor_verdict(found: Verdict) -> str:
     return text
 
 
-def _where(row: Mapping[str, str]) -> str:
-    return "" if row["others"] in ("", "on average", "those of the winner") else f" at {row['others']}"
+def _effect(row: Mapping[Any, Any]) -> str:
+    where = "" if row["others"] in ("", "on average", "those of the winner") else f" at {row['others']}"
+    change = f"{row['factor'].replace('_', ' ')} {row['change']}{where}"
+    return f"{change} {_points(row['difference'], row['low'], row['high'])}"
 
 
 def _mean(row: Mapping[str, float]) -> str:

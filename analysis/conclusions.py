@@ -26,25 +26,28 @@ FEW_ARMS = 8
 READINGS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 
 
-def confirm_arms(trials: pd.DataFrame, design: Mapping[str, Any], winner: int | None) -> pd.DataFrame:
-    """A row for each arm of the confirm stage (a config but for its seed), in order of its first trial, with its
-    fields and its trials' states counted (`seeds`, `complete`, `diverged`), and
+def labelled(trials: pd.DataFrame, design: Mapping[str, Any], winner: int | None) -> pd.DataFrame:
+    """The trials of the confirm stage by number, each with the `label` of its arm (a config but for its seed), and
 
     - `factor`: where it is the `winner` (a search trial's number) with one scientific factor changed, that factor;
     - `baseline`: where it is a baseline as it stands, its name;
-    - `role`: `winner`, else `changed`, else `baseline`; in a design without baselines and winner-changes `arm`; and
-      `earlier` for one that an earlier winner left.
+    - `role`: `winner`, `changed`, `baseline`; in a factorial design `arm`; `earlier` for what an earlier winner left.
     """
-    confirm = trials[trials["stage"] == "confirm"]
-    states = {state: (confirm["state"] == state).groupby([confirm[name] for name in FIELDS], sort=False).sum()
-              for state in ("complete", "diverged", "failed")}  # fmt: skip
-    groups = confirm.groupby(FIELDS, sort=False)
-    arms = groups.agg(first=("trial", "min"), seeds=("seed", "nunique"), arm=("arm", "first"))
-    arms = arms.assign(**states).sort_values("first").reset_index()
+    confirm = trials[trials["stage"] == "confirm"].sort_values("trial")
+    numbers = confirm.groupby(FIELDS, sort=False).ngroup()
     best = trials[trials["trial"] == winner].to_dict("records")
-    about = [_role(row, design, best[0] if best else None) for row in arms.to_dict("records")]
-    arms = arms.assign(**pd.DataFrame(about, columns=["role", "factor", "baseline"], index=arms.index, dtype="str"))
-    return arms.assign(label=[_label(row, arms) for row in arms.to_dict("records")])
+    arms = confirm[~numbers.duplicated()].to_dict("records")
+    roles = [_role(arm, design, best[0] if best else None) for arm in arms]
+    about = pd.DataFrame(roles, columns=["role", "factor", "baseline"], dtype="str")
+    about["label"] = [_label({**arm, **role}, arms) for arm, role in zip(arms, about.to_dict("records"), strict=True)]
+    return confirm.assign(number=numbers).join(about, on="number").drop(columns="number").reset_index(drop=True)
+
+
+def arms_of(confirm: pd.DataFrame) -> pd.DataFrame:
+    """The arms of `labelled` trials, as each one's first trial, with how many of its trials are of each state."""
+    states = pd.crosstab(confirm["label"], confirm["state"])
+    counts = pd.DataFrame({state: states.get(state, 0) for state in ("complete", "diverged", "failed")}, states.index)
+    return confirm.drop_duplicates("label").join(counts, on="label").reset_index(drop=True)
 
 
 def _role(arm: Mapping[Any, Any], design: Mapping[str, Any], winner: Mapping[Any, Any] | None) -> tuple[str, str, str]:
@@ -68,20 +71,18 @@ def _role(arm: Mapping[Any, Any], design: Mapping[str, Any], winner: Mapping[Any
     return "baseline" if baseline else "earlier", "", baseline
 
 
-def _label(arm: Mapping[Any, Any], arms: pd.DataFrame) -> str:
+def _label(arm: Mapping[Any, Any], arms: Sequence[Mapping[Any, Any]]) -> str:
     if arm["role"] == "changed":
         return f"winner with {arm['factor'].replace('_', ' ')} {level_label(arm[arm['factor']])}"
     if arm["role"] in ("winner", "baseline"):
-        return f"winner: {arm['arm']}" if arm["role"] == "winner" else arm["baseline"]
-    same = arms[arms["arm"] == arm["arm"]]
-    unlike = [name for name in FIELDS if same[name].nunique() > 1]
+        return f"winner: {arm['arm']}" if arm["role"] == "winner" else str(arm["baseline"])
+    same = [other for other in arms if other["arm"] == arm["arm"]]
+    unlike = [name for name in FIELDS if any(other[name] != arm[name] for other in same)]
     return ", ".join([arm["arm"], *(f"{name.replace('_', ' ')} {level_label(arm[name])}" for name in unlike)])
 
 
-def confirm_curves(trials: pd.DataFrame, epochs: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """The four readings by `label`, `seed` and epoch, of every confirm trial that is not failed."""
-    confirm = trials[(trials["stage"] == "confirm") & (trials["state"] != "failed")]
-    confirm = confirm.merge(arms[[*FIELDS, "label"]], on=FIELDS)
+def confirm_curves(confirm: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """The four readings of `labelled` trials by `label`, `seed` and epoch."""
     return epochs[["trial", "epoch", *READINGS]].merge(confirm[["trial", "label", "seed", "state"]], on="trial")
 
 
@@ -123,24 +124,23 @@ class Contrast:
 def contrasts(table: pd.DataFrame, wanted: Sequence[Contrast]) -> pd.DataFrame:
     """A row for each contrast: what it is about, its `difference`, the Student t interval from `residual`, `p`
     adjusted for all rows (Holm 1979), whether that `tells` at 5%, and, where it does not, the `seeds_needed`."""
-    (square, freedom), seeds = residual(table), table.shape[1]
+    (square, freedom), (arms, seeds) = residual(table), table.shape
+    means = table.mean(axis=1).to_dict()
     columns = [*(wanted[0].about if wanted else ()), "difference", "low", "high", "p", "tells", "seeds_needed"]
-    rows = []
-    for each in wanted:
-        difference = float(table.loc[list(each.plus)].to_numpy().mean() - table.loc[list(each.minus)].to_numpy().mean())
-        # Of the variance of the difference when there is one seed.
-        single = square * (1 / len(each.plus) + 1 / len(each.minus))
-        error = np.sqrt(single / seeds) if seeds else np.nan
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error if freedom > 0 else np.nan
-        p = 2 * stats.t.sf(abs(difference) / error, freedom) if error > 0 else np.nan
-        needed = seeds_needed(difference, single, table.shape[0])
-        rows.append({**each.about, "difference": difference, "low": difference - half, "high": difference + half,
-                     "p": p, "seeds_needed": needed})  # fmt: skip
-    found = pd.DataFrame(rows, columns=[name for name in columns if name != "tells"])
-    found["p"] = holm(found["p"])
-    found["tells"] = found["p"] < 1 - CONFIDENCE
-    found["seeds_needed"] = found["seeds_needed"].where(~found["tells"])
-    return found[columns]
+    differences = np.array([np.mean([means[arm] for arm in each.plus]) - np.mean([means[arm] for arm in each.minus])
+                            for each in wanted])  # fmt: skip
+    # Their variances when there is one seed.
+    single = np.array([square * (1 / len(each.plus) + 1 / len(each.minus)) for each in wanted])
+    with np.errstate(all="ignore"):
+        error = np.sqrt(single / seeds)
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
+        p = holm(pd.Series(2 * stats.t.sf(abs(differences) / error, freedom), dtype=float))
+    found = pd.DataFrame([each.about for each in wanted]).assign(
+        difference=differences, low=differences - half, high=differences + half, p=p, tells=p < 1 - CONFIDENCE
+    )
+    pairs = zip(differences, single, found["tells"], strict=True)
+    found["seeds_needed"] = [np.nan if tells else seeds_needed(size, one, arms) for size, one, tells in pairs]
+    return found.reindex(columns=columns)
 
 
 def holm(p: pd.Series) -> pd.Series:

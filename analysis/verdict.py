@@ -39,15 +39,15 @@ def verdict(study: Study) -> Verdict | None:
     """What the confirm stage of a study says so far; None where no trial of it is complete."""
     design, table = study.manifest["design"], curves.results(study.trials, study.epochs)
     best = curves.winner(table)
-    arms = confirm.confirm_arms(study.trials, design, best)
-    rows = confirm.confirm_curves(study.trials, study.epochs, arms[arms["role"] != "earlier"])
+    trials = confirm.labelled(study.trials, design, best)
+    rows = confirm.confirm_curves(trials[trials["role"] != "earlier"], study.epochs)
     outcome = design.get("outcome", "test_accuracy")
     seeds = confirm.seed_table(rows, outcome)
     if seeds.empty:
         return None
     readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
     means = {reading: confirm.arm_means(confirm.seed_table(rows, reading)) for reading in readings}
-    arms = arms[arms["label"].isin(seeds.index)]
+    arms = confirm.arms_of(trials[trials["label"].isin(seeds.index)])
     winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
     references = [*winner.head(1), *fixed.head(1)]
     optimism = None

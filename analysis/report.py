@@ -20,8 +20,11 @@ from matplotlib.figure import Figure
 from analysis import curves as tidy
 from analysis import effects, plots
 from analysis import summary as say
+from analysis.confirm_plots import arm_points, effect_bars, seed_curves
 from analysis.cost import costs
 from analysis.load import Study, read_confusion
+from analysis.verdict import OUTCOMES, sentences, tables, verdict
+from analysis.verdict import SCOPE as INTERVALS
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
@@ -120,6 +123,7 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
 
 def sections(study: Study) -> Iterator[Section]:
     """The comparative curves, what each factor does, what the study cost, and the chosen model."""
+    yield from _confirmed(study)
     found, about = say.findings(study), say.scope(study)
     curves = tidy.learning_curves(found.table, study.epochs)
     classes = len(study.manifest["dataset"]["classes"])
@@ -140,6 +144,33 @@ def sections(study: Study) -> Iterator[Section]:
         draw = partial(plots.confusion_image, confusion=confusion, accuracy=accuracy)
         tall = 1.5 + 0.25 * min(len(confusion), 20)
         yield Section("confusion", "The chosen model", finding, about, draw, 1, row_height=tall)
+
+
+def _confirmed(study: Study) -> Iterator[Section]:
+    """The arms that were trained again with several seeds, what differs among them, and their curves."""
+    if (found := verdict(study)) is None:
+        return
+    name, about = OUTCOMES[found.outcome], f"{INTERVALS} {say.scope(study)}"
+    title = f"{name.capitalize()} after the last epoch (%)"
+    draw: Any = partial(arm_points, seeds=found.seeds, means=found.means[found.outcome], title=title)
+    finding, *rest = sentences(study)
+    caption = f"Grey: a seed each; diamonds: means over {found.seeds.shape[1]} seeds with their intervals. {about}"
+    tall = 0.8 + 0.28 * len(found.seeds)
+    yield Section("confirmed", "Confirmed", finding, caption, draw, 1, row_height=tall, tables=tables(found))
+    effects, labels = found.effects, [f"{row['factor']} {row['change']}\n{row['others']}".replace("_", " ")
+                                      for row in found.effects.to_dict("records")]  # fmt: skip
+    if effects.empty and found.differences:
+        reference, effects = next(iter(found.differences.items()))
+        labels = [f"{label}\nless {reference}" for label in effects["arm"]]
+    if len(effects):
+        draw = partial(effect_bars, contrasts=effects, labels=labels, title=f"Difference in {name} (points)")
+        caption = f"Full: told at 5%, adjusted for all that are shown (Holm). Open: not told. {about}"
+        heading, tall = "What matters", 0.8 + 0.36 * len(effects)
+        yield Section("effects", heading, rest[0] if rest else finding, caption, draw, 1, row_height=tall)
+    best = found.means[found.outcome].sort_values("mean", ascending=False)["label"]
+    draw = partial(seed_curves, curves=found.curves, labels=list(best[:6]))
+    caption = f"Bold: means over seeds of the {min(6, len(best))} best arms; faint: a seed each. {about}"
+    yield Section("confirmed-curves", "Curves of the confirmed arms", finding, caption, draw, 4)
 
 
 def _effects(study: Study, about: str) -> Iterator[Section]:

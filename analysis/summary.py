@@ -14,6 +14,7 @@ from scipy import stats
 from analysis import curves, effects
 from analysis.cost import spent
 from analysis.load import Study
+from analysis.verdict import sentences
 
 CAVEAT = "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
 MISSING = "–"
@@ -82,7 +83,8 @@ def readable(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     shown = {}
     for name in names or table.columns:
         heading, scale, spec = COLUMNS.get(name, ("", 1, ""))
-        values = [show(value * scale if spec else value, spec) for value in table[name]]
+        cells = table[name]
+        values = [*map(show, cells)] if cells.dtype == "str" else [show(x * scale if spec else x, spec) for x in cells]
         shown[heading or spoken(name)] = [*map(spoken, values)] if name == "factor" else values
     return pd.DataFrame(shown)
 
@@ -95,10 +97,12 @@ def states(trials: pd.DataFrame) -> str:
 
 
 def answer(study: Study) -> list[str]:
-    """Three sentences: the best arm, the factor that matters, what it cost and what to run next."""
+    """Three sentences: the best arm, the factor that matters, what it cost and what to run next; the first two from
+    the confirm stage where it has said something."""
     rivals, doubt = _doubt(study)
     cost = f"{cost_finding(study)}. Next: {_next(study, rivals)}."
-    return [f"{headline(study)}{doubt}.", f"{factor_finding(study)}.", cost]
+    searched = [f"{headline(study)}{doubt}.", f"{factor_finding(study)}."]
+    return [*(sentences(study) or searched), cost]
 
 
 def headline(study: Study) -> str:

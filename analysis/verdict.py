@@ -125,9 +125,61 @@ def _effect(row: Mapping[Any, Any]) -> str:
     return f"{change} {_points(row['difference'], row['low'], row['high'])}"
 
 
-def _mean(row: Mapping[str, float]) -> str:
+def tables(found: Verdict) -> dict[str, pd.DataFrame]:
+    """What the page lists, as text: every arm, the differences, and where the budgets differ or nothing was searched
+    the arms at the last epoch that all have and the readings by epoch."""
+    complete, trials = found.curves[found.curves["state"] == "complete"], found.arms.set_index("label")
+    about = trials[["arm", "learning_rate", "complete", "diverged"]].assign(
+        learning_rate=[f"{rate:.3g}" for rate in trials["learning_rate"]]
+    )
+    listed = {f"Arms ({SCOPE[:-1]})": about.join(_means(found.means)).reset_index()}
+    shared, last = (complete.groupby("trial")["epoch"].max().agg(which) for which in ("min", "max"))
+    if shared < last:
+        there = {
+            reading: confirm.arm_means(confirm.seed_table(found.curves, reading, shared)) for reading in found.means
+        }
+        listed[f"At epoch {shared}, the last that all have"] = _means(there).reset_index()
+    for label, rows in found.differences.items():
+        listed[f"Differences in {OUTCOMES[found.outcome]} from {label}"] = _listed(rows)
+    listed[f"Effects on {OUTCOMES[found.outcome]}"] = _listed(found.effects)
+    if "winner" not in set(found.arms["role"]):
+        means = complete.groupby(["label", "epoch"], sort=False)[confirm.READINGS].mean().reset_index()
+        texts = {
+            name: [f"{x:.1%}" if name.endswith("accuracy") else f"{x:.3f}" for x in means[name]]
+            for name in confirm.READINGS
+        }
+        listed["By epoch, means over seeds"] = means.assign(**texts)
+    return listed
+
+
+def _means(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    columns = {}
+    for reading, table in means.items():
+        rows = table.set_index("label")
+        write = _mean if reading.endswith("accuracy") else _loss
+        columns[reading] = pd.Series([write(row) for row in rows.to_dict("records")], rows.index)
+    return pd.DataFrame(columns)
+
+
+def _listed(rows: pd.DataFrame) -> pd.DataFrame:
+    about = rows[[name for name in rows if name in ("arm", "factor", "change", "others")]]
+    points = [_points(row["difference"], row["low"], row["high"]) for row in rows.to_dict("records")]
+    return about.assign(
+        difference=points,
+        adjusted_p=["–" if p != p else f"{p:.2g}" for p in rows["p"]],
+        told=["yes" if tells else "no" for tells in rows["tells"]],
+        seeds_that_could=["" if tells else "over 200" if need != need else f"{need:.0f}"
+                          for tells, need in zip(rows["tells"], rows["seeds_needed"], strict=True)],
+    )  # fmt: skip
+
+
+def _mean(row: Mapping[Any, float]) -> str:
     return f"{row['mean']:.1%}" + (f" ({row['low']:.1%}–{row['high']:.1%})" if row["low"] == row["low"] else "")
 
 
 def _points(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} points" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else "")
+
+
+def _loss(row: Mapping[Any, float]) -> str:
+    return f"{row['mean']:.3f}" + (f" ({row['low']:.3f}–{row['high']:.3f})" if row["low"] == row["low"] else "")

@@ -53,12 +53,12 @@ def _arms(design: Design, state: StudyState, epochs: int) -> Iterator[TrialConfi
     elif winner := state.winner():
         yield TrialConfig.from_dict(winner.config)
         for factor in design.scientific:
-            if factor.exists(winner.config):
-                yield _changed(design, winner, factor, _best_other(state, winner, factor))
+            if factor.name in design.existing(winner.config):
+                yield _changed(design, winner, factor, _best_other(design, state, winner, factor))
         yield from (design.baseline(name, epochs, 0) for name in list(design.baselines)[:1])
 
 
-def _best_other(state: StudyState, winner: TrialState, factor: Factor) -> Any:
+def _best_other(design: Design, state: StudyState, winner: TrialState, factor: Factor) -> Any:
     """The level of a factor, not the winner's, that did best in the search; a complete trial goes before a
     stopped one, and baselines do not count, for they differ in more. The first level where none says anything."""
     mine = winner.config[factor.name]
@@ -66,7 +66,7 @@ def _best_other(state: StudyState, winner: TrialState, factor: Factor) -> Any:
         (
             (trial.state == "complete", trial.rank, trial.config[factor.name])
             for trial in state.in_stage("search")
-            if trial.config[factor.name] != mine
+            if design.existing(trial.config).get(factor.name, mine) != mine
             and trial.state in ("complete", "stopped")
             and not trial.origin.startswith("baseline:")
         ),
@@ -79,6 +79,7 @@ def _best_other(state: StudyState, winner: TrialState, factor: Factor) -> Any:
 def _changed(design: Design, winner: TrialState, factor: Factor, level: Any) -> TrialConfig:
     """The winner with one factor at another level; what only exists with its own level falls back."""
     values = {**winner.config, factor.name: level}
+    kept = design.existing(values)
     usual = TrialConfig().to_dict() | dict(design.fixed)
-    gone = {each.name: usual[each.name] for each in design.factors if not each.exists(values)}
+    gone = {each.name: usual[each.name] for each in design.factors if each.name not in kept}
     return TrialConfig.from_dict(values | gone)

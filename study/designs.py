@@ -77,11 +77,18 @@ class Design:
         """The factors whose effect is the question."""
         return [factor for factor in self.factors if factor.role == "scientific"]
 
+    def existing(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """These values without those of factors that do not exist with the others."""
+        kept = dict(values)
+        # In order: what a factor depends on stands before it, and may itself not exist.
+        for factor in self.factors:
+            if not factor.exists(kept):
+                kept.pop(factor.name, None)
+        return kept
+
     def config(self, values: Mapping[str, Any], epochs: int, seed: int) -> TrialConfig:
         """The trial that these values make; those of factors that do not exist with them count for nothing."""
-        gone = {factor.name for factor in self.factors if not factor.exists(values)}
-        kept = {name: value for name, value in values.items() if name not in gone}
-        return TrialConfig.from_dict({**self.fixed, **kept, "max_epochs": epochs, "seed": seed})
+        return TrialConfig.from_dict({**self.fixed, **self.existing(values), "max_epochs": epochs, "seed": seed})
 
     def baseline(self, name: str, epochs: int, seed: int) -> TrialConfig:
         """A baseline as it stands: the design's fixed values are not applied to it."""
@@ -92,7 +99,7 @@ class Design:
         names = [factor.name for factor in self.scientific]
         combinations = itertools.product(*(factor.levels for factor in self.scientific))
         arms = [dict(zip(names, levels, strict=True)) for levels in combinations]
-        real = [{f.name: arm[f.name] for f in self.scientific if f.exists(arm)} for arm in arms]
+        real = [self.existing(arm) for arm in arms]
         return [arm for number, arm in enumerate(real) if arm not in real[:number]]
 
     def networks(self) -> list[TrialConfig]:

@@ -161,7 +161,9 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
         raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
     # The directory may have been moved; to try again is not a property of the study.
     kept = {item.name for item in fields(StudySettings)} - {"results_dir", "retry_failed", "show_design"}
-    return StudySettings(**{item: recorded[item] for item in recorded if item in kept} | given | {"name": name})
+    old = {item: recorded[item] for item in recorded if item in kept}
+    old["samples"] = old["samples"] or None  # 0 where there is no search stage: what its design decides
+    return StudySettings(**old | given | {"name": name})
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ class Place:
     def __init__(self, root: Path, address: str, home: Path, beside: Path | None = None) -> None:
         self.root = root
         self.beside = beside or root
-        self.usual = [*"--dataset digits --train-images 200 --precision float32 --no-dashboard".split()]
+        self.usual = "--dataset digits --train-images 200 --precision float32 --no-dashboard".split()
+        self.usual += ["--confirm-seeds", "0"]
         self.usual += ["--results-dir", str(root), "--data-dir", str(self.beside / "data"), "--address", address]
         self.environment = {"HOME": str(home), "COLUMNS": "200"}
         with pytest.MonkeyPatch.context() as patch:

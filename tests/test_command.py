@@ -15,6 +15,7 @@ from PIL import Image
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parent.parent / "study" / "run.py")]
 OPTIONS = "--samples 1 --epochs 1 --image-size 16 --precision float32 --max-concurrent 1 --no-dashboard".split()
+OPTIONS += ["--confirm-seeds", "0"]
 
 
 @pytest.fixture

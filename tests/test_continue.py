@@ -63,10 +63,11 @@ def check_whole(place: Place, name: str, samples: int) -> None:
     assert counted.tolist() == [list(range(1, count + 1)) for count in trials["epochs"]]
     assert trials["origin"].tolist()[:2] == ["baseline:a", "baseline:b"]
     assert trials["origin"].str.startswith("baseline").sum() == 2
-    searcher = StudySearcher(DESIGN, "tpe", 4, 3, place.state(name), samples, None, None)
+    searcher = StudySearcher(DESIGN, samples, "tpe", 4, 3, place.state(name), None, None)
     searcher.learn()
+    (optuna_study,) = searcher.optuna_studies
     told = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
-    for trial, row in zip(searcher.optuna_study.get_trials(), trials.itertuples(), strict=True):
+    for trial, row in zip(optuna_study.get_trials(), trials.itertuples(), strict=True):
         assert trial.state == told[row.state]
         read = epochs[epochs["trial"] == row.trial].set_index("epoch")["validation_accuracy"]
         assert trial.intermediate_values == read.to_dict()

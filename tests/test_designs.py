@@ -1,11 +1,12 @@
-"""The built-in design is what was asked for, written out by hand."""
+"""The built-in designs are what was asked for, written out by hand."""
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
-from study.designs import DESIGNS, Factor
+from study.designs import DESIGNS, Design, Factor
 from trainables.config import TrialConfig
 from trainables.resnet import network_cost
 
@@ -46,14 +47,127 @@ def test_arms_are_all_combinations():
         (kernel, stride, pool, depth)
         for kernel, stride, pool, depth in itertools.product((2, 3, 5, 7), (1, 2), (True, False), (10, 18, 34))
     }
-    assert {(arm.stem_kernel, arm.stem_stride, arm.stem_maxpool, arm.depth) for arm in arms} == expected
-    assert len(arms) == len({arm.arm for arm in arms}) == 48
-    assert {arm.init for arm in arms} == {"he"}
+    assert {tuple(arm[name] for name in ("stem_kernel", "stem_stride", "stem_maxpool", "depth")) for arm in arms} == (
+        expected
+    )
+    assert len(arms) == 48
+    assert all(len(arm) == 4 for arm in arms), "the scientific levels alone"
+
+
+def test_networks_are_those_of_the_baselines_and_of_the_arms():
+    networks = SEARCH.networks()
+    assert [config.arm for config in networks[:3]] == ["k7 s2 pool d18", "k2 s1 pool d18", "k2 s1 no-pool d18"]
+    assert [config.init for config in networks] == ["default"] * 3 + ["he"] * 48
+    assert len({config.arm for config in networks[3:]}) == 48
+    assert [config.arm for config in DESIGNS["course"].networks()] == [config.arm for config in networks[:3]]
+
+
+def test_course_is_the_baselines_alone_with_their_own_epochs():
+    course = DESIGNS["course"]
+    assert (course.search, course.samples, course.factors, course.outcome) == ("none", 0, (), "test_accuracy")
+    for name, epochs in (("imagenet-stem", 50), ("small-stem", 50), ("small-stem-no-pool", 20)):
+        # The budget that is asked for counts only for what has none of its own.
+        assert course.baseline(name, epochs=6, seed=1) == SEARCH.baseline(name, epochs=epochs, seed=1)
+        assert course.one_budget().baseline(name, epochs=6, seed=1) == SEARCH.baseline(name, epochs=6, seed=1)
+    assert course.baselines["small-stem-no-pool"]["max_epochs"] == 20, "left as it was"
+
+
+@pytest.mark.parametrize(
+    ("name", "rates", "fixed", "levels", "samples", "outcome"),
+    [
+        (
+            "stem",
+            (3e-4, 0.3),
+            {"init": "he", "normalize": "data", "depth": 18},
+            {"stem_kernel": (2, 3, 5, 7), "stem_stride": (1, 2), "stem_maxpool": (True, False)},
+            64,
+            "test_accuracy",
+        ),
+        (
+            "degradation",
+            (3e-4, 0.3),
+            {"init": "he", "normalize": "data"},
+            {"residual": (True, False), "depth": (18, 34)},
+            24,
+            "train_accuracy",
+        ),
+        (
+            "recipe",
+            (1e-4, 0.3),
+            {"init": "he", "normalize": "data"},
+            {"optimizer": ("sgd", "adam"), "shortcut": ("projection", "zero-padding")},
+            24,
+            "test_accuracy",
+        ),
+    ],
+)
+def test_factorial_designs(name, rates, fixed, levels, samples, outcome):
+    design = DESIGNS[name]
+    assert (design.search, design.samples, design.outcome, design.fixed) == ("factorial", samples, outcome, fixed)
+    (nuisance,) = [factor for factor in design.factors if factor.role == "nuisance"]
+    assert (nuisance.name, nuisance.low, nuisance.high, nuisance.scale) == ("learning_rate", *rates, "log")
+    assert {factor.name: factor.levels for factor in design.scientific} == levels
+    product = [dict(zip(levels, each, strict=True)) for each in itertools.product(*levels.values())]
+    assert design.arms() == product
+    assert samples % len(product) == 0
+    # Labels tell the arms apart.
+    assert len({config.arm for config in design.networks()}) == len(product)
+    assert not design.baselines
+
+
+SHORTCUT = Design(
+    "shortcut",
+    (
+        Factor("residual", "scientific", (True, False)),
+        Factor("shortcut", "scientific", ("projection", "zero-padding"), when={"residual": True}),
+        Factor("optimizer", "nuisance", ("sgd", "adam")),
+        Factor("momentum", "nuisance", low=0.5, high=0.99, when={"optimizer": "sgd"}),
+    ),
+    {"width": 8},
+    search="factorial",
+    samples=6,
+)
+
+
+def test_a_condition_makes_a_factor_exist_at_a_level_only():
+    assert SHORTCUT.arms() == [
+        {"residual": True, "shortcut": "projection"},
+        {"residual": True, "shortcut": "zero-padding"},
+        {"residual": False},
+    ]
+    drawn = {"residual": False, "shortcut": "zero-padding", "optimizer": "adam", "momentum": 0.6}
+    config = SHORTCUT.config(drawn, epochs=2, seed=1)
+    assert config == TrialConfig(residual=False, optimizer="adam", width=8, max_epochs=2, seed=1)
+    assert (config.shortcut, config.momentum) == ("projection", 0.9), "as usual"
+    kept = SHORTCUT.config(drawn | {"optimizer": "sgd", "residual": True}, epochs=2, seed=1)
+    assert (kept.shortcut, kept.momentum) == ("zero-padding", 0.6)
+    fixed = replace(SHORTCUT, fixed={"width": 8, "nesterov": True})
+    assert fixed.config({"residual": True, "optimizer": "sgd", "momentum": 0.7}, 1, 0).nesterov
+
+
+def test_what_depends_on_a_factor_that_does_not_exist_does_not_exist():
+    chain = Design(
+        "chain",
+        (
+            Factor("residual", "scientific", (False, True)),
+            Factor("shortcut", "scientific", ("zero-padding", "projection"), when={"residual": True}),
+            Factor("depth", "scientific", (10, 18), when={"shortcut": "projection"}),
+        ),
+    )
+    assert chain.arms() == [
+        {"residual": False},
+        {"residual": True, "shortcut": "zero-padding"},
+        {"residual": True, "shortcut": "projection", "depth": 10},
+        {"residual": True, "shortcut": "projection", "depth": 18},
+    ]
+    assert chain.config({"residual": False, "shortcut": "projection", "depth": 10}, 1, 0) == TrialConfig(
+        residual=False, max_epochs=1
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 16, 16), (3, 64, 64)])
 def test_the_dearest_arm_is_the_deepest_that_keeps_most_pixels(shape):
-    flops = {arm.arm: network_cost(arm, shape, 10).forward_flops for arm in SEARCH.arms()}
+    flops = {arm.arm: network_cost(arm, shape, 10).forward_flops for arm in SEARCH.networks()[3:]}
     # An even kernel with padding 1 makes 33×33 of 32×32, and 17, 9 and 5 where the others have 16, 8 and 4.
     assert max(flops, key=lambda arm: flops[arm]) == "k2 s1 no-pool d34"
     assert min(flops, key=lambda arm: flops[arm]) == "k3 s2 pool d10"

@@ -12,8 +12,14 @@ from study.record import StudyState, TrialState
 
 def trial(number: int, state: str, epochs: int, accuracy: float = 0.5, error: str = "") -> TrialState:
     rows = [{"validation_accuracy": accuracy, "validation_loss": 1.0} for _ in range(epochs)]
-    config = {"learning_rate": 0.0123}
+    config = {"learning_rate": 0.0123, "max_epochs": 6}
     return TrialState(number, "search", "random", "k3 s1 pool d18", config, 1, 1, state=state, error=error, epochs=rows)
+
+
+def confirmed(number: int, state: str, epochs: int, accuracy: float, budget: int) -> TrialState:
+    rows = [{"test_accuracy": accuracy, "test_loss": 1.0, "validation_accuracy": None} for _ in range(epochs)]
+    config = {"learning_rate": 0.25, "max_epochs": budget}
+    return TrialState(number, "confirm", "confirm", "k7 s2 pool d18", config, 1, 1, state=state, epochs=rows)
 
 
 @pytest.fixture
@@ -29,13 +35,37 @@ def state() -> StudyState:
 
 
 def test_status_line(state):
-    said = "4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
-    assert status_line(state, 10, 700.0) == said
-    assert status_line(StudyState(), 10, None) == "0/10 done · 0 running · 0 stopped"
+    said = "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
+    assert status_line(state, "search", 10, 700.0) == said
+    assert status_line(StudyState(), "search", 10, None) == "search: 0/10 done · 0 running · 0 stopped"
 
 
 def test_progress_counts_ended_trials_whole_and_running_ones_by_epochs(state):
-    assert progress(state, 10, 6) == pytest.approx((4 + 3 / 6) / 10)
+    assert progress(state, "search", 10) == pytest.approx((4 + 3 / 6) / 10)
+
+
+@pytest.fixture
+def confirming(state) -> StudyState:
+    """The search stage as above, and two trials of the confirm stage with unlike budgets."""
+    for each in (confirmed(5, "complete", 6, 0.75, 6), confirmed(6, "running", 5, 0.5, 20)):
+        state.trials[each.trial] = each
+    return state
+
+
+def test_each_stage_is_counted_by_itself(confirming):
+    said = "confirm: 1/4 done · 1 running · 0 stopped · best 87.5% (k3 s1 pool d18)"
+    assert status_line(confirming, "confirm", 4, None) == said
+    assert status_line(confirming, "search", 10, None).startswith("search: 4/10 done · 1 running · 1 stopped")
+    assert progress(confirming, "confirm", 4) == pytest.approx((1 + 5 / 20) / 4)
+    assert progress(confirming, "search", 10) == pytest.approx((4 + 3 / 6) / 10)
+
+
+def test_a_trial_of_the_confirm_stage_is_told_with_its_test_accuracy(confirming, caplog):
+    caplog.set_level("INFO", "study")
+    monitor = Monitor(confirming, "confirm", 4, Console(file=io.StringIO()))
+    monitor.on_trial_complete(0, [], SimpleNamespace(config={"trial": 5}))
+    said = "trial 5 complete: k7 s2 pool d18, learning rate 0.25, test accuracy 75.0% at epoch 6"
+    assert caplog.messages == [f"[confirm 1/4] {said}"]
 
 
 def test_trial_lines(state):
@@ -64,7 +94,7 @@ def test_duration(seconds, said):
 def watched(state: StudyState, terminal: bool) -> str:
     """What the monitor writes itself while the trials of `state` come in."""
     written = io.StringIO()
-    monitor = Monitor(state, 10, 6, Console(file=written, force_terminal=terminal, width=200))
+    monitor = Monitor(state, "search", 10, Console(file=written, force_terminal=terminal, width=200))
     monitor.setup()
     for number in state.trials:
         trial = SimpleNamespace(config={"trial": number})
@@ -81,13 +111,13 @@ def test_each_trial_that_ended_is_logged_once_the_bad_ones_as_warnings(state, ca
     caplog.set_level("INFO", "study")
     watched(state, terminal=False)
     assert [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records] == [
-        ("INFO", "[4/10] trial 0 complete"),
-        ("INFO", "[4/10] trial 1 stopped"),
-        ("WARNING", "[4/10] trial 2 diverged"),
-        ("WARNING", "[4/10] trial 3 failed"),
+        ("INFO", "[search 4/10] trial 0 complete"),
+        ("INFO", "[search 4/10] trial 1 stopped"),
+        ("WARNING", "[search 4/10] trial 2 diverged"),
+        ("WARNING", "[search 4/10] trial 3 failed"),
     ]
 
 
 def test_the_moving_line_is_for_terminals_only(state):
-    assert "4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18)" in watched(state, terminal=True)
+    assert "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18)" in watched(state, terminal=True)
     assert watched(state, terminal=False).strip() == ""

@@ -1,11 +1,27 @@
 """What was left open is decided and said; here without Ray, which whole studies cover."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from study.plan import _estimate, find_study, git_commit, machine, resolve_images, time_training
+import study.plan
+from study.designs import DESIGNS
+from study.plan import (
+    Plan,
+    begin_study,
+    continue_study,
+    find_study,
+    git_commit,
+    machine,
+    make_plan,
+    resolve_images,
+    time_training,
+)
+from study.record import StudyState
 from study.settings import StudySettings
 from trainables.config import TrialConfig, UsageError
 from trainables.datasets import Part, TrialData
@@ -64,14 +80,108 @@ def test_timing_gives_seconds_an_image_for_each_precision():
     assert all(0 < seconds < 1 for seconds in timings.values())
 
 
-def test_estimate_by_hand(tmp_path):
-    images = resolve_images(StudySettings(dataset="digits", results_dir=str(tmp_path)))
-    # Two arms of which one costs a third: on average two thirds of the dearest, an image and a half a second.
-    settings = StudySettings(samples=10, scheduler="fifo")
-    expected = 10 * 6 * (1294 + 144 / 3) * 1.5 * (2 / 3)
-    assert _estimate(settings, images, [100, 300], 6, 1.5) == pytest.approx(expected)
-    halved = StudySettings(samples=10, scheduler="asha")
-    assert _estimate(halved, images, [100, 300], 6, 1.5) == pytest.approx(expected / 2)
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """A plan on digits, made without Ray: two trials at once, and an image of the dearest arm takes 1.5 seconds."""
+    monkeypatch.setattr(study.plan, "_gpus_per_trial", lambda settings: 0.0)
+    monkeypatch.setattr(study.plan, "_concurrent", lambda settings, gpus: (2, []))
+    monkeypatch.setattr(study.plan, "_time_training", lambda *about: {"bf16": 1.5, "float32": 2.5})
+    # Networks of which one costs a third of the dearest: on average they cost two thirds.
+    networks = {"k2 s1 no-pool d34": TrialConfig(), "k3 s2 pool d10": TrialConfig(depth=10)}
+    monkeypatch.setattr(study.plan, "network_cost", lambda arm, *_: SimpleNamespace(forward_flops=30 * arm.depth - 240))
+
+    def plan(**given) -> Plan:
+        settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), **given})
+        design = replace(design)
+        object.__setattr__(design, "networks", lambda: list(networks.values()))
+        return make_plan(settings, design, resolve_images(settings))
+
+    return plan
+
+
+EPOCH_SECONDS = (1294 + 144 / 3) * 1.5 * (60 + 300) / 2 / 300
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ({"samples": 10, "scheduler": "fifo", "confirm_seeds": 0}, 10 * 6),
+        ({"samples": 10, "confirm_seeds": 0}, 10 * 6 / 2),
+        # The winner, each of four scientific factors at its best other level, and the first baseline.
+        ({"samples": 10, "scheduler": "fifo", "confirm_seeds": 3}, (10 + 3 * 6) * 6),
+        ({"design": "stem", "epochs": 2, "confirm_seeds": 5}, (64 + 5 * 16) * 2),
+        ({"design": "course", "epochs": 4, "confirm_seeds": 2}, 2 * 3 * 4),
+    ],
+)
+def test_estimate_by_hand(planned, given, epochs):
+    assert planned(**given).estimate_seconds == pytest.approx(epochs * EPOCH_SECONDS / 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs", "own"),
+    [
+        ({}, 6, None),
+        ({"epochs": 9}, 9, None),
+        ({"design": "degradation"}, 6, None),
+        ({"design": "course"}, 50, 20),
+        ({"design": "course", "epochs": 4}, 4, None),
+    ],
+)
+def test_the_budget_of_epochs(planned, given, epochs, own):
+    plan = planned(**given)
+    assert plan.epochs == plan.resolved_settings()["epochs"] == epochs
+    last = dict(plan.design.baselines).get("small-stem-no-pool", {})
+    assert last.get("max_epochs") == own
+
+
+def test_what_is_fewer_than_it_seems_is_noted(planned):
+    assert "baselines: left out for want of samples: small-stem, small-stem-no-pool" in planned(samples=1).notes
+    assert not [note for note in planned(design="course").notes if note.startswith("baselines")]
+    gp = "sampler: gp learns from complete trials only, and asha lets few complete"
+    assert gp in planned(sampler="gp").notes
+    assert gp not in planned(sampler="gp", scheduler="fifo").notes
+    assert planned(precision="auto").precision == "bf16"
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_study_is_continued_from_its_header(planned, name):
+    plan = planned(design=name, train_images=200)
+    header = json.loads(json.dumps(plan.header()))
+    assert header["design"]["name"] == name
+    assert header["dataset"]["duplicates"] == {"validation": 0, "test": 0}
+    state = StudyState(header=header)
+    settings, design = continue_study({"confirm_seeds": 7}, state, plan.folder)
+    assert design == DESIGNS[name]
+    assert (settings.confirm_seeds, settings.samples) == (7, DESIGNS[name].samples)
+    assert (settings.epochs, settings.precision, settings.scheduler) == (
+        *(plan.epochs, plan.precision, plan.settings.scheduler),
+    )
+    again, _ = continue_study({"design": name, "epochs": plan.epochs}, state, plan.folder)
+    assert again.confirm_seeds == 3
+    other = "recipe" if name == "stem" else "stem"
+    with pytest.raises(UsageError) as caught:
+        continue_study({"design": other}, state, plan.folder)
+    assert str(caught.value) == (
+        f"--design: received '{other}', which is not the design of the study; allowed: the same, or another --name"
+    )
+
+
+def test_one_budget_for_all_holds_when_a_study_is_continued(planned):
+    plan = planned(design="course", epochs=4)
+    state = StudyState(header=json.loads(json.dumps(plan.header())))
+    for given in ({}, {"design": "course"}, {"design": "course", "epochs": 4}):
+        _, design = continue_study(given, state, plan.folder)
+        assert {design.baseline(name, 4, 0).max_epochs for name in design.baselines} == {4}
+
+
+def test_a_factorial_study_is_extended_by_whole_rounds(planned):
+    plan = planned(design="recipe", samples=8)
+    state = StudyState(header=json.loads(json.dumps(plan.header())))
+    assert continue_study({"samples": 12}, state, plan.folder)[0].samples == 12
+    with pytest.raises(UsageError, match=r"^--samples: received 10, allowed with design recipe: a multiple of the 4"):
+        continue_study({"samples": 10}, state, plan.folder)
+    with pytest.raises(UsageError, match=r"^--scheduler: received 'asha', the study has 'fifo'"):
+        continue_study({"scheduler": "asha"}, state, plan.folder)
 
 
 def test_machine_and_commit():

@@ -32,9 +32,9 @@ class Clock:
         return self.now
 
 
-def start(record: Record, number: int, origin: str = "random") -> None:
-    config = TrialConfig(learning_rate=0.01 * (number + 1))
-    about = {"stage": "search", "origin": origin, "arm": config.arm, "config": config.to_dict()}
+def start(record: Record, number: int, origin: str = "random", stage: str = "search", **config) -> None:
+    config = TrialConfig(**{"learning_rate": 0.01 * (number + 1)} | config)
+    about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
     record.append("trial_started", trial=number, **about, parameters=10, forward_flops=20)
 
 
@@ -295,6 +295,62 @@ def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path
         if state != "running":
             end(record, number, state)
     assert record.state.winner().trial == 2
+    record.close()
+
+
+def confirmed(record: Record, number: int, state: str = "complete", **config) -> None:
+    """A trial of the confirm stage: test readings, no validation."""
+    start(record, number, "confirm", "confirm", **config)
+    values = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 0.5, "test_accuracy": 0.99}
+    record.append("epoch", trial=number, node="here", epoch=1, train_seconds=4.0, eval_seconds=1.0, **values)
+    if state != "running":
+        end(record, number, state)
+
+
+def test_the_confirm_stage_does_not_win_but_gives_the_weights(tmp_path):
+    record = Record(tmp_path / "s", HEADER)
+    state = record.state
+    assert state.chosen() is None
+    for number, accuracy in enumerate((0.7, 0.9, 0.8)):
+        start(record, number)
+        epoch(record, number, 1, accuracy)
+        end(record, number, "complete")
+    assert state.chosen() is state.trials[1], "before it is confirmed"
+    winner = state.trials[1].config
+    confirmed(record, 3, **{**winner, "seed": 2})
+    assert state.chosen().trial == 3, "the first that there is"
+    confirmed(record, 4, state="running", **{**winner, "seed": 1})
+    confirmed(record, 5, **{**winner, "seed": 1, "stem_kernel": 3})  # another arm
+    confirmed(record, 6, state="diverged", **{**winner, "seed": 0})
+    assert state.chosen().trial == 3
+    end(record, 4, "complete")
+    assert state.chosen().trial == 4, "the first seed"
+    confirmed(record, 7, **{**winner, "seed": 3})
+    assert state.chosen().trial == 4
+    assert state.winner().trial == 1
+    # Another winner that is not confirmed yet gives its own.
+    start(record, 8)
+    epoch(record, 8, 1, 0.95)
+    end(record, 8, "complete")
+    assert state.chosen() is state.winner() is state.trials[8]
+    record.close()
+    trials, epochs = pd.read_csv(tmp_path / "s" / "trials.csv"), pd.read_csv(tmp_path / "s" / "epochs.csv")
+    assert trials["stage"].tolist() == [*["search"] * 3, *["confirm"] * 5, "search"]
+    of_search = epochs["trial"].isin([0, 1, 2, 8])
+    assert epochs["validation_accuracy"].notna().tolist() == of_search.tolist()
+    assert epochs["test_accuracy"].isna().tolist() == of_search.tolist()
+    seconds = json.loads((tmp_path / "s" / "study.json").read_text())["seconds"]
+    # Four epochs of 2.5 s and five of 5 s, on two cores and half an accelerator each.
+    assert seconds["search"] == {"core": 20.0, "accelerator": 5.0}
+    assert seconds["confirm"] == {"core": 50.0, "accelerator": 12.5}
+
+
+def test_without_a_search_stage_nothing_is_chosen(tmp_path):
+    """To choose one of the baselines by its test images is what a study must not do."""
+    record = Record(tmp_path / "s", HEADER)
+    confirmed(record, 0, seed=1)
+    confirmed(record, 1, seed=1, stem_kernel=3)
+    assert record.state.winner() is record.state.chosen() is None
     record.close()
 
 

@@ -125,6 +125,18 @@ def test_replayed_readings_make_the_decisions_that_were_made(seed):
     assert [readings(fresh, epoch) for epoch in (1, 3)] == [readings(asha, epoch) for epoch in (1, 3)]
 
 
+def test_the_confirm_stage_is_not_replayed():
+    """It reads no validation images, and its trials are not compared with those of the search."""
+    state = StudyState()
+    for number, stage in enumerate(("search", "confirm", "search")):
+        state.trials[number] = TrialState(number, stage, "random", "arm", {}, 1, 1)
+        state.trials[number].epochs = [{"validation_accuracy": (0.5, None, 0.4)[number]}]
+        state.reported.append((number, 1))
+    asha = StudyAsha(6)
+    assert replay(asha, state, "search") == {2}
+    assert readings(asha, 1) == {0: 0.5, 2: 0.4}
+
+
 def test_fifo_stops_nothing():
     fifo = build_scheduler("fifo", 6)
     assert type(fifo) is FIFOScheduler

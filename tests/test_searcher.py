@@ -1,7 +1,9 @@
 """The searcher's truth: what a real Optuna study is told while a real ASHA stops trials."""
 
+import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +13,11 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from study.designs import DESIGNS
+from study.designs import DESIGNS, Design, Factor
 from study.record import StudyState, state_at_end
 from study.record import TrialState as Recorded
 from study.scheduler import StudyAsha
-from study.searcher import StudySearcher
+from study.searcher import ConfirmSearcher, StudySearcher
 from trainables.config import TrialConfig
 
 SEARCH = DESIGNS["search"]
@@ -25,9 +27,22 @@ EPOCHS = 6
 class Told(StudySearcher):
     """A searcher and the record that it reads, written here as the driver writes it."""
 
-    def __init__(self, sampler: str = "random", samples: int = 20, seed: int = 0, state: StudyState | None = None):
+    def __init__(
+        self,
+        sampler: str = "random",
+        samples: int = 20,
+        seed: int = 0,
+        state: StudyState | None = None,
+        design: Design = SEARCH,
+    ) -> None:
         self.state = state or StudyState()
-        super().__init__(SEARCH, sampler, EPOCHS, seed, self.state, samples, self.record, lambda number: "reference")
+        about = (self.state, self.record, lambda number: "reference")
+        super().__init__(design, samples, sampler, EPOCHS, seed, *about)
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        (study,) = self.optuna_studies
+        return study
 
     def record(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
         assert number == len(self.state.trials)
@@ -323,3 +338,144 @@ def test_asha_stops_by_the_rule_and_never_a_baseline():
     for epoch, readings in bracket._rungs:
         assert sorted(readings.values()) == sorted(read[epoch])
         assert not any(math.isnan(value) for value in readings.values())
+
+
+STEM = DESIGNS["stem"]
+
+
+def factorial(sampler: str, samples: int, state: StudyState | None = None, design: Design = STEM) -> Told:
+    return Told(sampler, samples, state=state, design=design)
+
+
+def draw_all(search: Told) -> list[dict]:
+    """All trials of a study, each stopped after an epoch before the next is drawn."""
+    drawn = []
+    while (config := search.suggest(f"tune-{len(drawn)}")) != Searcher.FINISHED:
+        drawn.append(config)
+        search.say(config["trial"], 1, accuracy(config["trial"], 1))
+        search.finish(f"tune-{len(drawn) - 1}", config["trial"], "stopped")
+    return drawn
+
+
+def levels(config: dict) -> tuple:
+    return tuple(config["config"][name] for name in ("stem_kernel", "stem_stride", "stem_maxpool"))
+
+
+ARMS = list(itertools.product((2, 3, 5, 7), (1, 2), (True, False)))
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "random", "tpe"])
+def test_in_a_factorial_design_every_arm_gets_the_same_number_in_turn(sampler):
+    drawn = draw_all(factorial(sampler, 48))
+    assert [levels(config) for config in drawn] == ARMS * 3
+    assert [config["trial"] for config in drawn] == list(range(48))
+    assert {config["origin"] for config in drawn} == {"grid"}
+    for config in drawn:
+        trial = TrialConfig.from_dict(config["config"])
+        assert 3e-4 <= trial.learning_rate <= 0.3
+        assert (trial.depth, trial.init, trial.normalize, trial.max_epochs) == (18, "he", "data", EPOCHS)
+
+
+def test_under_qmc_all_arms_of_a_factorial_design_have_the_same_learning_rates():
+    drawn = draw_all(factorial("qmc", 64))
+    rounds = [{config["config"]["learning_rate"] for config in drawn[16 * turn : 16 * turn + 16]} for turn in range(4)]
+    assert [len(rates) for rates in rounds] == [1] * 4
+    (rates,) = zip(*rounds, strict=True)
+    # Four points of a scrambled Sobol sequence: one in each quarter of the range.
+    assert sorted((np.log(np.array(rates) / 3e-4) / np.log(1000) * 4).astype(int)) == [0, 1, 2, 3]
+
+
+def test_at_random_the_arms_have_learning_rates_of_their_own():
+    rates = [config["config"]["learning_rate"] for config in draw_all(factorial("random", 32))]
+    assert len(set(rates)) == 32
+
+
+def test_a_factorial_design_models_each_arm_from_its_own_trials():
+    recipe = DESIGNS["recipe"]
+    search = factorial("tpe", 48, design=recipe)
+    origins = [config["origin"] for config in draw_all(search)]
+    # Ten of each of the four arms, then each by a model of its own.
+    assert origins == ["grid"] * 40 + ["model"] * 8
+    search.learn()
+    for turn, study in enumerate(search.optuna_studies):
+        mine = list(search.state.trials.values())[turn::4]
+        for told, trial in zip(study.get_trials(), mine, strict=True):
+            assert told.params == {"learning_rate": trial.config["learning_rate"]}
+            assert told.intermediate_values == {1: accuracy(trial.trial, 1)}
+            assert told.state == TrialState.PRUNED
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_a_factorial_study_that_went_on_draws_what_one_that_never_stopped_draws(sampler):
+    straight = draw_all(factorial(sampler, 48))
+    first = factorial(sampler, 32)
+    assert draw_all(first) == straight[:32]
+    assert draw_all(factorial(sampler, 48, first.state)) == straight[32:]
+
+
+CONDITIONAL = replace(
+    SEARCH,
+    factors=(
+        SEARCH.factors[0],
+        Factor("optimizer", "scientific", ("sgd", "adam")),
+        Factor("momentum", "nuisance", low=0.5, high=0.8, when={"optimizer": "sgd"}),
+        Factor("nesterov", "nuisance", (True, False), when={"optimizer": "sgd"}),
+    ),
+    fixed={"width": 4},
+    baselines={},
+)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("search", ["sampled", "factorial"])
+def test_a_conditional_factor_is_drawn_only_where_it_exists(sampler, search):
+    told = factorial(sampler, 40, design=replace(CONDITIONAL, search=search))
+    configs = [config["config"] for config in draw_all(told)]
+    by_optimizer = {name: [c for c in configs if c["optimizer"] == name] for name in ("sgd", "adam")}
+    assert all(len(each) >= 5 for each in by_optimizer.values())
+    assert {(c["momentum"], c["nesterov"]) for c in by_optimizer["adam"]} == {(0.9, False)}, "as usual"
+    assert all(0.5 <= c["momentum"] <= 0.8 for c in by_optimizer["sgd"])
+    assert len({c["momentum"] for c in by_optimizer["sgd"]}) == len(by_optimizer["sgd"])
+    assert {c["nesterov"] for c in by_optimizer["sgd"]} == {True, False}
+    params = [trial.params for study in told.optuna_studies for trial in study.get_trials()]
+    asked = {"learning_rate"} | ({"optimizer"} if search == "sampled" else set())
+    assert Counter(frozenset(each) for each in params) == {
+        frozenset(asked): len(by_optimizer["adam"]),
+        frozenset(asked | {"momentum", "nesterov"}): len(by_optimizer["sgd"]),
+    }
+
+
+def test_a_conditional_study_that_went_on_draws_what_one_that_never_stopped_draws():
+    straight = draw_all(factorial("tpe", 24, design=CONDITIONAL))
+    first = factorial("tpe", 16, design=CONDITIONAL)
+    draw_all(first)
+    assert draw_all(factorial("tpe", 24, first.state, CONDITIONAL)) == straight[16:]
+
+
+def test_the_confirm_stage_hands_out_what_is_missing_and_then_ends():
+    state = StudyState()
+    state.trials[0] = Recorded(0, "search", "random", "arm", {}, 1, 1)  # running: not of this stage
+    missing = [TrialConfig(seed=seed, width=4) for seed in (1, 2)]
+    begun = []
+
+    def begin(number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        begun.append((number, stage, origin, config))
+        state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
+
+    search = ConfirmSearcher(missing, state, begin, lambda number: f"checkpoint of {number}")
+    first, second = search.suggest("a"), search.suggest("b")
+    assert begun == [(1, "confirm", "confirm", missing[0]), (2, "confirm", "confirm", missing[1])]
+    assert [(config["trial"], config["slot"], config["checkpoint"]) for config in (first, second)] == [
+        *((1, 0, None), (2, 1, None))
+    ]
+    assert first["config"] == missing[0].to_dict()
+    assert (first["stage"], first["origin"]) == ("confirm", "confirm")
+    search.on_trial_complete("a", error=True)  # a try: the record has it as running
+    again = search.suggest("c")
+    assert again == {**first, "checkpoint": "checkpoint of 1"}
+    assert search.suggest("d") is None, "two of its trials are running"
+    for name, number in (("b", 2), ("c", 1)):
+        search.on_trial_complete(name)
+        state.trials[number].state = "complete"
+    assert search.suggest("e") == Searcher.FINISHED
+    assert len(begun) == 2

@@ -2,7 +2,8 @@
 
 import pytest
 
-from study.settings import StudySettings, continued, parse_settings
+from study.designs import DESIGNS
+from study.settings import StudySettings, continued, decided, parse_settings
 from trainables.config import UsageError
 
 
@@ -16,7 +17,13 @@ from trainables.config import UsageError
         (["--epochs", "0"], "--epochs: received 0, allowed: an integer from 1"),
         (["--train-images", "0"], "--train-images: received 0, allowed: an integer from 1"),
         (["--seed", "-1"], "--seed: received -1, allowed: an integer from 0 to 2147483647"),
-        (["--design", "sarch"], "--design: received 'sarch', allowed: search"),
+        (
+            ["--design", "sarch"],
+            "--design: received 'sarch', "
+            "allowed: search, course, stem, degradation, recipe, or a file that ends in .toml",
+        ),
+        (["--confirm-seeds", "-1"], "--confirm-seeds: received -1, allowed: an integer from 0"),
+        (["--confirm-seeds", "1.5"], "--confirm-seeds: received '1.5', allowed: an integer from 0"),
         (["--sampler", "grid"], "--sampler: received 'grid', allowed: tpe, gp, random, qmc"),
         (["--scheduler", "pbt"], "--scheduler: received 'pbt', allowed: asha, fifo"),
         (["--precision", "fp16"], "--precision: received 'fp16', allowed: auto, float32, bf16"),
@@ -53,7 +60,7 @@ def test_options_of_the_contract():
                 "--samples 6 --design search --dataset mnist --data-dir d --train-images 4000 --epochs 2 --seed 7 "
                 "--name n --results-dir r --max-concurrent 3 --cpus-per-trial 2 --gpus-per-trial 0.5 --address auto "
                 "--scheduler fifo --sampler gp --precision bf16 --image-size 64 --skip-bad-images --no-dashboard "
-                "--verbose --checkpoint-seconds 5 --retry-failed"
+                "--verbose --checkpoint-seconds 5 --retry-failed --confirm-seeds 10 --show-design"
             ).split()
         )
     )
@@ -62,16 +69,69 @@ def test_options_of_the_contract():
         **{"seed": 7, "name": "n", "results_dir": "r", "max_concurrent": 3, "cpus_per_trial": 2},
         **{"gpus_per_trial": 0.5, "address": "auto", "scheduler": "fifo", "sampler": "gp", "precision": "bf16"},
         **{"image_size": 64, "skip_bad_images": True, "dashboard": False, "verbose": True},
-        **{"checkpoint_seconds": 5.0, "retry_failed": True},
+        **{"checkpoint_seconds": 5.0, "retry_failed": True, "confirm_seeds": 10, "show_design": True},
     )
 
 
 def test_defaults():
     assert parse_settings([]) == {}
     settings = StudySettings()
-    assert (settings.samples, settings.design, settings.results_dir, settings.seed) == (20, "search", "results", 0)
-    assert (settings.scheduler, settings.sampler, settings.precision) == ("asha", "tpe", "auto")
+    assert (settings.design, settings.results_dir, settings.seed) == ("search", "results", 0)
+    assert (settings.precision, settings.confirm_seeds, settings.show_design) == ("auto", 3, False)
     assert settings.dataset is settings.epochs is settings.name is None
+    assert settings.samples is settings.scheduler is settings.sampler is None
+
+
+@pytest.mark.parametrize(
+    ("design", "samples", "scheduler", "sampler"),
+    [
+        ("search", 20, "asha", "tpe"),
+        ("course", 0, "asha", "tpe"),
+        ("stem", 64, "fifo", "qmc"),
+        ("degradation", 24, "fifo", "qmc"),
+        ("recipe", 24, "fifo", "qmc"),
+    ],
+)
+def test_what_is_left_open_the_design_decides(design, samples, scheduler, sampler):
+    settings = decided(StudySettings(design=design, seed=5), DESIGNS[design])
+    assert (settings.samples, settings.scheduler, settings.sampler) == (samples, scheduler, sampler)
+    assert (settings.design, settings.seed, settings.confirm_seeds) == (design, 5, 3)
+
+
+def test_what_is_given_goes_before_the_design():
+    given = StudySettings(samples=32, sampler="tpe", scheduler="fifo")
+    settings = decided(given, DESIGNS["stem"])
+    assert (settings.samples, settings.scheduler, settings.sampler) == (32, "fifo", "tpe")
+    settings = decided(StudySettings(samples=1, sampler="gp", scheduler="fifo"), DESIGNS["search"])
+    assert (settings.samples, settings.scheduler, settings.sampler) == (1, "fifo", "gp")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"design": "stem", "samples": 20},
+            "--samples: received 20, allowed with design stem: a multiple of the 16 arms",
+        ),
+        (
+            {"design": "recipe", "samples": 6},
+            "--samples: received 6, allowed with design recipe: a multiple of the 4 arms",
+        ),
+        (
+            {"design": "course", "samples": 3},
+            "--samples: received 3, allowed with design course: none, for there is no search stage",
+        ),
+        ({"design": "stem", "scheduler": "asha"}, "--scheduler: received 'asha', allowed with design stem: fifo"),
+        (
+            {"design": "course", "confirm_seeds": 0},
+            "--confirm-seeds: received 0, allowed with design course: an integer from 1",
+        ),
+    ],
+)
+def test_what_a_design_cannot_have_is_refused(given, said):
+    with pytest.raises(UsageError) as caught:
+        decided(StudySettings(**given), DESIGNS[given["design"]])
+    assert str(caught.value) == said
 
 
 def test_the_directory_is_named_by_design_and_data_set(tmp_path):
@@ -92,9 +152,13 @@ def test_help_names_every_option(capsys):
         assert f"--{option.replace('_', '-')}" in text
 
 
-RECORDED = StudySettings(
-    **{"samples": 9, "dataset": "pictures/flowers", "epochs": 6, "precision": "bf16", "max_concurrent": 2, "seed": 4},
-    **{"name": "old-name", "results_dir": "elsewhere", "retry_failed": True, "gpus_per_trial": 0.0},
+RECORDED = decided(
+    StudySettings(
+        **{"samples": 9, "dataset": "pictures/flowers", "epochs": 6, "precision": "bf16", "max_concurrent": 2},
+        **{"name": "old-name", "results_dir": "elsewhere", "retry_failed": True, "gpus_per_trial": 0.0, "seed": 4},
+        **{"confirm_seeds": 2},
+    ),
+    DESIGNS["search"],
 ).to_dict()
 
 
@@ -103,6 +167,15 @@ def test_what_is_left_out_is_as_recorded_but_for_where_it_lies_and_what_was_aske
     assert (settings.samples, settings.address, settings.name) == (12, "auto", "flowers")
     assert (settings.epochs, settings.precision, settings.max_concurrent, settings.seed) == (6, "bf16", 2, 4)
     assert (settings.results_dir, settings.retry_failed, settings.dataset) == ("results", False, "pictures/flowers")
+    assert (settings.scheduler, settings.sampler, settings.confirm_seeds) == ("asha", "tpe", 2)
+    assert continued({"confirm_seeds": 5}, RECORDED, "flowers").confirm_seeds == 5
+
+
+def test_a_study_without_a_search_stage_is_continued():
+    recorded = decided(StudySettings(design="course", epochs=50), DESIGNS["course"]).to_dict()
+    assert recorded["samples"] == 0
+    again = decided(continued({"confirm_seeds": 4}, recorded, "course-digits"), DESIGNS["course"])
+    assert (again.samples, again.confirm_seeds, again.epochs) == (0, 4, 50)
 
 
 @pytest.mark.parametrize(

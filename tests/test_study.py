@@ -52,7 +52,7 @@ class Place:
 
     def arguments(self, *arguments: str) -> list[str]:
         usual = ["--dataset", str(self.images), "--image-size", "16", "--precision", "float32", "--no-dashboard"]
-        return [*COMMAND, *usual, *arguments]
+        return [*COMMAND, *usual, "--confirm-seeds", "0", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -262,7 +262,9 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
     ("arguments", "said"),
     [
         (["--samples", "0"], "--samples: received 0"),
-        (["--design", "none"], "--design: received 'none'"),
+        (["--design", "none"], "--design: received 'none', allowed: search, course, stem"),
+        (["--design", "none.toml"], "--design: received 'none.toml' (No such file or directory), allowed: search"),
+        (["--design", "recipe", "--samples", "10"], "--samples: received 10, allowed with design recipe: a multiple"),
         (["--epochs", "0"], "--epochs: received 0"),
         (["--name", "a/b"], "--name: received 'a/b'"),
         (["--dataset", "cifar11"], "--dataset: received 'cifar11'"),
@@ -302,12 +304,16 @@ def test_images_that_cannot_be_had_start_nothing(tmp_path, folder):
 
 
 def states(*names: str) -> StudyState:
+    """Trials of these states; those after a `/` are of the confirm stage."""
     rows = [{"validation_accuracy": 0.5, "validation_loss": 1.0}]
-    trials = [
-        TrialState(number, "search", "random", "arm", {}, 1, 1, state=name, epochs=rows, error="boom")
-        for number, name in enumerate(names)
-    ]
-    return StudyState(trials={trial.trial: trial for trial in trials})
+    trials, stage = {}, "search"
+    for name in names:
+        if name == "/":
+            stage = "confirm"
+            continue
+        about = {"state": name, "epochs": rows, "error": "boom"}
+        trials[len(trials)] = TrialState(len(trials), stage, "random", "arm", {}, 1, 1, **about)
+    return StudyState(trials=trials)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +326,15 @@ def states(*names: str) -> StudyState:
         (("complete", "running"), 1),
         (("diverged", "diverged"), 1),
         (("failed", "stopped"), 1),
+        # With a search stage it must have a complete trial, whatever became of the confirm stage.
+        (("complete", "/", "complete"), 0),
+        (("complete", "/", "failed"), 0),
+        (("complete", "/", "running"), 1),
+        (("stopped", "/", "complete"), 1),
+        # Without one the confirm stage must.
+        (("/", "complete", "diverged"), 0),
+        (("/", "diverged", "diverged"), 1),
+        (("/", "complete"), 1),
     ],
 )
 def test_exit_status(ended, status):

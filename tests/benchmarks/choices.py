@@ -107,7 +107,7 @@ def simulate(replay: Replay, sampler: str, scheduler_name: str, seed: int) -> tu
     def append(event: str, **about: Any) -> None:
         state.apply({"event": event, "time": "", **about})
 
-    searcher = StudySearcher(DESIGN, sampler, EPOCHS, seed, state, SAMPLES, beginning(append), lambda _: None)
+    searcher = StudySearcher(DESIGN, SAMPLES, sampler, EPOCHS, seed, state, beginning(append), lambda _: None)
     spent = run_simulated(searcher, build_scheduler(scheduler_name, EPOCHS), append, replay.read)
     epochs = sum(len(trial.epochs) for trial in state.trials.values())
     winner = state.winner()

@@ -107,12 +107,16 @@ def study(dataset: str, samples: int, epochs: int, train_images: int | None) -> 
     from ray import tune
 
     from study.designs import SEARCH
+    from study.record import StudyState
     from study.searcher import StudySearcher
+    from tests.benchmarks.choices import beginning
     from trainables.datasets import load_images, search_data, split_images
 
     images = load_images(dataset, Path("data"))
     data = search_data(images, split_images(images, train_images))
-    draw = StudySearcher(SEARCH, "random", samples, epochs, seed=0)
+    state = StudyState(header={"settings": {}})
+    begin = beginning(lambda event, **about: state.apply({"event": event, "time": "", **about}))
+    draw = StudySearcher(SEARCH, samples, "random", epochs, 0, state, begin, lambda _: None)
     configs = [draw.suggest(str(number))["config"] for number in range(samples)]  # type: ignore[index]
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, data=data), {"cpu": 1}),

@@ -28,8 +28,9 @@ class Run:
 
     @property
     def best(self) -> float:
-        """The best validation accuracy of a complete trial."""
+        """The best validation accuracy of a complete search trial."""
         complete = {event["trial"] for event in self.events if event.get("state") == "complete"}
+        complete -= {event["trial"] for event in self.events if event.get("stage") == "confirm"}
         last = {event["trial"]: event for event in self.events if event["event"] == "epoch"}
         return max(last[trial]["validation_accuracy"] for trial in complete)
 
@@ -102,7 +103,8 @@ def default_study() -> None:
 
 def against_plain(samples: int = 20, epochs: int = 6) -> None:
     """Print the wall time of the project's study and of the plain one, of the same design, samples and epochs."""
-    ours = run_study("--samples", str(samples), "--dataset", "digits", "--epochs", str(epochs))
+    arguments = ("--samples", str(samples), "--dataset", "digits", "--epochs", str(epochs))
+    ours = run_study(*arguments, "--confirm-seeds", "0")  # the plain one has no confirm stage
     started = time.perf_counter()
     plain = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.plain", "digits", str(samples), str(epochs)],
@@ -117,5 +119,6 @@ def against_plain(samples: int = 20, epochs: int = 6) -> None:
 
 def memory(folder: str) -> None:
     """Print the most memory that a study on all images of `folder` holds, two trials at once."""
-    run = run_study("--samples", "2", "--epochs", "1", "--dataset", folder, "--max-concurrent", "2")
+    arguments = ("--samples", "2", "--epochs", "1", "--dataset", folder, "--max-concurrent", "2")
+    run = run_study(*arguments, "--confirm-seeds", "0")
     print(f"memory of a study on {folder}, two trials at once: {run.most_memory:.2f} GiB (target 6 GiB)")

@@ -33,7 +33,6 @@ RANGES: Mapping[str, tuple[float, float, str]] = {
     "momentum": (0.0, math.nextafter(1, 0), "a number from 0 to below 1"),
     "weight_decay": (0.0, math.inf, "a finite number from 0"),
     "label_smoothing": (0.0, math.nextafter(1, 0), "a number from 0 to below 1"),
-    "averaging": (0.0, 1000.0, "a number from 0 to 1000"),
     "batch_size": (2, 1 << 20, "an integer from 2"),
     "max_epochs": (1, 1 << 20, "an integer from 1"),
     "seed": (0, (1 << 32) - 1, "an integer from 0 to 4294967295"),
@@ -56,9 +55,7 @@ class TrialConfig:
     (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he` (section 3.4) or
     PyTorch's `default`. `normalize` takes the pixel statistics of the training part (`data`) or mean
     and standard deviation 0.5 (`half`). `learning_rate` stays (`constant`) or falls by a half cosine to
-    0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW. The readings that
-    decide are those of a moving average of the weights over `averaging` epochs; 0 reads the weights as
-    they are.
+    0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW.
     """
 
     stem_kernel: int = 7
@@ -79,7 +76,6 @@ class TrialConfig:
     schedule: str = "constant"
     max_epochs: int = 20
     normalize: str = "data"
-    averaging: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -144,9 +140,7 @@ class EpochMetrics:
 
     `train_*` are means over the epoch's batches as they were trained: augmented images, weights still
     moving, label smoothing included. The other parts are read after the epoch, without augmentation or
-    smoothing, by the weights that decide: the moving average where the config asks for one, else the
-    weights as they are (then `raw_*`, the readings of these beside an average, is None). A part that a
-    stage does not read is None. `learning_rate` is the one of the epoch's first step.
+    smoothing; a part that a stage does not read is None. `learning_rate` is the one of the epoch's first step.
     """
 
     epoch: int
@@ -155,8 +149,6 @@ class EpochMetrics:
     train_accuracy: float
     validation_loss: float | None
     validation_accuracy: float | None
-    raw_validation_loss: float | None
-    raw_validation_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
     train_seconds: float

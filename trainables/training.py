@@ -24,8 +24,6 @@ from trainables.resnet import build_resnet
 
 PRECISIONS = ("float32", "bf16")
 EVALUATION_BATCH = 250
-BATCH_NORM_MOMENTUM = 0.1
-"""PyTorch's default, which the network keeps."""
 
 
 @dataclass(frozen=True)
@@ -161,56 +159,6 @@ def hand_over_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> N
         held.grad, parameter.grad = in_memory_order(parameter.grad), None
 
 
-def _weights_and_statistics(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The weights in memory order, and the running means and variances of BatchNorm."""
-    buffers = dict(model.named_buffers())
-    means, variances = (
-        [buffer for name, buffer in buffers.items() if name.endswith(kind)] for kind in ("running_mean", "running_var")
-    )
-    return [in_memory_order(parameter.detach()) for parameter in model.parameters()], means, variances
-
-
-class MovingAverage:
-    """An exponential moving average of a network's weights and BatchNorm statistics, ready to be evaluated.
-
-    At a constant learning rate the weights of one moment say little of where they move; their average does
-    (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv:1803.05407). It is corrected for its start, as in
-    Adam (Kingma and Ba 2014, section 3): the initial weights have no part in it, and what BatchNorm's own
-    average still holds of its initial 0 and 1 is taken out.
-
-    Args:
-        model: the network; `update` reads its weights after every step.
-        horizon: over how many steps it averages; an older step weighs less than 1/e of the newest.
-    """
-
-    def __init__(self, model: nn.Module, horizon: float) -> None:
-        self.model = copy.deepcopy(model)
-        self.steps = 0
-        self._decay = math.exp(-1 / horizon)
-        self._raw, self._averaged = _weights_and_statistics(model), _weights_and_statistics(self.model)
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the network as it is; once after every step."""
-        self.steps += 1
-        share = (1 - self._decay) / (1 - self._decay**self.steps)
-        initial = (1 - BATCH_NORM_MOMENTUM) ** self.steps
-        weights, means, variances = self._raw
-        corrected_means = torch._foreach_div(means, 1 - initial)
-        corrected_variances = torch._foreach_div(torch._foreach_sub(variances, initial), 1 - initial)
-        for averaged, newest in zip(self._averaged, (weights, corrected_means, corrected_variances), strict=True):
-            torch._foreach_lerp_(averaged, list(newest), share)
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that continuing needs."""
-        return {"steps": self.steps, "model": self.model.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.steps = state["steps"]
-        self.model.load_state_dict(state["model"])
-
-
 def casting(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """The context in which a network of this precision runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
@@ -224,7 +172,6 @@ def train_epoch(
     config: TrialConfig,
     epoch: int,
     precision: str,
-    average: MovingAverage | None = None,
 ) -> Readings:
     """One pass over the training part; `epoch` counts from 1.
 
@@ -246,8 +193,6 @@ def train_epoch(
         loss.backward()
         hand_over_gradients(model, optimizer)
         optimizer.step()
-        if average is not None:
-            average.update()
         with torch.no_grad():
             loss_sum += loss * len(labels_B)
             right_sum += (logits_BxK.argmax(1) == labels_B).sum()
@@ -298,8 +243,6 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.model)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
-        horizon = config.averaging * len(self.batches)
-        self.average = MovingAverage(self.model, horizon) if horizon else None
         # Rows: true classes; columns: predicted. Of the last part evaluated.
         self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
 
@@ -312,14 +255,12 @@ class Trainer:
         started = time.perf_counter()
         learning_rate = learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs)
         trained = train_epoch(
-            *(self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision),
-            self.average,
+            self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision
         )
         trained_at = time.perf_counter()
         diverged = not math.isfinite(trained.loss)
-        raw = self._read(self.model, self.validation, diverged) if self.average else None
-        validation = self._read(self.deciding_model, self.validation, diverged)
-        test = self._read(self.deciding_model, self.test, diverged)
+        validation = self._read(self.validation, diverged)
+        test = self._read(self.test, diverged)
         return EpochMetrics(
             epoch=self.epoch,
             learning_rate=learning_rate,
@@ -327,25 +268,18 @@ class Trainer:
             train_accuracy=trained.accuracy,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
-            raw_validation_loss=raw.loss if raw else None,
-            raw_validation_accuracy=raw.accuracy if raw else None,
             test_loss=test.loss if test else None,
             test_accuracy=test.accuracy if test else None,
             train_seconds=trained_at - started,
             eval_seconds=time.perf_counter() - trained_at,
         )
 
-    @property
-    def deciding_model(self) -> nn.Module:
-        """The network whose readings decide: the moving average where the config asks for it."""
-        return self.average.model if self.average else self.model
-
-    def _read(self, model: nn.Module, part: DevicePart | None, diverged: bool) -> Readings | None:
+    def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
         if part is None:
             return None
         if diverged:
             return Readings(math.nan, math.nan)
-        readings = evaluate(model, part, self.pixels, self.precision)
+        readings = evaluate(self.model, part, self.pixels, self.precision)
         assert readings.predictions_N is not None
         pairs = part.labels_N * self.classes + readings.predictions_N
         counts = torch.bincount(pairs, minlength=self.classes**2)
@@ -359,7 +293,6 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "average": self.average.state_dict() if self.average else None,
             "confusion": self.confusion_KxK,
         }
         return copy.deepcopy(state)
@@ -370,6 +303,4 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
         self.confusion_KxK = state["confusion"]

@@ -92,9 +92,8 @@ class TrialConfig:
             UsageError: a field is unknown, of the wrong type or out of range.
         """
         known = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise UsageError(f"{name}: no such field of a trial, allowed: {', '.join(known)}")
+        if unknown := [name for name in values if name not in known]:
+            raise UsageError(f"{unknown[0]}: no such field of a trial, allowed: {', '.join(known)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,32 +104,28 @@ class TrialConfig:
     def arm(self) -> str:
         """A short label of the architecture, such as `k3 s1 no-pool d18`; what is unusual is appended."""
         usual = TrialConfig()
-        parts = [
-            f"k{self.stem_kernel}",
-            f"s{self.stem_stride}",
-            "pool" if self.stem_maxpool else "no-pool",
-            f"d{self.depth}",
-        ]
+        pool = "pool" if self.stem_maxpool else "no-pool"
+        label = f"k{self.stem_kernel} s{self.stem_stride} {pool} d{self.depth}"
         if self.width != usual.width:
-            parts.append(f"w{self.width}")
+            label += f" w{self.width}"
         if not self.residual:
-            parts.append("plain")
+            label += " plain"
         elif self.shortcut != usual.shortcut:
-            parts.append(self.shortcut)
-        return " ".join(parts)
+            label += f" {self.shortcut}"
+        return label
 
 
 def check_value(name: str, value: Any) -> None:
     """Raise `UsageError` where `value` is not allowed for the field `name` of a trial."""
-    kind = {field.name: field.type for field in fields(TrialConfig)}[name]
+    kind: Any = {field.name: field.type for field in fields(TrialConfig)}[name]
     if name in CHOICES:
-        if type(value) is not kind or value not in CHOICES[name]:
-            allowed = ", ".join(str(choice) for choice in CHOICES[name])
-            raise UsageError(f"{name}: received {value!r}, allowed: {allowed}")
-        return
-    least, greatest, allowed = RANGES[name]
-    right_type = isinstance(value, int) or (kind is float and isinstance(value, float))
-    if isinstance(value, bool) or not right_type or not least <= value <= greatest or math.isinf(value):
+        good = type(value) is kind and value in CHOICES[name]
+        allowed = ", ".join(str(choice) for choice in CHOICES[name])
+    else:
+        least, greatest, allowed = RANGES[name]
+        good = isinstance(value, (int, kind)) and not isinstance(value, bool)
+        good = good and least <= value <= greatest and math.isfinite(value)
+    if not good:
         raise UsageError(f"{name}: received {value!r}, allowed: {allowed}")
 
 
@@ -162,7 +157,4 @@ class EpochMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, with None for what is not a finite number (JSON knows no NaN)."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return {name: value if math.isfinite(value or 0) else None for name, value in vars(self).items()}

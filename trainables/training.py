@@ -10,7 +10,6 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,21 +54,16 @@ class Pixels:
     @classmethod
     def of(cls, normalize: str, images_NxCxHxW: Tensor) -> "Pixels":
         """Statistics over all pixels of the training part (`data`), or 0.5 and 0.5 (`half`)."""
-        channels = images_NxCxHxW.shape[1]
-        if normalize == "half":
-            mean_C = std_C = torch.full((channels,), 0.5, device=images_NxCxHxW.device)
-            return cls(mean_C, std_C)
-        # 256 counts a channel say the same as millions of pixels, and exactly.
-        values = torch.arange(256, dtype=torch.float64) / 255
-        means, stds = [], []
-        for channel in range(channels):
-            count = torch.bincount(images_NxCxHxW[:, channel].flatten().int(), minlength=256).cpu().double()
-            mean = (count @ values) / count.sum()
-            means.append(mean)
-            stds.append(((count @ (values - mean) ** 2) / count.sum()).sqrt())
-        # A channel that never varies says nothing; dividing by 1 leaves it at 0.
-        stds = [std if std > 0 else torch.ones_like(std) for std in stds]
-        return cls(*(torch.stack(x).float().to(images_NxCxHxW.device) for x in (means, stds)))
+        mean_C = std_C = torch.full(images_NxCxHxW.shape[1:2], 0.5, dtype=torch.float64)
+        if normalize == "data":
+            # 256 counts a channel say the same as millions of pixels, and exactly.
+            values_256 = torch.arange(256, dtype=torch.float64) / 255
+            channels = (channel.flatten().int() for channel in images_NxCxHxW.unbind(1))
+            counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
+            mean_C = counts @ values_256 / counts.sum(1)
+            std_C = ((counts * (values_256 - mean_C[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
+            std_C[std_C == 0] = 1  # a channel that never varies says nothing; dividing by 1 leaves it at 0
+        return cls(*(each_C.float().to(images_NxCxHxW.device) for each_C in (mean_C, std_C)))
 
     def normalize(self, images_BxCxHxW: Tensor) -> Tensor:
         """uint8 to float32, zero mean and unit deviation."""
@@ -159,9 +153,12 @@ def hand_over_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> N
         held.grad, parameter.grad = in_memory_order(parameter.grad), None
 
 
-def casting(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context in which a network of this precision runs."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+def logits_of(model: nn.Module, images_BxCxHxW: Tensor, pixels: Pixels, precision: str) -> Tensor:
+    """What the network says of uint8 images; float32, whatever it is computed in."""
+    x_BxCxHxW = pixels.normalize(images_BxCxHxW).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x_BxCxHxW.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits_BxK: Tensor = model(x_BxCxHxW)
+    return logits_BxK.float()
 
 
 def train_epoch(
@@ -177,18 +174,14 @@ def train_epoch(
 
     A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing, it ends it.
     """
-    device = pixels.mean_C.device
-    loss_sum = torch.zeros((), device=device)
-    right_sum = torch.zeros((), device=device)
+    loss_sum, right_sum = torch.zeros(2, device=pixels.mean_C.device)
     images_seen = 0
     model.train()
     for batch, (images_BxCxHxW, labels_B) in enumerate(batches):
         rate = learning_rate_at(config, (epoch - 1 + batch / len(batches)) / config.max_epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with casting(device, precision):
-            logits_BxK = model(pixels.normalize(images_BxCxHxW))
-        logits_BxK = logits_BxK.float()
+        logits_BxK = logits_of(model, images_BxCxHxW, pixels, precision)
         loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=config.label_smoothing)
         loss.backward()
         hand_over_gradients(model, optimizer)
@@ -197,7 +190,7 @@ def train_epoch(
             loss_sum += loss * len(labels_B)
             right_sum += (logits_BxK.argmax(1) == labels_B).sum()
         images_seen += len(labels_B)
-        if device.type == "cpu" and not math.isfinite(loss.item()):
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             break
     loss_mean = loss_sum.item() / images_seen
     return Readings(loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen)
@@ -206,17 +199,12 @@ def train_epoch(
 @torch.inference_mode()
 def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str) -> Readings:
     """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by its running statistics."""
-    device = pixels.mean_C.device
-    loss_sum = torch.zeros((), device=device)
+    loss_sum = torch.zeros((), device=pixels.mean_C.device)
     predictions = []
     model.eval()
-    for images, labels_B in zip(
-        part.images_NxCxHxW.split(EVALUATION_BATCH), part.labels_N.split(EVALUATION_BATCH), strict=True
-    ):
-        images_BxCxHxW = pixels.normalize(images).contiguous(memory_format=torch.channels_last)
-        with casting(device, precision):
-            logits_BxK = model(images_BxCxHxW)
-        logits_BxK = logits_BxK.float()
+    batches = (tensor.split(EVALUATION_BATCH) for tensor in (part.images_NxCxHxW, part.labels_N))
+    for images_BxCxHxW, labels_B in zip(*batches, strict=True):
+        logits_BxK = logits_of(model, images_BxCxHxW, pixels, precision)
         loss_sum += F.cross_entropy(logits_BxK, labels_B, reduction="sum")
         predictions.append(logits_BxK.argmax(1))
     predictions_N = torch.cat(predictions)
@@ -228,16 +216,14 @@ class Trainer:
     """One trial: its config, network, optimizer, random state and data, an epoch at a time."""
 
     def __init__(self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32") -> None:
-        self.config = config
-        self.precision = precision
-        self.device = torch.device(device)
-        self.epoch = 0
+        self.config, self.precision, self.device = config, precision, torch.device(device)
         self.classes = data.classes
+        self.epoch = 0
         self.train = DevicePart.of(data.train, self.device)
         self.validation = DevicePart.of(data.validation, self.device) if data.validation else None
         self.test = DevicePart.of(data.test, self.device) if data.test else None
         self.pixels = Pixels.of(config.normalize, self.train.images_NxCxHxW)
-        channels, height, width = self.train.images_NxCxHxW.shape[1:]
+        channels, height, width = data.train.images.shape[1:]
         model = build_resnet(config, (channels, height, width), data.classes)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(config, self.model)

@@ -5,43 +5,27 @@ analysis can read a study where neither torch nor ray is installed.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 DEPTHS: Mapping[int, tuple[int, int, int, int]] = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks in each of the four stages, by depth (He et al. 2015, table 1; 10 is its halved 18)."""
 
-CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "stem_kernel": (2, 3, 5, 7),
-    "stem_stride": (1, 2),
-    "stem_maxpool": (True, False),
-    "depth": tuple(DEPTHS),
-    "residual": (True, False),
-    "shortcut": ("projection", "zero-padding"),
-    "init": ("he", "default"),
-    "optimizer": ("sgd", "adam", "adamw"),
-    "nesterov": (True, False),
-    "schedule": ("constant", "cosine"),
-    "normalize": ("data", "half"),
-}
-"""What each discrete field may be."""
-
-RANGES: Mapping[str, tuple[float, float, str]] = {
-    "width": (1, 1024, "an integer from 1 to 1024"),
-    "learning_rate": (math.nextafter(0, 1), math.inf, "a finite number above 0"),
-    "momentum": (0.0, math.nextafter(1, 0), "a number from 0 to below 1"),
-    "weight_decay": (0.0, math.inf, "a finite number from 0"),
-    "label_smoothing": (0.0, math.nextafter(1, 0), "a number from 0 to below 1"),
-    "batch_size": (2, 1 << 20, "an integer from 2"),
-    "max_epochs": (1, 1 << 20, "an integer from 1"),
-    "seed": (0, (1 << 32) - 1, "an integer from 0 to 4294967295"),
-}
-"""The least and the greatest of each numeric field, and how that is said."""
-
 
 class UsageError(ValueError):
     """Input that cannot be used: one line that names the parameter, what it is and what is allowed."""
+
+
+def _choice(*choices: Any, default: Any) -> Any:
+    """A field that is one of a few."""
+    allowed = ", ".join(str(choice) for choice in choices)
+    return field(default=default, metadata={"allowed": allowed, "check": choices.__contains__})
+
+
+def _number(default: float, allowed: str, check: Callable[[float], bool]) -> Any:
+    """A field in a range: in words, and by a check."""
+    return field(default=default, metadata={"allowed": allowed, "check": check})
 
 
 @dataclass(frozen=True)
@@ -58,29 +42,33 @@ class TrialConfig:
     0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW.
     """
 
-    stem_kernel: int = 7
-    stem_stride: int = 2
-    stem_maxpool: bool = True
-    depth: int = 18
-    width: int = 64
-    residual: bool = True
-    shortcut: str = "projection"
-    init: str = "he"
-    learning_rate: float = 0.01
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    batch_size: int = 128
-    schedule: str = "constant"
-    max_epochs: int = 20
-    normalize: str = "data"
-    seed: int = 0
+    stem_kernel: int = _choice(2, 3, 5, 7, default=7)
+    stem_stride: int = _choice(1, 2, default=2)
+    stem_maxpool: bool = _choice(True, False, default=True)
+    depth: int = _choice(*DEPTHS, default=18)
+    width: int = _number(64, "an integer from 1 to 1024", lambda x: 1 <= x <= 1024)
+    residual: bool = _choice(True, False, default=True)
+    shortcut: str = _choice("projection", "zero-padding", default="projection")
+    init: str = _choice("he", "default", default="he")
+    learning_rate: float = _number(0.01, "a finite number above 0", lambda x: 0 < x < math.inf)
+    optimizer: str = _choice("sgd", "adam", "adamw", default="sgd")
+    momentum: float = _number(0.9, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+    nesterov: bool = _choice(True, False, default=False)
+    weight_decay: float = _number(5e-4, "a finite number from 0", lambda x: 0 <= x < math.inf)
+    label_smoothing: float = _number(0.0, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+    batch_size: int = _number(128, "an integer from 2", lambda x: 2 <= x <= 1 << 20)
+    schedule: str = _choice("constant", "cosine", default="constant")
+    max_epochs: int = _number(20, "an integer from 1", lambda x: 1 <= x <= 1 << 20)
+    normalize: str = _choice("data", "half", default="data")
+    seed: int = _number(0, "an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            check_value(field.name, getattr(self, field.name))
+        for each in fields(self):
+            value, kind = getattr(self, each.name), each.type
+            assert isinstance(kind, type)
+            right_type = isinstance(value, (int, kind)) and isinstance(value, bool) == (kind is bool)
+            if not (right_type and each.metadata["check"](value)):
+                raise UsageError(f"{each.name}: received {value!r}, allowed: {each.metadata['allowed']}")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise UsageError("nesterov: received True, allowed only with optimizer sgd and a momentum above 0")
 
@@ -91,7 +79,7 @@ class TrialConfig:
         Raises:
             UsageError: a field is unknown, of the wrong type or out of range.
         """
-        known = [field.name for field in fields(cls)]
+        known = [each.name for each in fields(cls)]
         if unknown := [name for name in values if name not in known]:
             raise UsageError(f"{unknown[0]}: no such field of a trial, allowed: {', '.join(known)}")
         return cls(**values)
@@ -113,20 +101,6 @@ class TrialConfig:
         elif self.shortcut != usual.shortcut:
             label += f" {self.shortcut}"
         return label
-
-
-def check_value(name: str, value: Any) -> None:
-    """Raise `UsageError` where `value` is not allowed for the field `name` of a trial."""
-    kind: Any = {field.name: field.type for field in fields(TrialConfig)}[name]
-    if name in CHOICES:
-        good = type(value) is kind and value in CHOICES[name]
-        allowed = ", ".join(str(choice) for choice in CHOICES[name])
-    else:
-        least, greatest, allowed = RANGES[name]
-        good = isinstance(value, (int, kind)) and not isinstance(value, bool)
-        good = good and least <= value <= greatest and math.isfinite(value)
-    if not good:
-        raise UsageError(f"{name}: received {value!r}, allowed: {allowed}")
 
 
 @dataclass(frozen=True)

@@ -162,13 +162,9 @@ def best_so_far(table: pd.DataFrame, cores: float = 1) -> pd.DataFrame:
 def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """How the complete trials trained, in fractions of accuracy: `gap`, training less validation accuracy at the
     last epoch; `slope`, the least-squares rise of validation accuracy per epoch in the last third; `unsteadiness`,
-    the standard deviation of its changes from epoch to epoch there (`changes` of them, missing under two).
-
-    The raw reading is taken where an averaged one decides, for averaging would hide how steady training is.
-    """
+    the standard deviation of its changes from epoch to epoch there (`changes` of them, missing under two)."""
     complete = table.loc[is_complete(table), ["trial", "arm", "train_accuracy", "validation_accuracy", "max_epochs"]]
-    rows = epochs.merge(complete[["trial", "max_epochs"]], on="trial")
-    rows["value"] = rows["raw_validation_accuracy"].fillna(rows["validation_accuracy"])
+    rows = epochs.rename(columns={"validation_accuracy": "value"}).merge(complete[["trial", "max_epochs"]], on="trial")
     rows["change"] = rows["value"] - rows.groupby("trial")["value"].shift()
     third = rows[rows["epoch"] > 2 * rows["max_epochs"] / 3]
     centred = third[["epoch", "value"]] - third.groupby("trial")[["epoch", "value"]].transform("mean")

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,8 +26,6 @@ EPOCH_COLUMNS: Mapping[str, Any] = (
     | {f"{part}_{quantity}": float for part in ("train", "validation", "test") for quantity in ("loss", "accuracy")}
     | {"train_seconds": float, "eval_seconds": float}
 )
-RAW_READINGS = ("raw_validation_loss", "raw_validation_accuracy")
-"""Read by the raw weights where averaged ones decide; missing in studies without them."""
 MANIFEST: Mapping[str, type] = {
     "name": str,
     "version": int,
@@ -66,11 +63,7 @@ def load_study(path: str | Path) -> Study:
     # A field that came later has the default that was the rule before; a factor of the design must be there.
     defaults = {field.name: field.default for field in fields(TrialConfig) if field.name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
-    epochs = _read_table(
-        folder / "epochs.csv",
-        {**EPOCH_COLUMNS, **dict.fromkeys(RAW_READINGS, float)},
-        dict.fromkeys(RAW_READINGS, math.nan),
-    )
+    epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS, {})
     if trials["trial"].duplicated().any():
         twice = trials.loc[trials["trial"].duplicated(), "trial"].iloc[0]
         raise UsageError(f"{folder / 'trials.csv'}: trial {twice} is there twice, allowed: one row a trial")

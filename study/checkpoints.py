@@ -75,9 +75,8 @@ def keep_best(folder: Path, state: StudyState) -> None:
     }
     about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
     about |= {name: data[name] for name in ("image_shape", "classes")}
-    decides = checkpoint["trainer"]["average"] or checkpoint["trainer"]
     with writing(best):
-        save_resnet(new, TrialConfig.from_dict(winner.config), weights=decides["model"], **about)
+        save_resnet(new, TrialConfig.from_dict(winner.config), weights=checkpoint["trainer"]["model"], **about)
         names = pd.Index(data["classes"], name="true class")
         pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")
         pd.DataFrame(by_class).to_csv(new / "accuracy_by_class.csv", index=False)

@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 
 from study.designs import DESIGNS, KINDS, Design, Factor
-from trainables.config import TrialConfig, UsageError, check_value
+from trainables.config import TrialConfig, UsageError
 
 VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
 """The fields of a trial that a design may vary or fix."""
@@ -98,7 +98,7 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
                 f"levels: received {levels!r}, allowed: two or more unlike ones, and then no low, high, scale"
             )
         for level in levels:
-            check_value(about["name"], level)
+            TrialConfig.from_dict({about["name"]: level})
         return Factor(**about | {"levels": tuple(levels)})
     factor = Factor(**about)
     if KINDS[factor.name] not in (int, float) or factor.role == "scientific":
@@ -107,7 +107,7 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
         if math.isnan(getattr(factor, key)):
             raise UsageError(f"{key}: received none, allowed: low and high, or levels")
         with _at(key):
-            check_value(factor.name, getattr(factor, key))
+            TrialConfig.from_dict({factor.name: getattr(factor, key)})
     if not factor.low < factor.high or (factor.scale == "log" and factor.low <= 0):
         raise UsageError(f"low: received {factor.low!r}, allowed: below high, {factor.high!r}; above 0 where log")
     return factor

@@ -85,7 +85,7 @@ def test_the_fields_are_those_of_the_contract():
         list(TrialConfig().to_dict())
         == (
             "stem_kernel stem_stride stem_maxpool depth width residual shortcut init learning_rate optimizer momentum "
-            "nesterov weight_decay label_smoothing batch_size schedule max_epochs normalize averaging seed"
+            "nesterov weight_decay label_smoothing batch_size schedule max_epochs normalize seed"
         ).split()
     )
 
@@ -122,8 +122,7 @@ def test_arm(values, arm):
 
 def metrics(**values: float | None) -> EpochMetrics:
     usual = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0}
-    raw = {"raw_validation_loss": None, "raw_validation_accuracy": None}
-    rest = {**raw, "validation_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
+    rest = {"validation_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
     return EpochMetrics(**{**usual, **rest, "train_seconds": 1.0, "eval_seconds": 1.0, **values})
 
 

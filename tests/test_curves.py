@@ -238,14 +238,3 @@ def test_shape_of_training_equals_numpy_on_each_curve(tmp_path: Path) -> None:
     (medians,) = shape_by_level(shape, levels).to_dict("records")
     assert (medians["level"], medians["complete"]) == ("18", 5)
     assert medians["unsteadiness"] == np.median(shape["unsteadiness"])
-
-
-def test_steadiness_is_of_the_raw_reading_where_an_averaged_one_decides(tmp_path: Path) -> None:
-    folder = write_study(tmp_path, [MadeTrial("complete", falling(6), config={"max_epochs": 6})])
-    table = pd.read_csv(folder / "epochs.csv")
-    table["raw_validation_accuracy"] = [0.1, 0.2, 0.3, 0.5, 0.4, 0.9]
-    table.to_csv(folder / "epochs.csv", index=False)
-    study = load_study(folder)
-    shape = training_shape(table_of(study), study.epochs)
-    assert shape["unsteadiness"].tolist() == pytest.approx([np.std([-0.1, 0.5], ddof=1)])
-    assert shape["slope"].tolist() == pytest.approx([0.5])

@@ -665,9 +665,9 @@ def test_archive_put_by_hand(
     assert f"put {archive.name} (md5 {md5(archive.read_bytes())}) into {data_dir}" in message
     archive.rename(data_dir / archive.name)
     check_small_cifar(load_images("cifar10", data_dir), images)
-    assert {path.name for path in data_dir.iterdir()} == {".lock", archive.name, "parsed"}
+    assert {path.name for path in data_dir.iterdir()} == {".lock", archive.name, "cifar-10-batches-py"}
     (data_dir / archive.name).unlink()
-    check_small_cifar(load_images("cifar10", data_dir), images)  # from the parsed copy
+    check_small_cifar(load_images("cifar10", data_dir), images)  # as it lies unpacked
     assert capfd.readouterr() == ("", "")
 
 
@@ -688,7 +688,6 @@ def test_unpacked_folder_is_used(tmp_path: Path, small_cifar: tuple[Path, np.nda
     unpacked.rename(tmp_path / "data" / unpacked.name)
     check_small_cifar(load_images("cifar10", tmp_path / "data"), images)
     (tmp_path / "data" / unpacked.name / "test_batch").write_bytes(b"damaged")
-    (tmp_path / "data" / "parsed" / "cifar10.npz").unlink()
     refusal(lambda: load_images("cifar10", tmp_path / "data"), DataUnavailable)
 
 
@@ -702,8 +701,8 @@ def test_download(tmp_path: Path, small_cifar: tuple[Path, np.ndarray], monkeypa
         check_small_cifar(load_images("cifar10", tmp_path / "data"), images)
         assert (tmp_path / "data" / archive.name).read_bytes() == archive.read_bytes()
         archive.write_bytes(archive.read_bytes()[:-1])
-        (tmp_path / "other" / ".download").mkdir(parents=True)  # left by a killed process
-        (tmp_path / "other" / ".download" / archive.name).write_bytes(b"half")
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / f"{archive.name}.part").write_bytes(b"half")  # left by a killed process
         message = refusal(lambda: load_images("cifar10", tmp_path / "other"), DataUnavailable)
     assert f"into {tmp_path / 'other'}" in message
     assert {path.name for path in (tmp_path / "other").iterdir()} == {".lock"}

@@ -150,14 +150,12 @@ def test_columns_of_later_and_of_earlier_versions(tmp_path: Path) -> None:
     folder = write_study(tmp_path, [MadeTrial("complete", falling(2))])
     trials, epochs = (pd.read_csv(folder / name) for name in ("trials.csv", "epochs.csv"))
     trials.drop(columns="nesterov").assign(later="x").to_csv(folder / "trials.csv", index=False)
-    epochs.assign(raw_validation_accuracy=0.25, note="odd").to_csv(folder / "epochs.csv", index=False)
+    epochs.assign(note="odd").to_csv(folder / "epochs.csv", index=False)
     study = load_study(folder)
     assert study.trials["nesterov"].tolist() == [TrialConfig().nesterov]
     assert study.trials["nesterov"].dtype == bool
     assert study.trials["later"].tolist() == ["x"]
-    assert study.epochs["raw_validation_accuracy"].tolist() == [0.25, 0.25]
-    assert study.epochs["raw_validation_loss"].isna().all()
-    assert study.epochs["raw_validation_loss"].dtype == "float64"
+    assert study.epochs["note"].tolist() == ["odd", "odd"]
 
 
 def test_studies_of_the_same_images_load_together(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ HEADER = {"name": "s", "design": {}, "dataset": {}, "settings": SETTINGS, "comma
 TRIALS = (
     "trial stage origin arm state error epochs stem_kernel stem_stride stem_maxpool depth width residual "
     "shortcut init learning_rate optimizer momentum nesterov weight_decay label_smoothing batch_size "
-    "schedule max_epochs normalize averaging seed parameters forward_flops precision node train_seconds"
+    "schedule max_epochs normalize seed parameters forward_flops precision node train_seconds"
 ).split()
 EPOCHS = (
-    "trial epoch learning_rate train_loss train_accuracy validation_loss validation_accuracy raw_validation_loss "
-    "raw_validation_accuracy test_loss test_accuracy train_seconds eval_seconds"
+    "trial epoch learning_rate train_loss train_accuracy validation_loss validation_accuracy test_loss "
+    "test_accuracy train_seconds eval_seconds"
 ).split()
 
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.datasets import Part, TrialData
 from trainables.resnet import build_resnet
-from trainables.training import Batches, DevicePart, MovingAverage, Pixels, Trainer, evaluate, learning_rate_at
+from trainables.training import Batches, DevicePart, Pixels, Trainer, evaluate, learning_rate_at
 
 SMALL = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4)
 
@@ -180,9 +180,9 @@ def test_confusion_matrix_counts_the_validation_images():
     assert np.trace(confusion) / 30 == pytest.approx(metrics.validation_accuracy)
 
 
-@pytest.mark.parametrize(("optimizer", "averaging"), [("sgd", 0.0), ("sgd", 0.4), ("adamw", 0.0)])
-def test_continues_bit_for_bit(optimizer, averaging):
-    config = TrialConfig(**{**SMALL.to_dict(), "optimizer": optimizer, "schedule": "cosine", "averaging": averaging})
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_continues_bit_for_bit(optimizer):
+    config = TrialConfig(**{**SMALL.to_dict(), "optimizer": optimizer, "schedule": "cosine"})
     straight = Trainer(config, trial_data(), "cpu", "float32")
     expected = [straight.run_epoch() for _ in range(4)]
 
@@ -203,46 +203,6 @@ def test_continues_bit_for_bit(optimizer, averaging):
     assert readings(continued) == readings(expected[2:])
     for ours, theirs in zip(second.model.state_dict().values(), straight.model.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
-
-
-def test_the_moving_average_is_that_of_the_formula():
-    """Weights: Σ d^(t-i) w_i / Σ d^(t-i). BatchNorm's: of running values without their initial 0 and 1."""
-    torch.manual_seed(0)
-    model = build_resnet(TrialConfig(depth=10, width=4), (3, 16, 16), 4).to(memory_format=torch.channels_last)
-    average = MovingAverage(model, horizon=3.0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    weights, means, variances = [], [], []
-    for step in range(1, 6):
-        model(torch.randn(8, 3, 16, 16)).square().sum().backward()
-        optimizer.step()
-        average.update()
-        initial = 0.9**step
-        weights.append(model.stages[1][0].conv1.weight.detach().double().numpy().copy())
-        means.append(model.stem.norm.running_mean.double().numpy() / (1 - initial))
-        variances.append((model.stem.norm.running_var.double().numpy() - initial) / (1 - initial))
-    factors = np.exp(-np.arange(5)[::-1] / 3.0)
-
-    def expected(values):
-        return np.tensordot(factors, np.array(values), 1) / factors.sum()
-
-    got = average.model.eval()
-    np.testing.assert_allclose(got.stages[1][0].conv1.weight.detach(), expected(weights), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(got.stem.norm.running_mean, expected(means), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(got.stem.norm.running_var, expected(variances), rtol=1e-4, atol=1e-6)
-
-
-def test_the_averaged_reading_decides_where_it_is_asked_for_and_the_raw_one_stands_beside_it():
-    data = trial_data()
-    raw, averaged = (Trainer(TrialConfig(**{**SMALL.to_dict(), "averaging": a}), data) for a in (0.0, 0.5))
-    for _ in range(2):
-        without, with_average = raw.run_epoch(), averaged.run_epoch()
-        assert without.raw_validation_loss is None and without.raw_validation_accuracy is None
-        # Averaging looks on: the weights themselves are trained as without it.
-        assert with_average.train_loss == without.train_loss
-        assert with_average.raw_validation_loss == without.validation_loss
-        assert with_average.validation_loss != without.validation_loss
-    by_hand = evaluate(averaged.average.model, averaged.validation, averaged.pixels, "float32")
-    assert with_average.validation_loss == by_hand.loss and with_average.validation_accuracy == by_hand.accuracy
 
 
 def test_divergence_ends_the_epoch_and_is_not_evaluated():
@@ -311,7 +271,7 @@ class Counted(TorchDispatchMode):
 
 def test_what_an_epoch_does_is_counted():
     """Guards of speed that do not time: one fused update a step, one look at the loss, no copy of images or weights."""
-    config = TrialConfig(depth=10, width=32, batch_size=16, averaging=0.5)
+    config = TrialConfig(depth=10, width=32, batch_size=16)
     trainer = Trainer(config, trial_data(count=16 * 5))
     trainer.run_epoch()
     with Counted() as counted:

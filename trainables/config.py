@@ -5,44 +5,27 @@ analysis can read a study where neither torch nor ray is installed.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 DEPTHS: Mapping[int, tuple[int, int, int, int]] = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks in each of the four stages, by depth (He et al. 2015, table 1; 10 is its halved 18)."""
 
-CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "stem_kernel": (2, 3, 5, 7),
-    "stem_stride": (1, 2),
-    "stem_maxpool": (True, False),
-    "depth": tuple(DEPTHS),
-    "residual": (True, False),
-    "shortcut": ("projection", "zero-padding"),
-    "init": ("he", "default"),
-    "optimizer": ("sgd", "adam", "adamw"),
-    "nesterov": (True, False),
-    "schedule": ("constant", "cosine"),
-    "normalize": ("data", "half"),
-}
-"""What each discrete field may be."""
-
-RANGES: Mapping[str, tuple[float, float, str]] = {
-    "width": (1, 1024, "an integer from 1 to 1024"),
-    "learning_rate": (math.nextafter(0, 1), math.inf, "a finite number above 0"),
-    "momentum": (0.0, math.nextafter(1, 0), "a number from 0 to below 1"),
-    "weight_decay": (0.0, math.inf, "a finite number from 0"),
-    "label_smoothing": (0.0, math.nextafter(1, 0), "a number from 0 to below 1"),
-    "averaging": (0.0, 1000.0, "a number from 0 to 1000"),
-    "batch_size": (2, 1 << 20, "an integer from 2"),
-    "max_epochs": (1, 1 << 20, "an integer from 1"),
-    "seed": (0, (1 << 32) - 1, "an integer from 0 to 4294967295"),
-}
-"""The least and the greatest of each numeric field, and how that is said."""
-
 
 class UsageError(ValueError):
     """Input that cannot be used: one line that names the parameter, what it is and what is allowed."""
+
+
+def _choice(*choices: Any, default: Any) -> Any:
+    """A field that is one of a few."""
+    allowed = ", ".join(str(choice) for choice in choices)
+    return field(default=default, metadata={"allowed": allowed, "check": choices.__contains__})
+
+
+def _number(default: float, allowed: str, check: Callable[[float], bool]) -> Any:
+    """A field in a range: in words, and by a check."""
+    return field(default=default, metadata={"allowed": allowed, "check": check})
 
 
 @dataclass(frozen=True)
@@ -56,35 +39,36 @@ class TrialConfig:
     (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he` (section 3.4) or
     PyTorch's `default`. `normalize` takes the pixel statistics of the training part (`data`) or mean
     and standard deviation 0.5 (`half`). `learning_rate` stays (`constant`) or falls by a half cosine to
-    0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW. The readings that
-    decide are those of a moving average of the weights over `averaging` epochs; 0 reads the weights as
-    they are.
+    0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW.
     """
 
-    stem_kernel: int = 7
-    stem_stride: int = 2
-    stem_maxpool: bool = True
-    depth: int = 18
-    width: int = 64
-    residual: bool = True
-    shortcut: str = "projection"
-    init: str = "he"
-    learning_rate: float = 0.01
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    batch_size: int = 128
-    schedule: str = "constant"
-    max_epochs: int = 20
-    normalize: str = "data"
-    averaging: float = 0.0
-    seed: int = 0
+    stem_kernel: int = _choice(2, 3, 5, 7, default=7)
+    stem_stride: int = _choice(1, 2, default=2)
+    stem_maxpool: bool = _choice(True, False, default=True)
+    depth: int = _choice(*DEPTHS, default=18)
+    width: int = _number(64, "an integer from 1 to 1024", lambda x: 1 <= x <= 1024)
+    residual: bool = _choice(True, False, default=True)
+    shortcut: str = _choice("projection", "zero-padding", default="projection")
+    init: str = _choice("he", "default", default="he")
+    learning_rate: float = _number(0.01, "a finite number above 0", lambda x: 0 < x < math.inf)
+    optimizer: str = _choice("sgd", "adam", "adamw", default="sgd")
+    momentum: float = _number(0.9, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+    nesterov: bool = _choice(True, False, default=False)
+    weight_decay: float = _number(5e-4, "a finite number from 0", lambda x: 0 <= x < math.inf)
+    label_smoothing: float = _number(0.0, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+    batch_size: int = _number(128, "an integer from 2", lambda x: 2 <= x <= 1 << 20)
+    schedule: str = _choice("constant", "cosine", default="constant")
+    max_epochs: int = _number(20, "an integer from 1", lambda x: 1 <= x <= 1 << 20)
+    normalize: str = _choice("data", "half", default="data")
+    seed: int = _number(0, "an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            check_value(field.name, getattr(self, field.name))
+        for each in fields(self):
+            value, kind = getattr(self, each.name), each.type
+            assert isinstance(kind, type)
+            right_type = isinstance(value, (int, kind)) and isinstance(value, bool) == (kind is bool)
+            if not (right_type and each.metadata["check"](value)):
+                raise UsageError(f"{each.name}: received {value!r}, allowed: {each.metadata['allowed']}")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise UsageError("nesterov: received True, allowed only with optimizer sgd and a momentum above 0")
 
@@ -95,10 +79,9 @@ class TrialConfig:
         Raises:
             UsageError: a field is unknown, of the wrong type or out of range.
         """
-        known = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise UsageError(f"{name}: no such field of a trial, allowed: {', '.join(known)}")
+        known = [each.name for each in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise UsageError(f"{unknown[0]}: no such field of a trial, allowed: {', '.join(known)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,35 +92,17 @@ class TrialConfig:
     def arm(self) -> str:
         """A short label, such as `k3 s1 no-pool d18`; of the rest of network and optimizer what is unusual."""
         usual = TrialConfig()
-        parts = [
-            f"k{self.stem_kernel}",
-            f"s{self.stem_stride}",
-            "pool" if self.stem_maxpool else "no-pool",
-            f"d{self.depth}",
-        ]
+        pool = "pool" if self.stem_maxpool else "no-pool"
+        label = f"k{self.stem_kernel} s{self.stem_stride} {pool} d{self.depth}"
         if self.width != usual.width:
-            parts.append(f"w{self.width}")
+            label += f" w{self.width}"
         if not self.residual:
-            parts.append("plain")
+            label += " plain"
         elif self.shortcut != usual.shortcut:
-            parts.append(self.shortcut)
+            label += f" {self.shortcut}"
         if self.optimizer != usual.optimizer:
-            parts.append(self.optimizer)
-        return " ".join(parts)
-
-
-def check_value(name: str, value: Any) -> None:
-    """Raise `UsageError` where `value` is not allowed for the field `name` of a trial."""
-    kind = {field.name: field.type for field in fields(TrialConfig)}[name]
-    if name in CHOICES:
-        if type(value) is not kind or value not in CHOICES[name]:
-            allowed = ", ".join(str(choice) for choice in CHOICES[name])
-            raise UsageError(f"{name}: received {value!r}, allowed: {allowed}")
-        return
-    least, greatest, allowed = RANGES[name]
-    right_type = isinstance(value, int) or (kind is float and isinstance(value, float))
-    if isinstance(value, bool) or not right_type or not least <= value <= greatest or math.isinf(value):
-        raise UsageError(f"{name}: received {value!r}, allowed: {allowed}")
+            label += f" {self.optimizer}"
+        return label
 
 
 @dataclass(frozen=True)
@@ -146,9 +111,7 @@ class EpochMetrics:
 
     `train_*` are means over the epoch's batches as they were trained: augmented images, weights still
     moving, label smoothing included. The other parts are read after the epoch, without augmentation or
-    smoothing, by the weights that decide: the moving average where the config asks for one, else the
-    weights as they are (then `raw_*`, the readings of these beside an average, is None). A part that a
-    stage does not read is None. `learning_rate` is the one of the epoch's first step.
+    smoothing; a part that a stage does not read is None. `learning_rate` is the one of the epoch's first step.
     """
 
     epoch: int
@@ -157,8 +120,6 @@ class EpochMetrics:
     train_accuracy: float
     validation_loss: float | None
     validation_accuracy: float | None
-    raw_validation_loss: float | None
-    raw_validation_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
     train_seconds: float
@@ -172,7 +133,4 @@ class EpochMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, with None for what is not a finite number (JSON knows no NaN)."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return {name: value if math.isfinite(value or 0) else None for name, value in vars(self).items()}

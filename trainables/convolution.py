@@ -7,12 +7,15 @@ over the taps (i, j) of its kernel, of a matrix product between the pixels that 
 meet nothing but padding cost nothing. It is the same sum in another order: equal to rounding.
 """
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 TAPS_UP_TO = 9
 """Pixels of an output map up to which all is computed tap by tap."""
@@ -27,11 +30,11 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, padding, bias=False)
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
-        stride, padding = self.stride[0], int(self.padding[0])
-        size = _output_size(x_BxCxHxW, self.weight, stride, padding)
+        kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
+        size = torch.Size((pixels + 2 * padding - kernel) // stride + 1 for pixels in x_BxCxHxW.shape[2:])
         if x_BxCxHxW.device.type != "cpu" or size.numel() > WEIGHT_TAPS_UP_TO:
             return super().forward(x_BxCxHxW)
-        out: Tensor = _SmallMapConvolution.apply(x_BxCxHxW, self.weight, stride, padding)
+        out: Tensor = _SmallMapConvolution.apply(x_BxCxHxW, self.weight, size, stride, padding)
         return out
 
 
@@ -40,69 +43,62 @@ class _SmallMapConvolution(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
-    def forward(ctx: Any, x_BxCxHxW: Tensor, weight_OxCxKxK: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x_BxCxHxW: Tensor, weight_OxCxKxK: Tensor, size: torch.Size, stride: int, padding: int
+    ) -> Tensor:
         ctx.save_for_backward(x_BxCxHxW, weight_OxCxKxK)
         ctx.stride, ctx.padding = stride, padding
-        size = _output_size(x_BxCxHxW, weight_OxCxKxK, stride, padding)
+        ctx.taps = _taps(x_BxCxHxW.shape[2:], size, weight_OxCxKxK.shape[2], stride, padding)
         if size.numel() > TAPS_UP_TO:
             return F.conv2d(x_BxCxHxW, weight_OxCxKxK, None, stride, padding)
         x_BxHxWxC = x_BxCxHxW.permute(0, 2, 3, 1)
         out_BxHxWxO = torch.zeros(len(x_BxCxHxW), *size, len(weight_OxCxKxK))
-        for tap, outputs, inputs in _taps(x_BxCxHxW.shape[2:], size, weight_OxCxKxK.shape[2], stride, padding):
+        for tap, outputs, inputs in ctx.taps:
             out_BxHxWxO[outputs] += x_BxHxWxC[inputs] @ weight_OxCxKxK[tap].t()
         return out_BxHxWxO.to(x_BxCxHxW.dtype).permute(0, 3, 1, 2)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
         (x_BxCxHxW, weight_OxCxKxK), (grad_BxOxHxW,) = ctx.saved_tensors, gradients
         x_BxHxWxC, grad_BxHxWxO = x_BxCxHxW.permute(0, 2, 3, 1), grad_BxOxHxW.permute(0, 2, 3, 1)
-        size, kernel = grad_BxOxHxW.shape[2:], weight_OxCxKxK.shape[2]
-        taps = _taps(x_BxCxHxW.shape[2:], size, kernel, ctx.stride, ctx.padding)
         # In the memory layout of the weights, which the optimizer then need not copy.
         weight_grad_OxCxKxK = torch.empty_like(weight_OxCxKxK)
-        if len(taps) < kernel**2:
+        if len(ctx.taps) < weight_OxCxKxK[0, 0].numel():
             weight_grad_OxCxKxK.zero_()
-        for tap, outputs, inputs in taps:
+        for tap, outputs, inputs in ctx.taps:
             grad_NxO, x_NxC = grad_BxHxWxO[outputs].flatten(0, 2), x_BxHxWxC[inputs].flatten(0, 2)
             torch.mm(grad_NxO.t(), x_NxC, out=weight_grad_OxCxKxK[tap])
         if not ctx.needs_input_grad[0]:
-            return None, weight_grad_OxCxKxK, None, None
-        if size.numel() > TAPS_UP_TO:
-            about = ((ctx.stride,) * 2, (ctx.padding,) * 2, (1, 1), False, (0, 0), 1, (True, False, False))
-            tensors = (grad_BxOxHxW, x_BxCxHxW, weight_OxCxKxK, None)
-            return torch.ops.aten.convolution_backward(*tensors, *about)[0], weight_grad_OxCxKxK, None, None
-        x_grad_BxHxWxC = torch.zeros(x_BxHxWxC.shape)
-        for tap, outputs, inputs in taps:
-            x_grad_BxHxWxC[inputs] += grad_BxHxWxO[outputs] @ weight_OxCxKxK[tap]
-        return x_grad_BxHxWxC.to(x_BxCxHxW.dtype).permute(0, 3, 1, 2), weight_grad_OxCxKxK, None, None
-
-
-def _output_size(x_BxCxHxW: Tensor, weight_OxCxKxK: Tensor, stride: int, padding: int) -> torch.Size:
-    kernel = weight_OxCxKxK.shape[2]
-    return torch.Size((pixels + 2 * padding - kernel) // stride + 1 for pixels in x_BxCxHxW.shape[2:])
+            x_grad_BxCxHxW = None
+        elif grad_BxOxHxW[0, 0].numel() > TAPS_UP_TO:
+            x_grad_BxCxHxW = conv2d_input(x_BxCxHxW.shape, weight_OxCxKxK, grad_BxOxHxW, ctx.stride, ctx.padding)
+        else:
+            x_grad_BxHxWxC = torch.zeros(x_BxHxWxC.shape)
+            for tap, outputs, inputs in ctx.taps:
+                x_grad_BxHxWxC[inputs] += grad_BxHxWxO[outputs] @ weight_OxCxKxK[tap]
+            x_grad_BxCxHxW = x_grad_BxHxWxC.to(x_BxCxHxW.dtype).permute(0, 3, 1, 2)
+        return x_grad_BxCxHxW, weight_grad_OxCxKxK, None, None, None
 
 
 Index = tuple[slice | int, ...]
 
 
 @cache
-def _taps(
-    size: torch.Size, out: torch.Size, kernel: int, stride: int, padding: int
-) -> list[tuple[Index, Index, Index]]:
+def _taps(size: torch.Size, out: torch.Size, kernel: int, stride: int, padding: int) -> list[tuple[Index, ...]]:
     """Of each tap that meets a pixel: its O×C slice of the weights, the outputs it adds to, the inputs it reads."""
-    axes: list[list[tuple[int, slice, slice]]] = [[], []]
-    for axis, (pixels, outputs) in enumerate(zip(size, out, strict=True)):
+
+    def along(pixels: int, outputs: int) -> Iterator[tuple[int, slice, slice]]:
+        """The same along one axis."""
         for tap in range(kernel):
             first = max(0, -((tap - padding) // stride))
             last = min(outputs - 1, (pixels - 1 + padding - tap) // stride)
-            if first <= last:
-                start = first * stride + tap - padding
-                inputs = slice(start, start + (last - first) * stride + 1, stride)
-                axes[axis].append((tap, slice(first, last + 1), inputs))
+            start, count = first * stride + tap - padding, last - first + 1
+            if count > 0:
+                yield tap, slice(first, last + 1), slice(start, start + count * stride, stride)
+
     every = slice(None)
     return [
         ((every, every, i, j), (every, out_rows, out_columns), (every, in_rows, in_columns))
-        for i, out_rows, in_rows in axes[0]
-        for j, out_columns, in_columns in axes[1]
+        for (i, out_rows, in_rows), (j, out_columns, in_columns) in product(*map(along, size, out))
     ]

@@ -1,18 +1,17 @@
 """From the name of a data set, or a folder of images, to arrays of bytes.
 
 The driver calls `load_images` and `split_images` once, before any trial; trials get the arrays and read no
-file. The first call downloads or decodes and leaves a parsed copy in `DATA_DIR/parsed/`; later ones read that.
+file. What is downloaded stays unpacked in `DATA_DIR`, what is decoded as a parsed copy in `DATA_DIR/parsed/`.
 """
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import shutil
 import urllib.request
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from multiprocessing.pool import ThreadPool
@@ -29,20 +28,15 @@ log = logging.getLogger(__name__)
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 """The classes of `torchvision.datasets` by the names used here."""
-
 NAMES = (*TORCHVISION, "digits")
 """The data sets that have a name; anything else is a folder."""
-
 LAYOUTS = "a folder train/CLASS/* with test/CLASS/*, or a folder CLASS/*"
 SPLIT_SEED = 20240229
 """A constant, so that every study of a data set has the same parts, whatever its own seed."""
-
-CACHE_VERSION = "2"
+CACHE_VERSION = "3"
 """To be raised with every change to what is parsed, how it is split into training and test part, or how it is kept."""
-
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds without a byte from the server after which a download has failed."""
-
 LEAST = {"train": 3, "test": 1, "": 4}
 """Images that each class needs in a part: two to train on and one to validate; one to test; all where one is given."""
 
@@ -133,8 +127,7 @@ def load_images(dataset: str, data_dir: Path, image_size: int = 32, skip_bad_ima
         raise UsageError(f"--data-dir: received {str(data_dir)!r} ({error.strerror}), allowed: {allowed}") from error
     with lock:
         if dataset in TORCHVISION:
-            path, key = data_dir / "parsed" / f"{dataset}.npz", f"{dataset} {CACHE_VERSION}"
-            return _cached(path, key, lambda: _named(dataset, data_dir))
+            return _named(dataset, data_dir)
         return _load_folder(Path(folder).resolve(), data_dir, image_size, skip_bad_images)
 
 
@@ -184,49 +177,14 @@ def _draw(labels: np.ndarray, count: int, least: int) -> np.ndarray:
     """
     sizes = np.bincount(labels)
     count = max(count, least * len(sizes))
-    quota = count * sizes / len(labels)
-    take = np.maximum(quota.astype(np.int64), least)
-    while take.sum() < count:  # largest remainder first
+    quota, take = count * sizes / len(labels), np.full(len(sizes), least)
+    while take.sum() < count:  # to the class that lacks most
         take[np.argmax(quota - take)] += 1
-    while take.sum() > count:  # the minimum made small classes larger than their quota: large ones give way
-        take[np.argmax(np.where(take > least, take - quota, -np.inf))] -= 1
     random = np.random.RandomState(SPLIT_SEED)  # its stream is frozen for good, that of default_rng is not
     drawn = np.zeros(len(labels), dtype=bool)
     for label, number in enumerate(take):
         drawn[random.permutation(np.flatnonzero(labels == label))[:number]] = True
     return drawn
-
-
-def _cached(path: Path, key: str, make: Callable[[], ImageData]) -> ImageData:
-    """What the file `path` holds under `key`, or else what `make` returns, which is then kept there."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["key"]) == key:
-                facts = json.loads(str(stored["facts"]))
-                # Reading a member to its end checks its CRC-32.
-                train, test = (Part(stored[f"{part}_images"], stored[f"{part}_labels"]) for part in ("train", "test"))
-                return ImageData(**facts | {"classes": tuple(facts["classes"])}, train=train, test=test)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # damage can show as nearly any error: whatever it is, the file is made again
-        log.warning("the parsed images in %s are damaged (%s) and are made again", path, error)
-    data = make()
-    facts = {name: getattr(data, name) for name in ("name", "classes", "flip", "skipped")}
-    values: dict[str, Any] = {"key": key, "facts": json.dumps(facts)}
-    for name, part in (("train", data.train), ("test", data.test)):
-        values |= {f"{name}_images": part.images, f"{name}_labels": part.labels}
-    temporary = path.with_suffix(".tmp")  # one name is enough: the lock is held
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with temporary.open("wb") as copy:
-            np.savez(copy, **values)
-        os.replace(temporary, path)
-    except OSError as error:  # a full disk: the images are here all the same
-        log.warning("cannot keep the parsed images in %s: %s", path, error)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-    return data
 
 
 def _digits() -> ImageData:
@@ -235,48 +193,41 @@ def _digits() -> ImageData:
 
     digits = load_digits()
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    large = [Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR) for image in small]
-    part = Part(np.stack([np.asarray(image) for image in large])[:, None], digits.target.astype(np.int64))
-    test = _draw(part.labels, round(len(part.labels) / 5), LEAST["test"])
-    classes = tuple(str(name) for name in digits.target_names)
-    return ImageData("digits", classes, _take(part, ~test), _take(part, test), flip=False)
+    large = [np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)) for image in small]
+    whole = Part(np.stack(large)[:, None], digits.target.astype(np.int64))
+    test = _draw(whole.labels, round(len(whole.labels) / 5), LEAST["test"])
+    return ImageData("digits", tuple("0123456789"), _take(whole, ~test), _take(whole, test), flip=False)
 
 
-def _named(name: str, data_dir: Path) -> ImageData:
-    """A data set of torchvision: as it lies unpacked in `data_dir`, else from its archives, downloaded where absent."""
+def _named(name: str, root: Path) -> ImageData:
+    """A data set of torchvision: as it lies unpacked in `root`, else from its archives, downloaded where absent."""
     import torchvision
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     kind = getattr(torchvision.datasets, TORCHVISION[name])
     try:
-        return _read_torchvision(name, kind, data_dir)
+        return _read_torchvision(name, kind, root)
     except Exception as error:  # absent, incomplete or damaged, which each class says in its own way
-        log.info("no usable unpacked copy of %s in %s: %s", name, data_dir, error)
+        log.info("no usable unpacked copy of %s in %s: %s", name, root, error)
     if hasattr(kind, "tgz_md5"):
-        folder, archives = data_dir, {kind.filename: (kind.tgz_md5, [kind.url])}
+        folder, archives = root, {kind.filename: (kind.tgz_md5, [kind.url])}
     else:
-        folder = data_dir / kind.__name__ / "raw"
+        folder = root / kind.__name__ / "raw"
         archives = {file: (md5, [mirror + file for mirror in kind.mirrors]) for file, md5 in kind.resources}
-    temporary = data_dir / ".download"  # one name is enough: the lock is held
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
-    unpacked = temporary / folder.relative_to(data_dir)
     try:
-        unpacked.mkdir(parents=True)
         for file, (md5, urls) in archives.items():
-            _obtain(folder / file, md5, urls, temporary / file)
-            extract_archive(folder / file, unpacked)
-        return _read_torchvision(name, kind, temporary)
+            _obtain(folder / file, md5, urls)
+            extract_archive(folder / file, folder)
+        return _read_torchvision(name, kind, root)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         wanted = {file: md5 for file, (md5, _) in archives.items() if not check_integrity(folder / file, md5)}
         files = ", ".join(f"{file} (md5 {md5})" for file, md5 in wanted.items())
         advice = f"; put {files} into {folder}" if files else ""  # all are there where, say, the disk is full
         raise DataUnavailable(f"{name} cannot be had ({reason}){advice}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _obtain(path: Path, md5: str, urls: list[str], temporary: Path) -> None:
+def _obtain(path: Path, md5: str, urls: list[str]) -> None:
     """See to it that the archive `path` is there, whole or not at all, from the first of `urls` that sends it."""
     from torchvision.datasets.utils import calculate_md5
 
@@ -284,21 +235,21 @@ def _obtain(path: Path, md5: str, urls: list[str], temporary: Path) -> None:
         if (found := calculate_md5(path)) != md5:  # whose file it is we cannot know, so it stays
             raise OSError(f"{path} is damaged: its md5 is {found}; remove it to download it again")
         return
-    errors = []
+    temporary, errors = path.with_name(f"{path.name}.part"), []
+    path.parent.mkdir(parents=True, exist_ok=True)
     for url in urls:
         try:
-            request = urllib.request.Request(
-                url, headers={"User-Agent": "resnet-study"}
-            )  # urllib's own is often refused
+            request = urllib.request.Request(url, headers={"User-Agent": "resnet-study"})  # its own is often refused
             with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT) as response, temporary.open("wb") as file:
                 shutil.copyfileobj(response, file)
-            if (found := calculate_md5(temporary)) == md5:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(temporary, path)
-                return
-            errors.append(f"{url} sent a file whose md5 is {found}")
+            if (found := calculate_md5(temporary)) != md5:
+                raise OSError(f"sent a file whose md5 is {found}")
+            os.replace(temporary, path)
+            return
         except (OSError, HTTPException) as error:
             errors.append(f"{url}: {error}")
+        finally:
+            temporary.unlink(missing_ok=True)
     raise OSError("; ".join(errors))
 
 
@@ -307,7 +258,7 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
     parts = []
     for train in (True, False):
         with warnings.catch_warnings(action="ignore"):  # NumPy 2.4.0 to 2.4.4 about the old pickles of CIFAR
-            source = kind(str(root), train=train)
+            source = kind(root, train=train)
         images = np.asarray(source.data)  # N×H×W, or N×H×W×C
         images = np.ascontiguousarray(images.reshape(*images.shape[:3], -1).transpose(0, 3, 1, 2))
         parts.append(Part(images, np.asarray(source.targets, dtype=np.int64)))
@@ -315,30 +266,57 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
 
 
 def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
-    """The images of a folder; the parsed copy holds as long as no file's name, size or time changes."""
+    """The images of a folder, from the parsed copy as long as no file's name, size or time changes."""
     files = _list_folder(root, data_dir / "parsed")
-    stats = [os.stat(path) for _, _, path in files if os.path.exists(path)]  # reading a dangling link will say so
+    paths = [os.path.join(root, *file) for file in files]
+    stats = [os.stat(path) for path in paths if os.path.exists(path)]  # reading a dangling link will say so
     state = (CACHE_VERSION, files, [(one.st_size, one.st_mtime_ns) for one in stats])
     key = hashlib.sha256(repr(state).encode()).hexdigest()
     place = hashlib.sha256(repr((str(root), image_size, skip_bad_images)).encode()).hexdigest()[:16]
     copy = data_dir / "parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
-    return _cached(copy, key, lambda: _read_folder(root, files, image_size, skip_bad_images))
+    try:
+        with copy.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["key"]) == key:
+                # Reading a member to its end checks its CRC-32.
+                train, test = (Part(stored[f"{part}_images"], stored[f"{part}_labels"]) for part in ("train", "test"))
+                classes, skipped = tuple(stored["classes"].tolist()), int(stored["skipped"])
+                return ImageData(root.name, classes, train, test, flip=True, skipped=skipped)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # damage can show as nearly any error: whatever it is, the file is made again
+        log.warning("the parsed images in %s are damaged (%s) and are made again", copy, error)
+    data = _read_folder(root, files, image_size, skip_bad_images)
+    arrays = {f"{part}_{name}": x for part in ("train", "test") for name, x in vars(getattr(data, part)).items()}
+    temporary = data_dir / ".parsing.npz"  # one name is enough: the lock is held
+    try:
+        copy.parent.mkdir(exist_ok=True)
+        np.savez(temporary, key=key, classes=data.classes, skipped=data.skipped, **arrays)
+        os.replace(temporary, copy)
+    except OSError as error:  # a full disk: the images are here all the same
+        log.warning("cannot keep the parsed images in %s: %s", copy, error)
+        temporary.unlink(missing_ok=True)
+    return data
 
 
 def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
-    """Part (`train` and `test`, or "" where there is but one), class and path of every file, sorted."""
+    """Part (`train` and `test`, or "" where there is but one), class and name of every file, sorted."""
     parts = ("train", "test") if (root / "train").is_dir() and (root / "test").is_dir() else ("",)
-    folders = [(part, root / part / name) for part in parts for name in _visible(root / part)]
-    files = [
-        (part, folder.name, os.path.join(folder, name))
-        for part, folder in folders
-        if folder.is_dir() and folder != unwanted  # the data directory may be this very folder
-        for name in _visible(folder)
-    ]
-    inner = [os.path.relpath(path, root) for _, _, path in files if os.path.isdir(path)]
-    if inner:  # such as train/CLASS/* without a test/: its one class would be `train`
+    try:
+        files = sorted(
+            (part, label, name)
+            for part in parts
+            for label in os.listdir(root / part)
+            # The data directory may be this very folder.
+            if not label.startswith(".") and (root / part / label).is_dir() and root / part / label != unwanted
+            for name in os.listdir(root / part / label)
+            if not name.startswith(".")
+        )
+    except OSError as error:
+        raise _unusable(root, f"which cannot be read ({error})") from error
+    if inner := [os.path.join(*file) for file in files if root.joinpath(*file).is_dir()]:
+        # Such as train/CLASS/* without a test/: its one class would be `train`.
         raise _unusable(root, f"which has folders in the place of images: {_some(inner)}")
-    classes = sorted({name for _, name, _ in files})
+    classes = sorted({label for _, label, _ in files})
     if len(classes) < 2:
         problem = f"which has only the class {_some(classes)}" if classes else "where no images were found"
         raise _unusable(root, problem, f"two classes or more, in {LAYOUTS}")
@@ -347,12 +325,12 @@ def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
 
 def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int, skip_bad_images: bool) -> ImageData:
     """Decode what `_list_folder` found."""
-    paths = [path for _, _, path in files]
     images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
     with ThreadPool() as pool:  # Pillow decodes and resizes without the interpreter's lock
-        channels = np.array(pool.starmap(_decode, zip(paths, images, strict=True), chunksize=64))
+        tasks = zip((os.path.join(root, *file) for file in files), images, strict=True)
+        channels = np.array(pool.starmap(_decode, tasks, chunksize=64))
     good = channels > 0
-    bad = [os.path.relpath(paths[index], root) for index in np.flatnonzero(~good)]
+    bad = [os.path.join(*files[index]) for index in np.flatnonzero(~good)]
     if bad:
         problem = f"{len(bad)} of {len(files)} files cannot be read as images: {_some(bad)}"
         if not skip_bad_images:
@@ -383,27 +361,18 @@ def _decode(path: str, pixels: np.ndarray) -> int:
         if not os.path.isfile(path):
             raise OSError("not a regular file")  # opening a pipe would wait for ever
         with Image.open(path) as source:
-            ImageOps.exif_transpose(source, in_place=True)
-            mode = "L" if Image.getmodebase(source.mode) == "L" else "RGB"
-            image: Image.Image = source
-            if source.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
-                image = Image.fromarray((np.asarray(source).clip(0, 65535) >> 8).astype(np.uint8))
-            elif source.has_transparency_data:  # what lies under transparent pixels is arbitrary; browsers show white
-                white = Image.new("RGBA", source.size, "white")
-                image = Image.alpha_composite(white, source.convert("RGBA"))
+            image = ImageOps.exif_transpose(source)
+            mode = "L" if Image.getmodebase(image.mode) == "L" else "RGB"
+            if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+            elif image.has_transparency_data:  # what lies under transparent pixels is arbitrary; browsers show white
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             square = np.asarray(ImageOps.fit(image.convert(mode), pixels.shape[1:], Image.Resampling.BILINEAR))
         pixels[...] = np.atleast_3d(square).transpose(2, 0, 1)
         return len(mode)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         log.debug("cannot read %s: %s", path, error)
         return 0
-
-
-def _visible(folder: Path) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise _unusable(folder, f"which cannot be read ({error.strerror})") from error
 
 
 def _some(names: Sequence[str]) -> str:

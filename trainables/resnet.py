@@ -38,8 +38,7 @@ class ZeroPaddingShortcut(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.new_channels = out_channels - in_channels
-        self.stride = stride
+        self.new_channels, self.stride = out_channels - in_channels, stride
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
         return F.pad(x_BxCxHxW[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
@@ -78,20 +77,18 @@ class ResNet(nn.Module):
     def __init__(self, config: TrialConfig, in_channels: int, classes: int) -> None:
         super().__init__()
         self.stem = Stem(config, in_channels)
-        stages, channels = [], config.width
+        self.stages = nn.Sequential()
+        channels = config.width
         for stage, blocks in enumerate(DEPTHS[config.depth]):
             out_channels = config.width * 2**stage
-            stride = 1 if stage == 0 else 2
-            first = BasicBlock(config, channels, out_channels, stride)
+            first = BasicBlock(config, channels, out_channels, 2 if stage else 1)
             rest = [BasicBlock(config, out_channels, out_channels, 1) for _ in range(blocks - 1)]
-            stages.append(nn.Sequential(first, *rest))
+            self.stages.append(nn.Sequential(first, *rest))
             channels = out_channels
-        self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(channels, classes)
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
-        out_BxC = self.stages(self.stem(x_BxCxHxW)).mean(dim=(2, 3))
-        logits_BxK: Tensor = self.head(out_BxC)
+        logits_BxK: Tensor = self.head(self.stages(self.stem(x_BxCxHxW)).mean(dim=(2, 3)))
         return logits_BxK
 
 
@@ -127,26 +124,25 @@ def network_cost(config: TrialConfig, image_shape: tuple[int, int, int], classes
     """
     parameters = flops = 0
 
-    def convolve(size: list[int], c_in: int, c_out: int, kernel: int, stride: int, padding: int) -> list[int]:
+    def convolve(size: list[int], c_in: int, c_out: int, kernel: int, stride: int) -> list[int]:
         nonlocal parameters, flops
-        out = [(pixels + 2 * padding - kernel) // stride + 1 for pixels in size]
-        weights = c_in * c_out * kernel**2
-        parameters += weights + 2 * c_out  # with BatchNorm's scale and shift
-        flops += 2 * weights * math.prod(out)
+        out = [(pixels + 2 * (kernel // 2) - kernel) // stride + 1 for pixels in size]
+        parameters += c_in * c_out * kernel**2 + 2 * c_out  # with BatchNorm's scale and shift
+        flops += 2 * c_in * c_out * kernel**2 * math.prod(out)
         return out
 
     channels, *size = image_shape
-    size = convolve(size, channels, config.width, config.stem_kernel, config.stem_stride, config.stem_kernel // 2)
+    size = convolve(size, channels, config.width, config.stem_kernel, config.stem_stride)
     if config.stem_maxpool:
-        size = [(pixels + 2 - 3) // 2 + 1 for pixels in size]
+        size = [(pixels - 1) // 2 + 1 for pixels in size]
     channels = config.width
     for stage, blocks in enumerate(DEPTHS[config.depth]):
         for block in range(blocks):
             stride, c_out = 2 if stage and not block else 1, config.width * 2**stage
-            out = convolve(size, channels, c_out, 3, stride, 1)
-            convolve(out, c_out, c_out, 3, 1, 1)
+            out = convolve(size, channels, c_out, 3, stride)
+            convolve(out, c_out, c_out, 3, 1)
             if config.residual and config.shortcut == "projection" and (stride, channels) != (1, c_out):
-                convolve(size, channels, c_out, 1, stride, 0)
+                convolve(size, channels, c_out, 1, stride)
             size, channels = out, c_out
     return NetworkCost(parameters + (channels + 1) * classes, flops + 2 * channels * classes)
 
@@ -155,13 +151,8 @@ def save_resnet(folder: Path, config: TrialConfig, image_shape: tuple[int, int, 
                 pixel_mean: list[float], pixel_std: list[float], weights: dict[str, Tensor]) -> None:  # fmt: skip
     """Write what `load_resnet` needs into `folder`: `config.json` and `weights.pt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "config": config.to_dict(),
-        "image_shape": image_shape,
-        "classes": classes,
-        "pixel_mean": pixel_mean,
-        "pixel_std": pixel_std,
-    }
+    about = {"config": config.to_dict(), "image_shape": image_shape, "classes": classes}
+    about |= {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
     # Not by torch itself, which calls a full disk a RuntimeError.
     (folder / "weights.pt").write_bytes(pack(weights))

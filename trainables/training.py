@@ -10,7 +10,6 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +23,6 @@ from trainables.resnet import build_resnet
 
 PRECISIONS = ("float32", "bf16")
 EVALUATION_BATCH = 250
-BATCH_NORM_MOMENTUM = 0.1
-"""PyTorch's default, which the network keeps."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +54,16 @@ class Pixels:
     @classmethod
     def of(cls, normalize: str, images_NxCxHxW: Tensor) -> "Pixels":
         """Statistics over all pixels of the training part (`data`), or 0.5 and 0.5 (`half`)."""
-        channels = images_NxCxHxW.shape[1]
-        if normalize == "half":
-            mean_C = std_C = torch.full((channels,), 0.5, device=images_NxCxHxW.device)
-            return cls(mean_C, std_C)
-        # 256 counts a channel say the same as millions of pixels, and exactly.
-        values = torch.arange(256, dtype=torch.float64) / 255
-        means, stds = [], []
-        for channel in range(channels):
-            count = torch.bincount(images_NxCxHxW[:, channel].flatten().int(), minlength=256).cpu().double()
-            mean = (count @ values) / count.sum()
-            means.append(mean)
-            stds.append(((count @ (values - mean) ** 2) / count.sum()).sqrt())
-        # A channel that never varies says nothing; dividing by 1 leaves it at 0.
-        stds = [std if std > 0 else torch.ones_like(std) for std in stds]
-        return cls(*(torch.stack(x).float().to(images_NxCxHxW.device) for x in (means, stds)))
+        mean_C = std_C = torch.full(images_NxCxHxW.shape[1:2], 0.5, dtype=torch.float64)
+        if normalize == "data":
+            # 256 counts a channel say the same as millions of pixels, and exactly.
+            values_256 = torch.arange(256, dtype=torch.float64) / 255
+            channels = (channel.flatten().int() for channel in images_NxCxHxW.unbind(1))
+            counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
+            mean_C = counts @ values_256 / counts.sum(1)
+            std_C = ((counts * (values_256 - mean_C[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
+            std_C[std_C == 0] = 1  # a channel that never varies says nothing; dividing by 1 leaves it at 0
+        return cls(*(each_C.float().to(images_NxCxHxW.device) for each_C in (mean_C, std_C)))
 
     def normalize(self, images_BxCxHxW: Tensor) -> Tensor:
         """uint8 to float32, zero mean and unit deviation."""
@@ -161,59 +153,12 @@ def hand_over_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> N
         held.grad, parameter.grad = in_memory_order(parameter.grad), None
 
 
-def _weights_and_statistics(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The weights in memory order, and the running means and variances of BatchNorm."""
-    buffers = dict(model.named_buffers())
-    means, variances = (
-        [buffer for name, buffer in buffers.items() if name.endswith(kind)] for kind in ("running_mean", "running_var")
-    )
-    return [in_memory_order(parameter.detach()) for parameter in model.parameters()], means, variances
-
-
-class MovingAverage:
-    """An exponential moving average of a network's weights and BatchNorm statistics, ready to be evaluated.
-
-    At a constant learning rate the weights of one moment say little of where they move; their average does
-    (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv:1803.05407). It is corrected for its start, as in
-    Adam (Kingma and Ba 2014, section 3): the initial weights have no part in it, and what BatchNorm's own
-    average still holds of its initial 0 and 1 is taken out.
-
-    Args:
-        model: the network; `update` reads its weights after every step.
-        horizon: over how many steps it averages; an older step weighs less than 1/e of the newest.
-    """
-
-    def __init__(self, model: nn.Module, horizon: float) -> None:
-        self.model = copy.deepcopy(model)
-        self.steps = 0
-        self._decay = math.exp(-1 / horizon)
-        self._raw, self._averaged = _weights_and_statistics(model), _weights_and_statistics(self.model)
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the network as it is; once after every step."""
-        self.steps += 1
-        share = (1 - self._decay) / (1 - self._decay**self.steps)
-        initial = (1 - BATCH_NORM_MOMENTUM) ** self.steps
-        weights, means, variances = self._raw
-        corrected_means = torch._foreach_div(means, 1 - initial)
-        corrected_variances = torch._foreach_div(torch._foreach_sub(variances, initial), 1 - initial)
-        for averaged, newest in zip(self._averaged, (weights, corrected_means, corrected_variances), strict=True):
-            torch._foreach_lerp_(averaged, list(newest), share)
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that continuing needs."""
-        return {"steps": self.steps, "model": self.model.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.steps = state["steps"]
-        self.model.load_state_dict(state["model"])
-
-
-def casting(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context in which a network of this precision runs."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+def logits_of(model: nn.Module, images_BxCxHxW: Tensor, pixels: Pixels, precision: str) -> Tensor:
+    """What the network says of uint8 images; float32, whatever it is computed in."""
+    x_BxCxHxW = pixels.normalize(images_BxCxHxW).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x_BxCxHxW.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits_BxK: Tensor = model(x_BxCxHxW)
+    return logits_BxK.float()
 
 
 def train_epoch(
@@ -224,35 +169,28 @@ def train_epoch(
     config: TrialConfig,
     epoch: int,
     precision: str,
-    average: MovingAverage | None = None,
 ) -> Readings:
     """One pass over the training part; `epoch` counts from 1.
 
     A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing, it ends it.
     """
-    device = pixels.mean_C.device
-    loss_sum = torch.zeros((), device=device)
-    right_sum = torch.zeros((), device=device)
+    loss_sum, right_sum = torch.zeros(2, device=pixels.mean_C.device)
     images_seen = 0
     model.train()
     for batch, (images_BxCxHxW, labels_B) in enumerate(batches):
         rate = learning_rate_at(config, (epoch - 1 + batch / len(batches)) / config.max_epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with casting(device, precision):
-            logits_BxK = model(pixels.normalize(images_BxCxHxW))
-        logits_BxK = logits_BxK.float()
+        logits_BxK = logits_of(model, images_BxCxHxW, pixels, precision)
         loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=config.label_smoothing)
         loss.backward()
         hand_over_gradients(model, optimizer)
         optimizer.step()
-        if average is not None:
-            average.update()
         with torch.no_grad():
             loss_sum += loss * len(labels_B)
             right_sum += (logits_BxK.argmax(1) == labels_B).sum()
         images_seen += len(labels_B)
-        if device.type == "cpu" and not math.isfinite(loss.item()):
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             break
     loss_mean = loss_sum.item() / images_seen
     return Readings(loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen)
@@ -261,17 +199,12 @@ def train_epoch(
 @torch.inference_mode()
 def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str) -> Readings:
     """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by its running statistics."""
-    device = pixels.mean_C.device
-    loss_sum = torch.zeros((), device=device)
+    loss_sum = torch.zeros((), device=pixels.mean_C.device)
     predictions = []
     model.eval()
-    for images, labels_B in zip(
-        part.images_NxCxHxW.split(EVALUATION_BATCH), part.labels_N.split(EVALUATION_BATCH), strict=True
-    ):
-        images_BxCxHxW = pixels.normalize(images).contiguous(memory_format=torch.channels_last)
-        with casting(device, precision):
-            logits_BxK = model(images_BxCxHxW)
-        logits_BxK = logits_BxK.float()
+    batches = (tensor.split(EVALUATION_BATCH) for tensor in (part.images_NxCxHxW, part.labels_N))
+    for images_BxCxHxW, labels_B in zip(*batches, strict=True):
+        logits_BxK = logits_of(model, images_BxCxHxW, pixels, precision)
         loss_sum += F.cross_entropy(logits_BxK, labels_B, reduction="sum")
         predictions.append(logits_BxK.argmax(1))
     predictions_N = torch.cat(predictions)
@@ -283,23 +216,19 @@ class Trainer:
     """One trial: its config, network, optimizer, random state and data, an epoch at a time."""
 
     def __init__(self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32") -> None:
-        self.config = config
-        self.precision = precision
-        self.device = torch.device(device)
-        self.epoch = 0
+        self.config, self.precision, self.device = config, precision, torch.device(device)
         self.classes = data.classes
+        self.epoch = 0
         self.train = DevicePart.of(data.train, self.device)
         self.validation = DevicePart.of(data.validation, self.device) if data.validation else None
         self.test = DevicePart.of(data.test, self.device) if data.test else None
         self.pixels = Pixels.of(config.normalize, self.train.images_NxCxHxW)
-        channels, height, width = self.train.images_NxCxHxW.shape[1:]
+        channels, height, width = data.train.images.shape[1:]
         model = build_resnet(config, (channels, height, width), data.classes)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(config, self.model)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
-        horizon = config.averaging * len(self.batches)
-        self.average = MovingAverage(self.model, horizon) if horizon else None
         # Rows: true classes; columns: predicted. Of the last part evaluated.
         self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
 
@@ -312,14 +241,12 @@ class Trainer:
         started = time.perf_counter()
         learning_rate = learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs)
         trained = train_epoch(
-            *(self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision),
-            self.average,
+            self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision
         )
         trained_at = time.perf_counter()
         diverged = not math.isfinite(trained.loss)
-        raw = self._read(self.model, self.validation, diverged) if self.average else None
-        validation = self._read(self.deciding_model, self.validation, diverged)
-        test = self._read(self.deciding_model, self.test, diverged)
+        validation = self._read(self.validation, diverged)
+        test = self._read(self.test, diverged)
         return EpochMetrics(
             epoch=self.epoch,
             learning_rate=learning_rate,
@@ -327,25 +254,18 @@ class Trainer:
             train_accuracy=trained.accuracy,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
-            raw_validation_loss=raw.loss if raw else None,
-            raw_validation_accuracy=raw.accuracy if raw else None,
             test_loss=test.loss if test else None,
             test_accuracy=test.accuracy if test else None,
             train_seconds=trained_at - started,
             eval_seconds=time.perf_counter() - trained_at,
         )
 
-    @property
-    def deciding_model(self) -> nn.Module:
-        """The network whose readings decide: the moving average where the config asks for it."""
-        return self.average.model if self.average else self.model
-
-    def _read(self, model: nn.Module, part: DevicePart | None, diverged: bool) -> Readings | None:
+    def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
         if part is None:
             return None
         if diverged:
             return Readings(math.nan, math.nan)
-        readings = evaluate(model, part, self.pixels, self.precision)
+        readings = evaluate(self.model, part, self.pixels, self.precision)
         assert readings.predictions_N is not None
         pairs = part.labels_N * self.classes + readings.predictions_N
         counts = torch.bincount(pairs, minlength=self.classes**2)
@@ -359,7 +279,6 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "average": self.average.state_dict() if self.average else None,
             "confusion": self.confusion_KxK,
         }
         return copy.deepcopy(state)
@@ -370,6 +289,4 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
         self.confusion_KxK = state["confusion"]

@@ -8,19 +8,22 @@ goes on where it stopped, and a second process may come towards it from the `bac
 is kept beside this file; accuracies are counts of images, `test` is read at the end alone.
 """
 
+import copy
 import csv
 import itertools
+import math
 import random
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from study.designs import SEARCH
 from trainables.config import TrialConfig
 from trainables.datasets import TrialData, load_images, split_images
-from trainables.training import DevicePart, MovingAverage, Trainer, evaluate
+from trainables.training import DevicePart, Trainer, evaluate
 
 TABLE = Path(__file__).with_name("digits.csv")
 EPOCHS = 6
@@ -31,23 +34,39 @@ VARIED = ("stem_kernel", "stem_stride", "stem_maxpool", "learning_rate", "schedu
 COLUMNS = (*VARIED, "epoch", *(f"{part} {reading}" for reading in READINGS for part in ("loss", "accuracy", "test")))
 
 
-class Averages:
-    """Stands where a trial has one moving average, and keeps one of each horizon."""
+class MovingAverage:
+    """An exponential moving average of a network's weights and BatchNorm statistics, over `horizon` steps.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.each = [MovingAverage(trainer.model, horizon * len(trainer.batches)) for horizon in HORIZONS]
-        self.model = self.each[0].model
+    Corrected for its start, as in Adam: the initial weights have no part in it, and what BatchNorm's own
+    average still holds of its initial 0 and 1 is taken out.
+    """
 
+    def __init__(self, model: nn.Module, horizon: float) -> None:
+        self.raw, self.model, self.steps = model, copy.deepcopy(model), 0
+        self.decay = math.exp(-1 / horizon)
+
+    @torch.no_grad()
     def update(self) -> None:
-        for average in self.each:
-            average.update()
+        """Take in the network as it is; once after every step."""
+        self.steps += 1
+        share = (1 - self.decay) / (1 - self.decay**self.steps)
+        initial = 0.9**self.steps  # BatchNorm keeps nine tenths at every step
+        averaged = self.model.state_dict()
+        for name, newest in self.raw.state_dict().items():
+            if name.endswith("running_mean"):
+                newest = newest / (1 - initial)
+            elif name.endswith("running_var"):
+                newest = (newest - initial) / (1 - initial)
+            if newest.is_floating_point():
+                averaged[name].lerp_(newest, share)
 
 
 def rows(config: TrialConfig, data: TrialData) -> list[dict[str, object]]:
     """One row an epoch."""
     trainer = Trainer(config, replace(data, test=None))
     test = DevicePart.of(data.test, trainer.device)
-    averages = trainer.average = Averages(trainer)  # type: ignore[assignment]
+    averages = [MovingAverage(trainer.model, horizon * len(trainer.batches)) for horizon in HORIZONS]
+    trainer.optimizer.register_step_post_hook(lambda *_: [average.update() for average in averages])
     table = []
     for _ in range(EPOCHS):
         metrics = trainer.run_epoch()
@@ -55,7 +74,7 @@ def rows(config: TrialConfig, data: TrialData) -> list[dict[str, object]]:
         table.append(row)
         if metrics.diverged:
             break
-        for reading, model in zip(READINGS, (trainer.model, *(each.model for each in averages.each)), strict=True):
+        for reading, model in zip(READINGS, (trainer.model, *(each.model for each in averages)), strict=True):
             said = evaluate(model, trainer.validation, trainer.pixels, "float32")
             row[f"accuracy {reading}"], row[f"loss {reading}"] = round(said.accuracy * 144), f"{said.loss:.4g}"
             if metrics.epoch == EPOCHS:
@@ -87,7 +106,7 @@ def main() -> None:
     for point in points if len(sys.argv) == 1 else reversed(points):
         if tuple(str(point[name]) for name in VARIED) in recorded():
             continue
-        config = TrialConfig.from_dict({**SEARCH.fixed, **point, "averaging": 0.0, "max_epochs": EPOCHS})
+        config = TrialConfig.from_dict({**SEARCH.fixed, **point, "max_epochs": EPOCHS})
         table = rows(config, data)
         with TABLE.open("a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

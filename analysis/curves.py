@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-PARTS: Mapping[str, str] = {"training": "train", "validation": "validation"}
-QUANTITIES = ("loss", "accuracy")
-READINGS = [f"{prefix}_{quantity}" for prefix in PARTS.values() for quantity in QUANTITIES]
+READINGS = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"]
 BASELINE = "baseline:"
 WINNER = "winner"
 OTHER = "other"
-QUARTILES: Mapping[str, float] = {"lower": 0.25, "median": 0.5, "upper": 0.75}
 ARMS_SHOWN = 6
 
 
@@ -80,12 +77,6 @@ def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     return epochs[["trial", "epoch"]].join(readings).merge(about, on="trial")
 
 
-def curve_ends(curves: pd.DataFrame) -> pd.DataFrame:
-    """The last row of every trial that is not complete."""
-    last = curves["epoch"] == curves.groupby("trial")["epoch"].transform("max")
-    return curves[last & (curves["state"] != "complete")].reset_index(drop=True)
-
-
 def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
     """The `level` of a factor of the design for each `trial` but the baselines: an ordered category of labels.
 
@@ -128,23 +119,16 @@ def arm_levels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_curves(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
-    """For each level, part, quantity and epoch the quartiles `lower`, `median` and `upper` over the `n` of the
-    level's `trials` that have a value there; `whole` where those are all of them. Where not, they are quartiles
-    over survivors, and no estimate for the level."""
+    """For each level, `reading` and epoch the quartiles `lower`, `median` and `upper` over the `n` of the level's
+    `trials` that have a value there; `whole` where those are all of them. Where not, they are quartiles over
+    survivors, and no estimate for the level."""
     level = levels.set_index("trial")["level"]
     groups = curves.assign(level=curves["trial"].map(level)).groupby(["level", "epoch"], observed=True)[READINGS]
-    quartiles, counts = {name: groups.quantile(at) for name, at in QUARTILES.items()}, groups.count()
-    panels = [
-        pd.DataFrame({name: table[f"{prefix}_{quantity}"] for name, table in quartiles.items()})
-        .assign(n=counts[f"{prefix}_{quantity}"], part=part, quantity=quantity)
-        .reset_index()
-        for part, prefix in PARTS.items()
-        for quantity in QUANTITIES
-    ]
-    table = pd.concat(panels, ignore_index=True)
-    table = table.assign(level=pd.Categorical(table["level"], level.cat.categories, ordered=True))
+    quartiles = {name: groups.quantile(at).stack() for name, at in (("lower", 0.25), ("median", 0.5), ("upper", 0.75))}
+    table = pd.DataFrame({**quartiles, "n": groups.count().stack()}).query("n > 0")
+    table = table.rename_axis(["level", "epoch", "reading"]).reset_index()
     trials = table["level"].map(level.value_counts()).astype("int64")
-    return table.assign(trials=trials, whole=table["n"] == trials)[table["n"] > 0].reset_index(drop=True)
+    return table.assign(trials=trials, whole=table["n"] == trials)
 
 
 def best_so_far(table: pd.DataFrame, cores: float = 1) -> pd.DataFrame:
@@ -170,14 +154,12 @@ def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     rows = epochs.merge(complete[["trial", "max_epochs"]], on="trial")
     rows["value"] = rows["raw_validation_accuracy"].fillna(rows["validation_accuracy"])
     rows["change"] = rows["value"] - rows.groupby("trial")["value"].shift()
+    rows["product"], rows["square"] = rows["epoch"] * rows["value"], rows["epoch"] ** 2
     third = rows[rows["epoch"] > 2 * rows["max_epochs"] / 3]
-    centred = third[["epoch", "value"]] - third.groupby("trial")[["epoch", "value"]].transform("mean")
-    products = pd.DataFrame(
-        {"trial": third["trial"], "xy": centred["epoch"] * centred["value"], "xx": centred["epoch"] ** 2}
-    )
-    sums = products.groupby("trial").sum()
+    means = third.groupby("trial")[["epoch", "value", "product", "square"]].mean()
+    slope = (means["product"] - means["epoch"] * means["value"]) / (means["square"] - means["epoch"] ** 2)
     changes = third.groupby("trial")["change"]
-    shape = pd.DataFrame({"slope": sums["xy"] / sums["xx"], "unsteadiness": changes.std(), "changes": changes.count()})
+    shape = pd.DataFrame({"slope": slope, "unsteadiness": changes.std(), "changes": changes.count()})
     gap = complete["train_accuracy"] - complete["validation_accuracy"]
     return complete[["trial", "arm", "validation_accuracy"]].assign(gap=gap).join(shape, on="trial")
 

@@ -160,7 +160,7 @@ def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, A
     text = {name: str for name, kind in columns.items() if kind not in (int, COUNT, float)}
     options: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan"], "low_memory": False}
     try:
-        table = pd.read_csv(io.BytesIO(written), dtype=text, **options)
+        table: pd.DataFrame = pd.read_csv(io.BytesIO(written), dtype=text, **options)
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("line 2 has more fields than the header")
     except ValueError as error:

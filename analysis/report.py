@@ -264,7 +264,7 @@ def role_labels(study: Study) -> dict[str, str]:
         who = row["origin"].removeprefix(tidy.BASELINE) if fixed else f"trial {row['trial']}, {row['arm']}"
         lead = "best: " if row["trial"] == best else ""
         state = "" if row["state"] == "complete" else f" ({row['state']})"
-        text = f"{lead}{who}, lr {row['learning_rate']:.2g}: {say.show(row['validation_accuracy'], '.1%')}{state}"
+        text = f"{lead}{who}, lr {row['learning_rate']:.3g}: {say.show(row['validation_accuracy'], '.1%')}{state}"
         labels[row["origin"] if fixed else tidy.WINNER] = text
     return labels
 
@@ -272,7 +272,7 @@ def role_labels(study: Study) -> dict[str, str]:
 def level_finding(quartiles: pd.DataFrame, name: str) -> str:
     """The least and the greatest median validation accuracy among levels at the last epoch where all quartiles are
     over all trials; where there is none, no finding."""
-    table = quartiles[(quartiles["part"] == "validation") & (quartiles["quantity"] == "accuracy")]
+    table = quartiles[quartiles["reading"] == "validation_accuracy"]
     shared = table.groupby("epoch")["whole"].agg(["all", "size"])
     epoch = shared.index[shared["all"] & (shared["size"] == table["level"].nunique())].max()
     if pd.isna(epoch) or table["level"].nunique() < 2:

@@ -14,10 +14,9 @@ from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write
 from analysis import curves as tidy
 from analysis import load_study
 from analysis.cost import pareto
-from analysis.curves import factor_levels, learning_curves, results
+from analysis.curves import READINGS, factor_levels, learning_curves, results
 from analysis.effects import importance
 from analysis.plots import (
-    PANELS,
     axis_limits,
     best_lines,
     comparative_curves,
@@ -44,10 +43,6 @@ def panels(count: int = 5) -> list[Axes]:
     return list(Figure().subplots(1, count, squeeze=False).flat)
 
 
-def column(quantity: str, part: str) -> str:
-    return f"{part.replace('training', 'train')}_{quantity}"
-
-
 def points(ax: Axes, gid: str) -> np.ndarray:
     (line,) = [line for line in ax.get_lines() if line.get_gid() == gid]
     return np.array(line.get_xydata())
@@ -61,8 +56,8 @@ def marks(ax: Axes, state: str) -> list[list[float]]:
 def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
     _, curves = curves_of(tmp_path, search_like())
     axes = comparative_curves(panels(), curves, LABELS, classes=10)
-    for ax, panel in zip(axes, PANELS, strict=False):
-        shown = ["epoch", column(*panel)]
+    for ax, reading in zip(axes, READINGS, strict=False):
+        shown = ["epoch", reading]
         for role in LABELS:
             np.testing.assert_array_equal(points(ax, role), curves.loc[curves["role"] == role, shown])
         others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
@@ -82,7 +77,7 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
     corners = np.array(band.get_paths()[0].vertices)
     heights = corners[corners[:, 0] == 1][:, 1]
     assert [heights.min(), heights.max()] == pytest.approx(list(np.quantile(first, [0.25, 0.75])))
-    assert f"middle half of those of {table.shape[0] - 4} others read" in axes[0].get_legend_handles_labels()[1]
+    assert f"middle half of those of {table.shape[0] - 4} other trials read" in axes[0].get_legend_handles_labels()[1]
     levels = factor_levels(table, FACTORS[4])
     axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
@@ -114,7 +109,7 @@ def test_marks_stand_where_trials_ended(tmp_path: Path) -> None:
     assert marks(accuracy, "diverged") == [[2, accuracy.get_ylim()[0]]]
     assert marks(axes[2], "diverged") == [[2, 0.1]]
     labels = loss.get_legend_handles_labels()[1]
-    assert {"stopped early (2)", "diverged (1)", "failed (1)", "running (1)"} <= set(labels)
+    assert {"stopped (2)", "diverged (1)", "failed (1)", "running (1)"} <= set(labels)
 
 
 def test_a_wild_loss_does_not_stretch_the_axis(tmp_path: Path) -> None:
@@ -154,8 +149,8 @@ def test_medians_over_survivors_look_unlike_those_over_all(tmp_path: Path, facto
     levels = factor_levels(trials, factor)
     medians = tidy.level_curves(curves, levels)
     axes = level_curves(panels(), curves, levels, medians, classes=10)
-    for ax, (quantity, part) in zip(axes, PANELS, strict=False):
-        here = medians[(medians["quantity"] == quantity) & (medians["part"] == part)]
+    for ax, reading in zip(axes, READINGS, strict=False):
+        here = medians[medians["reading"] == reading]
         for level, rows in here.groupby("level", observed=True):
             whole = rows[rows["whole"]]
             np.testing.assert_array_equal(points(ax, f"{level} whole"), whole[["epoch", "median"]])

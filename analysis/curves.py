@@ -5,7 +5,6 @@ the last epoch trained, ties by lower validation loss, then by lower trial numbe
 that `results` gives: confirm trials are not in it.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -21,17 +20,17 @@ ARMS_SHOWN = 6
 
 
 def results(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """The search trials by number, each with its last readings (`train_loss` … `validation_accuracy`), its
-    `best_validation_accuracy` over the epochs, how many `epochs` it was read at, and their `seconds` of training
-    and evaluation."""
+    """The search trials by number, each with its last readings (`train_loss` … `validation_accuracy`), how many
+    `epochs` it was read at, their `seconds` of training and evaluation, and its `role`: `baseline:NAME`, `winner`
+    (where that is none of them) or `other`."""
     readings = epochs.assign(seconds=epochs["train_seconds"] + epochs["eval_seconds"]).groupby("trial")
-    sums = readings.agg(
-        best_validation_accuracy=("validation_accuracy", "max"), epochs=("epoch", "max"), seconds=("seconds", "sum")
-    )
+    sums = readings.agg(epochs=("epoch", "max"), seconds=("seconds", "sum"))
     last = epochs[["trial", *READINGS]].drop_duplicates("trial", keep="last")
     table = trials[trials["stage"] == "search"].drop(columns="epochs").merge(last, on="trial", how="left")
     table = table.join(sums, on="trial").fillna({"epochs": 0, "seconds": 0.0})
-    return table.astype({"epochs": "int64"}).sort_values("trial", ignore_index=True)
+    table = table.astype({"epochs": "int64"}).sort_values("trial", ignore_index=True)
+    rest = np.where(table["trial"] == winner(table), WINNER, OTHER)
+    return table.assign(role=table["origin"].where(is_baseline(table), pd.Series(rest, table.index, dtype="str")))
 
 
 def is_baseline(table: pd.DataFrame) -> pd.Series:
@@ -68,20 +67,18 @@ def baselines(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 
 
 def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each trial of `table` and epoch: the four readings, missing where not finite, the trial's `state`,
-    and its `role`: `baseline:NAME`, `winner` or `other`."""
-    rest = np.where(table["trial"] == winner(table), WINNER, OTHER)
-    roles = table["origin"].where(is_baseline(table), pd.Series(rest, table.index, dtype="str"))
-    about = table[["trial", "state"]].assign(role=roles.astype("category"))
+    """A row for each trial of `table` and epoch: the four readings, missing where not finite, and the trial's `state`
+    and `role`."""
     readings = epochs[READINGS].where(np.isfinite(epochs[READINGS]))
+    about = table[["trial", "state", "role"]].astype({"role": "category"})
     return epochs[["trial", "epoch"]].join(readings).merge(about, on="trial")
 
 
 def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
     """The `level` of a factor of the design for each `trial` but the baselines: an ordered category of labels.
 
-    A range is cut into bins that hold their lower end: decades, or thirds where it spans few decades or is
-    not logarithmic. The first and the last bin also hold what lies outside of the range.
+    A range is cut into thirds on its scale, which hold their lower end; the first and the last also hold what lies
+    outside of the range.
     """
     varied = table[~is_baseline(table)]
     values = varied[factor["name"]]
@@ -90,7 +87,7 @@ def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
         labels = [level_label(level) for level in ordered]
         names = values.map(dict(zip(ordered, labels, strict=True)))
     else:
-        edges = _bin_edges(factor["low"], factor["high"], factor["scale"] == "log")
+        edges = (np.geomspace if factor["scale"] == "log" else np.linspace)(factor["low"], factor["high"], 4)
         labels = [f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)]
         names = pd.Series(np.array(labels)[np.digitize(values, edges[1:-1])], varied.index)
     return pd.DataFrame({"trial": varied["trial"], "level": pd.Categorical(names, labels, ordered=True)})
@@ -99,15 +96,6 @@ def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
 def level_label(level: Any) -> str:
     """How a level of a factor is written: a flag as yes or no."""
     return ("yes" if level else "no") if isinstance(level, bool | np.bool_) else str(level)
-
-
-def _bin_edges(low: float, high: float, logarithmic: bool) -> list[float]:
-    if not logarithmic:
-        return [float(edge) for edge in np.linspace(low, high, 4)]
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    decades = [float(f"1e{power}") for power in powers]
-    inner = [edge for edge in decades if low < edge < high]
-    return [low, *inner, high] if len(inner) > 1 else [float(edge) for edge in np.geomspace(low, high, 4)]
 
 
 def arm_levels(table: pd.DataFrame) -> pd.DataFrame:

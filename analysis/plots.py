@@ -192,36 +192,33 @@ def level_palette(levels: Sequence[str], ordered: bool = True) -> dict[str, str]
 
 def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, float]:
     """From the values of all curves of a quantity, limits that one wild trial does not stretch."""
-    found = values[values > 0] if quantity == "loss" else values.dropna()
-    if found.empty:
-        return (0.1, 10.0) if quantity == "loss" else (0.0, 1.0)
     if quantity == "accuracy":
-        return float(found.min()) - 0.03, min(1.0, float(found.max())) + 0.03
-    low, top = (max(float(found.min()), 1e-4), min(float(found.max()), 1.2 * math.log(max(classes, 2))))
-    top = top if top > low else float(found.max())
+        return float(values.min()) - 0.03, min(1.0, float(values.max())) + 0.03
+    low, high = float(values[values > 0].min()), float(values.max())
+    guess = 1.2 * math.log(max(classes, 2))
+    top = high if low >= guess else min(high, guess)
     pad = max(1.2, math.sqrt(5 * low / top))
-    return low / pad, top * pad
+    return max(low / pad, 1e-4), top * pad
 
 
-def compose(
-    draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, row_height: float, columns: int
-) -> Figure:
+def compose(draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, columns: int) -> Figure:
     """A figure whose `panels` are filled by `draw`, an odd last one as wide as all; `columns` of 1 is for narrow
     screens. The title stands above, the legend and the caption below, nothing over the data."""
-    width = 9.0 if columns > 1 else 4.6
+    width, row_height, columns = (9.0 if columns > 1 else 4.6), (2.4 if panels > 1 else 3.4), min(columns, panels)
     figure = Figure(layout="constrained")
     cells = [str(i) for i in range(panels)] + [str(panels - 1)] * (-panels % columns)
     mosaic: Any = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     axes = list(figure.subplot_mosaic(mosaic).values())
     draw(axes)
     legend = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    per_row = max(1, min(2, columns))
-    head, foot = _wrap(title, width, 12), _wrap(caption, width, 8)
-    above, below = 0.2 + 0.2 * (head.count("\n") + 1), 0.25 + 0.15 * (foot.count("\n") + 1)
-    legend_height = -(-len(legend) // per_row) * 0.2
-    height = above + below + legend_height + len(mosaic) * row_height
+    # So many letters of 12 and of 8 points go into an inch.
+    head, foot = textwrap.fill(title, int(9.6 * width - 2)), textwrap.fill(caption, int(16.6 * width - 3))
+    above, below = 0.4 + 0.2 * head.count("\n"), 0.4 + 0.15 * foot.count("\n")
+    per_row = 2 if width > 5 else 1
+    keys = 0.2 * math.ceil(len(legend) / per_row)
+    height = above + below + keys + len(mosaic) * row_height
+    bottom = (below + keys) / height
     figure.set_size_inches(width, height)
-    bottom = (below + legend_height) / height
     figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - above / height))  # type: ignore[union-attr, call-arg]
     figure.text(0.1 / width, 1 - 0.1 / height, head, fontsize=12, fontweight="bold", va="top")
     figure.text(0.1 / width, 0.1 / height, foot, fontsize=8, color="#444444", va="bottom")
@@ -233,10 +230,6 @@ def compose(
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.05 / width, bottom), "borderaxespad": 0}
         figure.legend(legend.values(), legend, ncols=per_row, fontsize=8.5, frameon=False, **place)
     return figure
-
-
-def _wrap(text: str, width: float, size: float) -> str:
-    return textwrap.fill(text, int((width - 0.2) * 72 / (size * (0.62 if size > 10 else 0.54))))
 
 
 def _dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
@@ -274,7 +267,8 @@ def _curve_panels(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> d
         if loss:
             _log(ax, "y", "{x:g}")
         values = pd.concat([curves[f"train_{quantity}"], curves[f"validation_{quantity}"]])
-        ax.set_ylim(axis_limits(values, quantity, classes))
+        if values.max() > 0:
+            ax.set_ylim(axis_limits(values, quantity, classes))
     _dress(axes[4], "Trials read at the epoch (n)", "epoch")
     for ax in axes:
         ax.set_xlim(1 - pad, last + pad)

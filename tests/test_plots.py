@@ -130,9 +130,7 @@ def test_a_wild_loss_does_not_stretch_the_axis(tmp_path: Path) -> None:
         ([0.5, 2.0], "loss", (0.5, 2.0)),
         ([50.0, 60.0], "loss", (50.0, 60.0)),
         ([0.0, 0.1], "loss", (0.1, 0.1)),
-        ([math.nan], "loss", (1.0, 1.0)),
         ([0.1, 1.0], "accuracy", (0.1, 1.0)),
-        ([], "accuracy", (0.0, 1.0)),
     ],
 )
 def test_limits_hold_what_is_to_be_seen(values: list[float], quantity: str, within: tuple[float, float]) -> None:
@@ -183,7 +181,7 @@ def test_axes_have_units_whole_epochs_and_no_legend_over_data(
 ) -> None:
     _, curves = curves_of(tmp_path, made)
     figure = compose(
-        lambda axes: comparative_curves(axes, curves, LABELS, 10), "A finding", "A caption", 5, 2.4, columns=columns
+        lambda axes: comparative_curves(axes, curves, LABELS, 10), "A finding", "A caption", 5, columns=columns
     )
     figure.canvas.draw()
     for ax in figure.axes:
@@ -266,7 +264,7 @@ def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
         (lambda axes: best_lines(axes, {"a": tidy.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),
     ):
-        figure = compose(draw, "Title", "Caption", count, 2.4, columns=2)
+        figure = compose(draw, "Title", "Caption", count, columns=2)
         figure.canvas.draw()
         assert len(figure.axes) >= count
         offsets = [

@@ -5,7 +5,6 @@ the last epoch trained, ties by lower validation loss, then by lower trial numbe
 that `results` gives: confirm trials are not in it.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -13,28 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-PARTS: Mapping[str, str] = {"training": "train", "validation": "validation"}
-QUANTITIES = ("loss", "accuracy")
-READINGS = [f"{prefix}_{quantity}" for prefix in PARTS.values() for quantity in QUANTITIES]
+READINGS = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"]
 BASELINE = "baseline:"
 WINNER = "winner"
 OTHER = "other"
-QUARTILES: Mapping[str, float] = {"lower": 0.25, "median": 0.5, "upper": 0.75}
 ARMS_SHOWN = 6
 
 
 def results(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """The search trials by number, each with its last readings (`train_loss` … `validation_accuracy`), its
-    `best_validation_accuracy` over the epochs, how many `epochs` it was read at, and their `seconds` of training
-    and evaluation."""
+    """The search trials by number, each with its last readings (`train_loss` … `validation_accuracy`), how many
+    `epochs` it was read at, their `seconds` of training and evaluation, and its `role`: `baseline:NAME`, `winner`
+    (where that is none of them) or `other`."""
     readings = epochs.assign(seconds=epochs["train_seconds"] + epochs["eval_seconds"]).groupby("trial")
-    sums = readings.agg(
-        best_validation_accuracy=("validation_accuracy", "max"), epochs=("epoch", "max"), seconds=("seconds", "sum")
-    )
+    sums = readings.agg(epochs=("epoch", "max"), seconds=("seconds", "sum"))
     last = epochs[["trial", *READINGS]].drop_duplicates("trial", keep="last")
     table = trials[trials["stage"] == "search"].drop(columns="epochs").merge(last, on="trial", how="left")
     table = table.join(sums, on="trial").fillna({"epochs": 0, "seconds": 0.0})
-    return table.astype({"epochs": "int64"}).sort_values("trial", ignore_index=True)
+    table = table.astype({"epochs": "int64"}).sort_values("trial", ignore_index=True)
+    rest = np.where(table["trial"] == winner(table), WINNER, OTHER)
+    return table.assign(role=table["origin"].where(is_baseline(table), pd.Series(rest, table.index, dtype="str")))
 
 
 def is_baseline(table: pd.DataFrame) -> pd.Series:
@@ -71,26 +67,18 @@ def baselines(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 
 
 def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each trial of `table` and epoch: the four readings, missing where not finite, the trial's `state`,
-    and its `role`: `baseline:NAME`, `winner` or `other`."""
-    rest = np.where(table["trial"] == winner(table), WINNER, OTHER)
-    roles = table["origin"].where(is_baseline(table), pd.Series(rest, table.index, dtype="str"))
-    about = table[["trial", "state"]].assign(role=roles.astype("category"))
+    """A row for each trial of `table` and epoch: the four readings, missing where not finite, and the trial's `state`
+    and `role`."""
     readings = epochs[READINGS].where(np.isfinite(epochs[READINGS]))
+    about = table[["trial", "state", "role"]].astype({"role": "category"})
     return epochs[["trial", "epoch"]].join(readings).merge(about, on="trial")
-
-
-def curve_ends(curves: pd.DataFrame) -> pd.DataFrame:
-    """The last row of every trial that is not complete."""
-    last = curves["epoch"] == curves.groupby("trial")["epoch"].transform("max")
-    return curves[last & (curves["state"] != "complete")].reset_index(drop=True)
 
 
 def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
     """The `level` of a factor of the design for each `trial` but the baselines: an ordered category of labels.
 
-    A range is cut into bins that hold their lower end: decades, or thirds where it spans few decades or is
-    not logarithmic. The first and the last bin also hold what lies outside of the range.
+    A range is cut into thirds on its scale, which hold their lower end; the first and the last also hold what lies
+    outside of the range.
     """
     varied = table[~is_baseline(table)]
     values = varied[factor["name"]]
@@ -99,7 +87,7 @@ def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
         labels = [level_label(level) for level in ordered]
         names = values.map(dict(zip(ordered, labels, strict=True)))
     else:
-        edges = _bin_edges(factor["low"], factor["high"], factor["scale"] == "log")
+        edges = (np.geomspace if factor["scale"] == "log" else np.linspace)(factor["low"], factor["high"], 4)
         labels = [f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)]
         names = pd.Series(np.array(labels)[np.digitize(values, edges[1:-1])], varied.index)
     return pd.DataFrame({"trial": varied["trial"], "level": pd.Categorical(names, labels, ordered=True)})
@@ -108,15 +96,6 @@ def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
 def level_label(level: Any) -> str:
     """How a level of a factor is written: a flag as yes or no."""
     return ("yes" if level else "no") if isinstance(level, bool | np.bool_) else str(level)
-
-
-def _bin_edges(low: float, high: float, logarithmic: bool) -> list[float]:
-    if not logarithmic:
-        return [float(edge) for edge in np.linspace(low, high, 4)]
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    decades = [float(f"1e{power}") for power in powers]
-    inner = [edge for edge in decades if low < edge < high]
-    return [low, *inner, high] if len(inner) > 1 else [float(edge) for edge in np.geomspace(low, high, 4)]
 
 
 def arm_levels(table: pd.DataFrame) -> pd.DataFrame:
@@ -128,23 +107,16 @@ def arm_levels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_curves(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
-    """For each level, part, quantity and epoch the quartiles `lower`, `median` and `upper` over the `n` of the
-    level's `trials` that have a value there; `whole` where those are all of them. Where not, they are quartiles
-    over survivors, and no estimate for the level."""
+    """For each level, `reading` and epoch the quartiles `lower`, `median` and `upper` over the `n` of the level's
+    `trials` that have a value there; `whole` where those are all of them. Where not, they are quartiles over
+    survivors, and no estimate for the level."""
     level = levels.set_index("trial")["level"]
     groups = curves.assign(level=curves["trial"].map(level)).groupby(["level", "epoch"], observed=True)[READINGS]
-    quartiles, counts = {name: groups.quantile(at) for name, at in QUARTILES.items()}, groups.count()
-    panels = [
-        pd.DataFrame({name: table[f"{prefix}_{quantity}"] for name, table in quartiles.items()})
-        .assign(n=counts[f"{prefix}_{quantity}"], part=part, quantity=quantity)
-        .reset_index()
-        for part, prefix in PARTS.items()
-        for quantity in QUANTITIES
-    ]
-    table = pd.concat(panels, ignore_index=True)
-    table = table.assign(level=pd.Categorical(table["level"], level.cat.categories, ordered=True))
+    quartiles = {name: groups.quantile(at).stack() for name, at in (("lower", 0.25), ("median", 0.5), ("upper", 0.75))}
+    table = pd.DataFrame({**quartiles, "n": groups.count().stack()}).query("n > 0")
+    table = table.rename_axis(["level", "epoch", "reading"]).reset_index()
     trials = table["level"].map(level.value_counts()).astype("int64")
-    return table.assign(trials=trials, whole=table["n"] == trials)[table["n"] > 0].reset_index(drop=True)
+    return table.assign(trials=trials, whole=table["n"] == trials)
 
 
 def best_so_far(table: pd.DataFrame, cores: float = 1) -> pd.DataFrame:
@@ -166,14 +138,12 @@ def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     complete = table.loc[is_complete(table), ["trial", "arm", "train_accuracy", "validation_accuracy", "max_epochs"]]
     rows = epochs.rename(columns={"validation_accuracy": "value"}).merge(complete[["trial", "max_epochs"]], on="trial")
     rows["change"] = rows["value"] - rows.groupby("trial")["value"].shift()
+    rows["product"], rows["square"] = rows["epoch"] * rows["value"], rows["epoch"] ** 2
     third = rows[rows["epoch"] > 2 * rows["max_epochs"] / 3]
-    centred = third[["epoch", "value"]] - third.groupby("trial")[["epoch", "value"]].transform("mean")
-    products = pd.DataFrame(
-        {"trial": third["trial"], "xy": centred["epoch"] * centred["value"], "xx": centred["epoch"] ** 2}
-    )
-    sums = products.groupby("trial").sum()
+    means = third.groupby("trial")[["epoch", "value", "product", "square"]].mean()
+    slope = (means["product"] - means["epoch"] * means["value"]) / (means["square"] - means["epoch"] ** 2)
     changes = third.groupby("trial")["change"]
-    shape = pd.DataFrame({"slope": sums["xy"] / sums["xx"], "unsteadiness": changes.std(), "changes": changes.count()})
+    shape = pd.DataFrame({"slope": slope, "unsteadiness": changes.std(), "changes": changes.count()})
     gap = complete["train_accuracy"] - complete["validation_accuracy"]
     return complete[["trial", "arm", "validation_accuracy"]].assign(gap=gap).join(shape, on="trial")
 

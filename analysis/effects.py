@@ -4,8 +4,9 @@ All take the table of `analysis.curves.results`. Only complete trials have a sco
 are validation accuracies (fractions) of one seed, so nothing here says how much another seed would change.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -95,21 +96,16 @@ def scientific(factors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [factor for factor in factors if factor.get("role") == "scientific" and "levels" in factor]
 
 
-def is_factorial(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every combination of the scientific levels has trials, and the same number of them but for one (the
-    study may not be finished): else the best of one arm is over more draws than the best of another."""
-    levels = [factor["levels"] for factor in scientific(factors)]
-    rows = table[~is_baseline(table)]
-    if not levels or rows.empty:
-        return False
-    counts = rows.groupby([factor["name"] for factor in scientific(factors)]).size()
-    return len(counts) == np.prod([len(each) for each in levels]) and counts.max() - counts.min() <= 1
-
-
 def arm_scores(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """For each combination of the scientific levels with a complete trial, the levels and the best score."""
+    """In a factorial design, for each combination of the scientific levels with a complete trial, the levels and the
+    best score. Empty where the design is not factorial: every combination is there, and equally often but for one
+    trial (the study may not be finished), for else the best of one arm is over more draws than that of another."""
     names = [factor["name"] for factor in scientific(factors)]
-    return ranked(table[~is_baseline(table)]).drop_duplicates(names)[[*names, SCORE]]
+    rows = table[~is_baseline(table)]
+    counts = rows.groupby(names).size() if names else pd.Series(dtype=int)
+    arms = math.prod(len(factor["levels"]) for factor in scientific(factors))
+    balanced = len(counts) == arms and counts.max() - counts.min() <= 1
+    return ranked(rows if balanced else rows[:0]).drop_duplicates(names)[[*names, SCORE]]
 
 
 def matched_differences(
@@ -123,7 +119,7 @@ def matched_differences(
     """
     columns = ["factor", "level", "reference", "difference", "low", "high", "pairs"]
     found: list[tuple[Any, ...]] = []
-    scores = arm_scores(table, factors) if is_factorial(table, factors) else table.iloc[:0]
+    scores = arm_scores(table, factors)
     for factor in scientific(factors) if len(scores) else []:
         name = factor["name"]
         others = [each["name"] for each in scientific(factors) if each["name"] != name]
@@ -140,19 +136,16 @@ def interactions(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> p
     """In a factorial design, for every two scientific factors and their levels the mean best `score` and the
     `interaction`: that mean less what the two levels' own means add up to (two-way analysis of variance, Fisher
     1925). Empty where the design is not factorial or an arm has no complete trial yet."""
+    scores, found = arm_scores(table, factors), []
+    whole = len(scores) == math.prod(len(factor["levels"]) for factor in scientific(factors))
+    for one, two in combinations([factor["name"] for factor in scientific(factors)], 2) if whole else []:
+        cells = scores.groupby([one, two])[SCORE].mean().rename("score").reset_index()
+        first, second = (cells.groupby(name)["score"].transform("mean") for name in (one, two))
+        cells["interaction"] = cells["score"] - first - second + cells["score"].mean()
+        cells["level"], cells["other_level"] = cells[one].map(level_label), cells[two].map(level_label)
+        found.append(cells.assign(factor=one, other_factor=two))
     columns = ["factor", "level", "other_factor", "other_level", "score", "interaction"]
-    scores = arm_scores(table, factors) if is_factorial(table, factors) else table.iloc[:0]
-    found: list[tuple[Any, ...]] = []
-    for one, two in combinations(scientific(factors), 2):
-        means = scores.groupby([one["name"], two["name"]])[SCORE].mean().unstack()
-        if len(scores) < np.prod([len(factor["levels"]) for factor in scientific(factors)]):
-            continue
-        extra = means.sub(means.mean(axis=1), axis=0).sub(means.mean(), axis=1) + means.to_numpy().mean()
-        found += [
-            (one["name"], level_label(a), two["name"], level_label(b), means.loc[a, b], extra.loc[a, b])
-            for a, b in product(one["levels"], two["levels"])
-        ]
-    return pd.DataFrame(found, columns=columns)
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def rate_response(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
@@ -164,21 +157,12 @@ def rate_response(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
     varied = table[~is_baseline(table)]
     best = ranked(varied).drop_duplicates("arm").set_index("arm")[["trial", name, SCORE]]
     states = pd.crosstab(varied["arm"], varied["state"]).reindex(best.index)
+    counts = {state: states.get(state, 0) for state in ("complete", "diverged")}
     low, high, value = (np.log10(x) if logarithmic else x for x in (factor["low"], factor["high"], best[name]))
     place = (value - low) / (high - low)
-    reach = 1.0 if logarithmic else (high - low) / 2
     edge = np.select([place <= EDGE, place >= 1 - EDGE], ["low", "high"], "")
-    beyond = [value - reach, value + reach]
-    below, above = (10.0**end if logarithmic else end for end in beyond)
-    return (
-        best.rename(columns={name: "best"})
-        .assign(
-            trials=states.sum(axis=1),
-            complete=states.get("complete", 0),
-            diverged=states.get("diverged", 0),
-            edge=edge,
-            next_low=below.where(edge != ""),
-            next_high=above.where(edge != ""),
-        )
-        .reset_index()
-    )
+    reach = 1.0 if logarithmic else (high - low) / 2
+    below, above = (10.0**end if logarithmic else end for end in (value - reach, value + reach))
+    following = {"edge": edge, "next_low": below.where(edge != ""), "next_high": above.where(edge != "")}
+    table = best.rename(columns={name: "best"}).assign(trials=states.sum(axis=1), **counts, **following)
+    return table.reset_index()

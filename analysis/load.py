@@ -15,6 +15,13 @@ VERSION = 1
 STATES = ("running", "complete", "stopped", "diverged", "failed")
 STAGES = ("search", "confirm")
 COUNT = "count"  # a whole number that may be missing
+DTYPES: Mapping[Any, tuple[Any, str]] = {
+    int: ("int64", "whole numbers"),
+    COUNT: ("Int64", "whole numbers"),
+    float: ("float64", "numbers"),
+    bool: ("bool", "True, False"),
+    str: ("str", "text"),
+}
 
 TRIAL_COLUMNS: Mapping[str, Any] = (
     {"trial": int, "stage": STAGES, "origin": str, "arm": str, "state": STATES, "error": str, "epochs": COUNT}
@@ -27,12 +34,9 @@ EPOCH_COLUMNS: Mapping[str, Any] = (
     | {"train_seconds": float, "eval_seconds": float}
 )
 MANIFEST: Mapping[str, type] = {
-    "name": str,
-    "version": int,
-    "design.factors": list,
-    "design.baselines": dict,
-    "dataset.name": str,
-} | {"dataset.counts": dict, "dataset.classes": list, "settings.epochs": int, "settings.seed": int}
+    **{"name": str, "version": int, "design.factors": list, "design.baselines": dict, "dataset.name": str},
+    **{"dataset.counts": dict, "dataset.classes": list, "settings.epochs": int, "settings.seed": int},
+}
 """What the analysis needs of study.json, by dotted key."""
 
 
@@ -114,11 +118,9 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        needed = "study.json, trials.csv and epochs.csv"
-        raise UsageError(f"{path}: no such file, allowed: a study directory, which has {needed}") from None
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error}), allowed: a readable UTF-8 file") from None
+        needed = "a study directory, which has study.json, trials.csv and epochs.csv"
+        raise UsageError(f"{path}: {str(error.strerror).lower()}, allowed: {needed}") from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -148,49 +150,33 @@ def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, A
     content = _read_bytes(path)
     # A line without its end is half written.
     written = content[: content.rfind(b"\n") + 1] or (",".join(columns) + "\n").encode()
-    options: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan"]}
+    text = {name: str for name, kind in columns.items() if kind not in (int, COUNT, float)}
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan"], "low_memory": False}
     try:
-        if set(columns.values()) <= {int, float}:
-            try:  # Numbers at once, for a million rows; where that fails, the text below tells what is wrong.
-                return _complete(path, pd.read_csv(io.BytesIO(written), dtype=columns, **options), columns, defaults)
-            except (ValueError, OverflowError):
-                pass
-        table = _complete(path, pd.read_csv(io.BytesIO(written), dtype=str, **options), columns, defaults)
-    except pd.errors.ParserError as error:
+        table: pd.DataFrame = pd.read_csv(io.BytesIO(written), dtype=text, **options)
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("line 2 has more fields than the header")
+    except ValueError as error:
         raise UsageError(f"{path}: damaged ({' '.join(str(error).split())}), allowed: one row a line") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: cannot be read ({error}), allowed: a readable UTF-8 file") from None
-    return table.assign(**{name: _typed(path, table[name].astype("str"), kind) for name, kind in columns.items()})
-
-
-def _complete(path: Path, table: pd.DataFrame, columns: Mapping[str, Any], defaults: Mapping[str, Any]) -> pd.DataFrame:
-    lacking = [name for name in columns if name not in table]
-    if missing := [name for name in lacking if name not in defaults]:
+    if missing := [name for name in columns if name not in table and name not in defaults]:
         raise UsageError(f"{path}: has no column {', '.join(missing)}, allowed: all of {', '.join(columns)}")
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UsageError(f"{path}: damaged (line 2 has more fields than the header), allowed: one row a line")
-    return table.assign(**{name: defaults[name] for name in lacking})
+    found = {name: table[name] if name in table else pd.Series(defaults[name], table.index) for name in columns}
+    return table.assign(**{name: _typed(path, name, found[name], kind) for name, kind in columns.items()})
 
 
-def _typed(path: Path, text: pd.Series, kind: Any) -> pd.Series:
+def _typed(path: Path, name: str, read: pd.Series, kind: Any) -> pd.Series:
     """The column in the dtype that `kind` stands for; only counts, floats and text may be missing."""
-    if kind is str:
-        return text
-    dtype: Any = {int: "int64", COUNT: "Int64", float: "float64", bool: "bool"}.get(kind)
+    dtype, allowed = DTYPES.get(kind) or (pd.CategoricalDtype(kind), ", ".join(kind))
     values: pd.Series
     if kind is bool:
-        values = text.map({"True": True, "False": False})
-    elif dtype is None:
-        values, dtype = text.where(text.isin(kind)), pd.CategoricalDtype(kind)
+        values = read.astype("str").map({"True": True, "False": False})
+    elif kind in (int, COUNT, float):
+        values = pd.to_numeric(read, errors="coerce")
+        values = values if kind is float else values.where((values % 1 == 0) & (values.abs() < 2**53))
     else:
-        values = pd.to_numeric(text, errors="coerce")
-        values = values if kind is float else values.where(values % 1 == 0)
-    bad = values.isna() & (text.notna() | (kind not in (COUNT, float)))
+        values = read if kind is str else read.where(read.isin(kind))
+    bad = values.isna() & (read.notna() | (kind not in (COUNT, float, str)))
     if bad.any():
-        allowed = {int: "whole numbers", COUNT: "whole numbers", float: "numbers", bool: "True, False"}
-        received = text[bad].iloc[0]
-        raise UsageError(
-            f"{path}: column {text.name}: received {received!r}, allowed: {allowed.get(kind) or ', '.join(kind)}"
-        )
+        raise UsageError(f"{path}: column {name}: received {str(read[bad].iloc[0])!r}, allowed: {allowed}")
     typed: pd.Series = values.astype(dtype)
     return typed

@@ -12,70 +12,50 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis.cost import COSTS, pareto
-from analysis.curves import BASELINE, OTHER, PARTS, WINNER, arm_levels, curve_ends, factor_levels, is_baseline
-from analysis.curves import level_curves as quartiles_by_level
+from analysis.curves import BASELINE, READINGS, WINNER, arm_levels, factor_levels, is_baseline
 from analysis.effects import isolation
 
-PANELS = (("loss", "training"), ("loss", "validation"), ("accuracy", "training"), ("accuracy", "validation"))
-UNITS: Mapping[str, str] = {"loss": "nats", "accuracy": "%"}
 SCORE = "Validation accuracy (%)"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("--", "-.", ":")
 MARKERS = ("o", "s", "^", "v", "P", "p", "h")
 FAINT, DARK = "#9a9a9a", "#555555"
-FINE: dict[str, Any] = {"lw": 0.8, "alpha": 0.6, "ms": 3}
 MANY = 60
 """Above as many trials, curves give way to quartiles; above ten times as many points, a figure holds a picture."""
-STATES: Mapping[str, tuple[str, str]] = {
-    "complete": ("o", "complete"),
-    "stopped": ("d", "stopped early"),
-    "diverged": ("x", "diverged"),
-    "failed": ("+", "failed"),
-    "running": (">", "running"),
-}
-"""The mark of a trial in each state, in curves at its last reading, and what it is called."""
+STATES: Mapping[str, str] = {"complete": "o", "stopped": "d", "diverged": "x", "failed": "+", "running": ">"}
+"""The mark of a trial in each state, in curves at its last reading."""
 
 
 def comparative_curves(
     axes: Sequence[Axes], curves: pd.DataFrame, labels: Mapping[str, str], classes: int
 ) -> Sequence[Axes]:
-    """Draw the roles in `labels` (role → legend text, winner first) boldly, all other trials faintly, or their
-    quartiles where they are many; on the fifth Axes how many trials were read at each epoch.
+    """Draw the roles in `labels` (role → legend text) boldly, all other trials faintly; on the fifth Axes how many
+    trials were read at each epoch.
 
     `curves` is of `learning_curves`; the loss axes end a little above the loss of guessing one of `classes`.
     """
-    baselines = [role for role in labels if role != WINNER]
     styles: dict[str, dict[str, Any]] = {
         role: {"color": OKABE_ITO[i % 6], "linestyle": LINES[i % 3], "marker": MARKERS[i % 7]}
-        for i, role in enumerate(baselines)
-    }
-    styles[WINNER] = {"color": "black", "linestyle": "-", "marker": "*", "ms": 10}
+        for i, role in enumerate(role for role in labels if role != WINNER)
+    } | {WINNER: {"color": "black", "linestyle": "-", "marker": "*", "ms": 10}}
+    panels = _curve_panels(axes, curves, classes)
     bold = curves["role"].isin(labels)
+    for role, label in labels.items():
+        rows = curves[curves["role"] == role]
+        for reading, ax in panels.items():
+            _draw_line(ax, rows["epoch"], rows[reading], label=label, gid=role, lw=2, **styles[role])
     others = curves[~bold].assign(color=FAINT)
-    many = others["trial"].nunique() > MANY
-    ends = curves[bold] if many else curves
-    ends = ends.assign(color=[styles[role]["color"] if role in labels else DARK for role in ends["role"]])
-    other = pd.DataFrame({"trial": others["trial"].unique()}).assign(level=OTHER).astype({"level": "category"})
-    quartiles = quartiles_by_level(others, other)
-    for ax, quantity, part in _framed(axes, curves, classes):
-        column = f"{PARTS[part]}_{quantity}"
-        for role, label in labels.items():
-            rows = curves[curves["role"] == role].sort_values("epoch")
-            every = max(1, len(rows) // 8)
-            ax.plot(rows["epoch"], rows[column], label=label, gid=role, lw=2, zorder=4, markevery=every, **styles[role])
-        if many:
-            _draw_quartiles(ax, _panel(quartiles, quantity, part), FAINT, 0.35)
-        else:
-            _draw_trials(ax, others, column, f"other trials ({others['trial'].nunique()})")
-        _draw_ends(ax, ends, column)
-    if many:
-        axes[0].fill_between([], [], color=FAINT, alpha=0.35, label=f"middle half of those of {len(other)} others read")
-    counts = curves.groupby("epoch")["validation_accuracy"].count()
-    axes[4].plot(counts.index, counts, "o-", ms=3, color="black", gid="n", markevery=max(1, len(counts) // 8))
+    _draw_trials(panels, others, "other trials")
+    colors = curves["role"].astype("str").map({role: style["color"] for role, style in styles.items()})
+    ends = curves.assign(color=colors.where(bold, DARK))
+    _draw_ends(panels, ends[bold] if others["trial"].nunique() > MANY else ends)
+    counts = curves.groupby("epoch")["validation_accuracy"].count().reset_index()
+    _draw_line(axes[4], counts["epoch"], counts["validation_accuracy"], color="black", marker="o", ms=3, gid="n")
     axes[4].set_ylim(bottom=0)
     return axes
 
@@ -83,31 +63,28 @@ def comparative_curves(
 def level_curves(
     axes: Sequence[Axes], curves: pd.DataFrame, levels: pd.DataFrame, quartiles: pd.DataFrame, classes: int
 ) -> Sequence[Axes]:
-    """Draw every trial faintly in the colour of its level (or the quartiles, where they are many) and the levels'
-    medians boldly: solid with full markers while all of the level's trials are there, dashed with open markers for
-    survivors only; on the fifth Axes how many of each level were read at each epoch."""
+    """Draw every trial faintly in the colour of its level and the levels' medians boldly: solid with full markers
+    while all of the level's trials are there, dashed with open markers for survivors only; on the fifth Axes how
+    many of each level were read at each epoch."""
     palette = level_palette(list(levels["level"].cat.categories))
-    coloured = curves.merge(levels.assign(color=levels["level"].astype(str).map(palette)), on="trial")
-    sizes = levels["level"].value_counts(sort=False)
+    coloured = curves.merge(levels.assign(color=levels["level"].astype("str").map(palette)), on="trial")
+    panels = _curve_panels(axes, coloured, classes)
     last = coloured["epoch"].max() if len(coloured) else 0
-    for ax, quantity, part in _framed(axes, coloured, classes):
-        here = _panel(quartiles, quantity, part)
-        for (level, color), marker in zip(palette.items(), MARKERS * len(palette), strict=False):
-            rows = here[here["level"] == level].sort_values("epoch")
-            kept = rows.loc[rows["epoch"] == last, "n"].sum()
-            label = f"{level}: n = {sizes[level]}, at epoch {last} n = {kept}"
-            style: dict[str, Any] = {"color": color, "marker": marker, "zorder": 4, "markevery": max(1, len(rows) // 8)}
-            whole = rows["whole"]
-            tail = rows[~whole | ~whole.shift(-1, fill_value=True)]  # joined to the last epoch that is whole
-            ax.plot(tail["epoch"], tail["median"], "--", gid=f"{level} survivors", lw=1.2, mfc="white", **style)
-            ax.plot(rows["epoch"][whole], rows["median"][whole], label=label, gid=f"{level} whole", lw=2.4, **style)
-            if len(levels) > MANY:
-                _draw_quartiles(ax, rows, color, 0.15)
-            if (quantity, part) == PANELS[-1]:
-                axes[4].plot(rows["epoch"], rows["n"], gid=f"n {level}", **{**style, "ms": 4})
-        if len(levels) <= MANY:
-            _draw_trials(ax, coloured, f"{PARTS[part]}_{quantity}")
-            _draw_ends(ax, coloured, f"{PARTS[part]}_{quantity}")
+    for (level, color), marker in zip(palette.items(), MARKERS * len(palette), strict=False):
+        style: dict[str, Any] = {"color": color, "marker": marker}
+        found = quartiles[quartiles["level"] == level]
+        for reading, ax in panels.items():
+            rows = found[found["reading"] == reading]
+            epoch, median, whole = rows["epoch"], rows["median"], rows["whole"]
+            begun, kept = (levels["level"] == level).sum(), rows.loc[epoch == last, "n"].sum()
+            label = f"{level}: n = {begun}, at epoch {last} n = {kept}"
+            tail = ~whole | ~whole.shift(-1, fill_value=True)  # joined to the last epoch that is whole
+            _draw_line(ax, epoch[tail], median[tail], ls="--", gid=f"{level} survivors", lw=1.2, mfc="white", **style)
+            _draw_line(ax, epoch[whole], median[whole], label=label, gid=f"{level} whole", lw=2.4, **style)
+        _draw_line(axes[4], epoch, rows["n"], gid=f"n {level}", ms=4, **style)
+    _draw_trials(panels, coloured)
+    if len(levels) <= MANY:
+        _draw_ends(panels, coloured)
     axes[4].set_ylim(bottom=0)
     survivors = "median of survivors only (not all got there)"
     axes[0].plot([], [], "--", color=DARK, marker="o", mfc="white", lw=1.2, label=survivors)
@@ -123,24 +100,20 @@ def isolation_points(axes: Sequence[Axes], table: pd.DataFrame, factors: Sequenc
         place = rows["level"].cat.codes + (rows["trial"] * 0.618034 % 1 - 0.5) * 0.6
         colors = rows["level"].astype(str).map(level_palette(list(best["level"])))
         _mark_states(ax, place, rows["validation_accuracy"], rows["state"], colors)
-        bar = np.arange(len(best))
-        ax.hlines(best["validation_accuracy"], bar - 0.36, bar + 0.36, color="black", lw=2, zorder=6, gid="best")
-        names = [f"{row.level}\n{row.complete} of {row.trials}" for row in best.itertuples()]
-        ax.set_xticks(bar, names)
+        bars = np.arange(len(best))
+        ax.hlines(best["validation_accuracy"], bars - 0.36, bars + 0.36, color="black", lw=2, zorder=6, gid="best")
+        ax.set_xticks(bars, [f"{row.level}\n{row.complete} of {row.trials}" for row in best.itertuples()])
         ax.set_xlim(-0.6, len(best) - 0.4)
-        label = f"{factor['name'].replace('_', ' ')}; complete of all trials"
-        _dress(ax, SCORE, label, "y")
+        _dress(ax, SCORE, f"{factor['name'].replace('_', ' ')}; complete of all trials", "y")
     return axes
 
 
 def importance_bars(axes: Sequence[Axes], shares: pd.DataFrame) -> Sequence[Axes]:
     """Each factor's share (of `importance`), with its range over forests; grey where they do not tell."""
     rows, ax = shares.iloc[::-1].fillna(0.0), axes[0]
-    color = OKABE_ITO[0] if shares["tells"].any() else FAINT
+    style: dict[str, Any] = {"color": OKABE_ITO[0] if shares["tells"].any() else FAINT, "ecolor": "black", "capsize": 3}
     spread = [rows["importance"] - rows["least"], rows["most"] - rows["importance"]]
-    ax.barh(
-        rows["factor"].str.replace("_", " "), rows["importance"], xerr=spread, color=color, ecolor="black", capsize=3
-    )
+    ax.barh(rows["factor"].str.replace("_", " "), rows["importance"], xerr=spread, **style)
     ax.set_xlim(0, 1)
     _dress(ax, "Share of the variance of the score (%)", "%", "x")
     return axes
@@ -149,19 +122,18 @@ def importance_bars(axes: Sequence[Axes], shares: pd.DataFrame) -> Sequence[Axes
 def rate_points(axes: Sequence[Axes], table: pd.DataFrame, factor: Mapping[str, Any]) -> Sequence[Axes]:
     """Last reading against a factor with a range, in colour the arms with the best trials; diverged trials stand on
     the axis, and the ends of the range are dashed."""
-    ax, arms = axes[0], arm_levels(table)
-    varied = table[~is_baseline(table)].copy()
+    ax, arms, varied = axes[0], arm_levels(table), table[~is_baseline(table)]
     palette = level_palette(list(arms["level"].cat.categories), ordered=False)
-    varied["color"] = varied["trial"].map(arms.set_index("trial")["level"].astype(str)).map(palette).fillna(FAINT)
+    colors = varied["trial"].map(arms.set_index("trial")["level"].astype("str")).map(palette).fillna(FAINT)
     floor = np.nanmin(varied["validation_accuracy"].to_numpy(), initial=1.0) - 0.03
     heights = varied["validation_accuracy"].where(varied["state"] != "diverged", floor)
     for arm, color in palette.items():
         ax.plot([], [], "o", color=color, label=arm)
-    _mark_states(ax, varied[factor["name"]], heights, varied["state"], varied["color"])
+    _mark_states(ax, varied[factor["name"]], heights, varied["state"], colors)
     for end in (factor["low"], factor["high"]):
         ax.axvline(end, color=DARK, ls="--", lw=0.8)
     if factor["scale"] == "log":
-        _log(ax, "{x:g}")
+        _log(ax, "x", "{x:g}")
     ax.set_ylim(bottom=floor)
     _dress(ax, SCORE, factor["name"].replace("_", " "), "y")
     return axes
@@ -182,19 +154,14 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
     """Score of the complete trials against each cost, the Pareto front joined, baselines in colour."""
     for ax, (cost, label) in zip(axes, COSTS.items(), strict=True):
         rows = pareto(table, cost)
-        front = rows[rows["front"]]
-        dense = len(rows) > 10 * MANY
-        ax.scatter(rows[cost], rows["validation_accuracy"], s=16, c=FAINT, label="complete trials", rasterized=dense)
-        ax.step(
-            front[cost], front["validation_accuracy"], "o-", where="post", color="black", ms=5, label="Pareto front"
-        )
+        front, score = rows[rows["front"]], "validation_accuracy"
+        ax.scatter(rows[cost], rows[score], s=16, c=FAINT, label="complete trials", rasterized=len(rows) > 10 * MANY)
+        ax.step(front[cost], front[score], "o-", where="post", color="black", ms=5, label="Pareto front")
         for i, row in enumerate(rows[is_baseline(rows)].sort_values("trial").to_dict("records")):
             style: dict[str, Any] = {"marker": MARKERS[1 + i % 6], "color": OKABE_ITO[i % 6], "zorder": 3}
-            ax.scatter(
-                [row[cost]], [row["validation_accuracy"]], s=50, label=row["origin"].removeprefix(BASELINE), **style
-            )
+            ax.scatter(row[cost], row[score], s=50, label=row["origin"].removeprefix(BASELINE), **style)
         if len(rows):
-            _log(ax, EngFormatter(sep=""))
+            _log(ax, "x", EngFormatter(sep=""))
         _dress(ax, SCORE, label, "y")
     return axes
 
@@ -220,44 +187,42 @@ def level_palette(levels: Sequence[str], ordered: bool = True) -> dict[str, str]
     if len(levels) < 3 or not ordered:
         return dict(zip(levels, OKABE_ITO, strict=False))
     shades = colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
-    return {
-        level: f"#{r:02x}{g:02x}{b:02x}"
-        for level, (r, g, b) in zip(levels, (shades[:, :3] * 255).astype(int), strict=True)
-    }
+    return {level: to_hex(shade) for level, shade in zip(levels, shades, strict=True)}
 
 
 def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, float]:
     """From the values of all curves of a quantity, limits that one wild trial does not stretch."""
-    found = values[values > 0] if quantity == "loss" else values.dropna()
-    if found.empty:
-        return (0.1, 10.0) if quantity == "loss" else (0.0, 1.0)
     if quantity == "accuracy":
-        return float(found.min()) - 0.03, min(1.0, float(found.max())) + 0.03
-    low, top = (max(float(found.min()), 1e-4), min(float(found.max()), 1.2 * math.log(max(classes, 2))))
-    top = top if top > low else float(found.max())
+        return float(values.min()) - 0.03, min(1.0, float(values.max())) + 0.03
+    low, high = float(values[values > 0].min()), float(values.max())
+    guess = 1.2 * math.log(max(classes, 2))
+    top = high if low >= guess else min(high, guess)
     pad = max(1.2, math.sqrt(5 * low / top))
-    return low / pad, top * pad
+    return max(low / pad, 1e-4), top * pad
 
 
 def compose(
-    draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, row_height: float, columns: int
+    draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, columns: int, rows: int = 0
 ) -> Figure:
     """A figure whose `panels` are filled by `draw`, an odd last one as wide as all; `columns` of 1 is for narrow
-    screens. The title stands above, the legend and the caption below, nothing over the data."""
-    width = 9.0 if columns > 1 else 4.6
+    screens. The title stands above, the legend and the caption below, nothing over the data. With `rows` a panel is
+    as high as so many lines of text need."""
+    width, row_height, columns = (9.0 if columns > 1 else 4.6), (2.4 if panels > 1 else 3.4), min(columns, panels)
+    row_height = 0.8 + 0.36 * rows if rows else row_height
     figure = Figure(layout="constrained")
     cells = [str(i) for i in range(panels)] + [str(panels - 1)] * (-panels % columns)
     mosaic: Any = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     axes = list(figure.subplot_mosaic(mosaic).values())
     draw(axes)
     legend = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    per_row = max(1, min(2, columns))
-    head, foot = _wrap(title, width, 12), _wrap(caption, width, 8)
-    above, below = 0.2 + 0.2 * (head.count("\n") + 1), 0.25 + 0.15 * (foot.count("\n") + 1)
-    legend_height = -(-len(legend) // per_row) * 0.2
-    height = above + below + legend_height + len(mosaic) * row_height
+    # So many letters of 12 and of 8 points go into an inch.
+    head, foot = textwrap.fill(title, int(9.6 * width - 2)), textwrap.fill(caption, int(16.6 * width - 3))
+    above, below = 0.4 + 0.2 * head.count("\n"), 0.4 + 0.15 * foot.count("\n")
+    per_row = 2 if width > 5 else 1
+    keys = 0.2 * math.ceil(len(legend) / per_row)
+    height = above + below + keys + len(mosaic) * row_height
+    bottom = (below + keys) / height
     figure.set_size_inches(width, height)
-    bottom = (below + legend_height) / height
     figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - above / height))  # type: ignore[union-attr, call-arg]
     figure.text(0.1 / width, 1 - 0.1 / height, head, fontsize=12, fontweight="bold", va="top")
     figure.text(0.1 / width, 0.1 / height, foot, fontsize=8, color="#444444", va="bottom")
@@ -269,14 +234,6 @@ def compose(
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.05 / width, bottom), "borderaxespad": 0}
         figure.legend(legend.values(), legend, ncols=per_row, fontsize=8.5, frameon=False, **place)
     return figure
-
-
-def _wrap(text: str, width: float, size: float) -> str:
-    return textwrap.fill(text, int((width - 0.2) * 72 / (size * (0.62 if size > 10 else 0.54))))
-
-
-def _panel(quartiles: pd.DataFrame, quantity: str, part: str) -> pd.DataFrame:
-    return quartiles[(quartiles["quantity"] == quantity) & (quartiles["part"] == part)]
 
 
 def _dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
@@ -291,66 +248,78 @@ def _dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
         getattr(ax, f"{percent}axis").set_major_formatter(PercentFormatter(1.0, symbol=""))
 
 
-def _log(ax: Axes, formatter: Any) -> None:
-    """A logarithmic x axis that is labelled where it spans less than a decade too."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))
-    ax.xaxis.set_major_formatter(formatter)
-    ax.xaxis.set_minor_locator(NullLocator())
+def _log(ax: Axes, axis: str, formatter: Any) -> None:
+    """Make the axis logarithmic, labelled where it spans less than a decade too."""
+    getattr(ax, f"set_{axis}scale")("log")
+    low, high = getattr(ax, f"get_{axis}lim")()
+    scaled = getattr(ax, f"{axis}axis")
+    scaled.set_major_locator(LogLocator(subs=(1,) if axis == "x" and high > 50 * low else (1, 2, 5)))
+    scaled.set_major_formatter(formatter)
+    scaled.set_minor_locator(NullLocator())
 
 
-def _framed(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> list[tuple[Axes, str, str]]:
-    """Dress the four panels of curves and the fifth of counts; gives the four with what each shows."""
+def _curve_panels(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> dict[str, Axes]:
+    """Dress four Axes for the curves and the fifth for counts; gives the four by what they show."""
+    panels = dict(zip(READINGS, axes, strict=False))
     last = curves["epoch"].max() if len(curves) else 1
     pad = 0.5 if last == 1 else min(0.5, 0.04 * last)
-    for ax, (quantity, part) in zip(axes, PANELS, strict=False):
-        _dress(
-            ax, f"{part.capitalize()} {quantity} ({UNITS[quantity]})", "epoch", "y" if quantity == "accuracy" else ""
-        )
-        if quantity == "loss":
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_locator(NullLocator())
-        values = pd.concat([curves[f"{prefix}_{quantity}"] for prefix in PARTS.values()])
-        ax.set_ylim(axis_limits(values, quantity, classes))
+    for reading, ax in panels.items():
+        part, quantity = reading.split("_")
+        loss = quantity == "loss"
+        title = f"{part.replace('train', 'training').capitalize()} {quantity} ({'nats' if loss else '%'})"
+        _dress(ax, title, "epoch", "" if loss else "y")
+        if loss:
+            _log(ax, "y", "{x:g}")
+        values = pd.concat([curves[f"train_{quantity}"], curves[f"validation_{quantity}"]])
+        if values.max() > 0:
+            ax.set_ylim(axis_limits(values, quantity, classes))
     _dress(axes[4], "Trials read at the epoch (n)", "epoch")
     for ax in axes:
         ax.set_xlim(1 - pad, last + pad)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes[4].yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-    return [(ax, *panel) for ax, panel in zip(axes, PANELS, strict=False)]
+    return panels
 
 
-def _draw_quartiles(ax: Axes, rows: pd.DataFrame, color: str, alpha: float) -> None:
-    ax.fill_between(rows["epoch"], rows["lower"], rows["upper"], color=color, alpha=alpha, lw=0, zorder=0.5)
-    ax.set_rasterization_zorder(1)  # all bands as one picture
+def _draw_line(ax: Axes, epochs: pd.Series, values: pd.Series, **style: Any) -> None:
+    ax.plot(epochs, values, markevery=max(1, len(epochs) // 8), zorder=4, **style)
 
 
-def _draw_trials(ax: Axes, curves: pd.DataFrame, column: str, label: str | None = None) -> None:
-    """A line for each colour, broken between trials; dots where there is one epoch."""
-    marker = "." if curves["epoch"].max() == 1 else ""
-    for color, rows in curves.sort_values(["trial", "epoch"]).groupby("color"):
+def _draw_trials(panels: Mapping[str, Axes], curves: pd.DataFrame, label: str = "") -> None:
+    """A line for each `color`, broken between trials (dots where there is one epoch); of many trials their middle
+    half at each epoch instead."""
+    count = curves["trial"].nunique()
+    for color, rows in curves.groupby("color"):
         breaks = np.flatnonzero(np.diff(rows["trial"])) + 1
-        epochs, values = (np.insert(rows[name].to_numpy(float), breaks, np.nan) for name in ("epoch", column))
-        ax.plot(epochs, values, color=color, label=label, gid=f"trials {color}", marker=marker, **FINE)
+        for reading, ax in panels.items():
+            if count > MANY:
+                lower, upper = (rows.groupby("epoch")[reading].quantile(at) for at in (0.25, 0.75))
+                style: dict[str, Any] = {"label": f"middle half of those of {count} {label} read"} if label else {}
+                ax.fill_between(lower.index, lower, upper, color=color, alpha=0.3, lw=0, zorder=0.5, **style)
+                ax.set_rasterization_zorder(1)  # all bands as one picture
+            else:
+                epochs, values = (np.insert(rows[name].to_numpy(float), breaks, np.nan) for name in ("epoch", reading))
+                style = {"label": f"{label} ({count})"} if label else {}
+                style |= {"lw": 0.8, "alpha": 0.6, "ms": 3, "marker": "" if rows["epoch"].max() > 1 else "."}
+                ax.plot(epochs, values, color=color, gid=f"trials {color}", **style)
 
 
-def _draw_ends(ax: Axes, curves: pd.DataFrame, column: str) -> None:
+def _draw_ends(panels: Mapping[str, Axes], curves: pd.DataFrame) -> None:
     """Mark where trials ended that are not complete; a value that is not finite, at the bad end of the axis."""
-    low, high = ax.get_ylim()
-    ends = curve_ends(curves)
-    heights = ends[column].fillna(high if ax.get_yscale() == "log" else low).clip(low, high)
-    _mark_states(ax, ends["epoch"], heights, ends["state"], ends["color"])
+    last = curves["epoch"] == curves.groupby("trial")["epoch"].transform("max")
+    ends = curves[last & (curves["state"] != "complete")]
+    for reading, ax in panels.items():
+        low, high = ax.get_ylim()
+        heights = ends[reading].fillna(high if reading.endswith("loss") else low).clip(low, high)
+        _mark_states(ax, ends["epoch"], heights, ends["state"], ends["color"])
 
 
 def _mark_states(ax: Axes, x: pd.Series, y: pd.Series, state: pd.Series, color: pd.Series) -> None:
     """A mark by state at each point, with its count in the legend."""
-    for name, (marker, label) in STATES.items():
+    for name, marker in STATES.items():
         here = (state == name) & y.notna()
         if here.any():
             style: dict[str, Any] = {"marker": marker, "s": 30, "lw": 1.3, "clip_on": False, "zorder": 5}
             dense = {"s": 4, "alpha": 0.3, "rasterized": True} if len(x) > 10 * MANY else {}
             ax.scatter(x[here], y[here], c=color[here], gid=name, **{**style, **dense})
-            ax.scatter([], [], c=DARK, label=f"{label} ({here.sum()})", **style)
+            ax.scatter([], [], c=DARK, label=f"{name} ({here.sum()})", **style)

@@ -1,102 +1,86 @@
 // Sorts and filters the table of trials, and links it to the parallel coordinates, whose axes can be brushed.
-const plane = document.getElementById("plane"), filter = document.getElementById("filter");
 const { axes, rows } = JSON.parse(document.getElementById("data").textContent);
+const plane = document.getElementById("plane"), filter = document.getElementById("filter");
 const table = document.getElementById("trials"), trs = [...table.tBodies[0].rows];
-const WIDTH = 1000, TOP = 40, BOTTOM = 290, brushes = axes.map(() => null); // a brush: [low, high] in parts of its axis
-const svg = (name, attributes, parent) => {
+const brushes = axes.map(() => null); // of each axis the part that is kept, from 0 (below) to 1, or all
+const clamp = (part) => Math.min(1, Math.max(0, part));
+const x = (i) => 70 + (i * 860) / Math.max(1, axes.length - 1), y = (part) => 290 - 250 * part;
+const draw = (name, attributes, parent, text = "") => {
   const node = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.textContent = text;
   return node;
 };
-const x = (i) => 70 + (i * (WIDTH - 140)) / Math.max(1, axes.length - 1);
-const y = (part) => BOTTOM - part * (BOTTOM - TOP);
-const label = (value) => (typeof value === "boolean" ? (value ? "yes" : "no") : String(value));
 
-// The place of a value on its axis, from 0 (below) to 1: by level, or in the range of what was run.
-const places = axes.map((axis, i) => {
+// The place of a value on its axis: by level, or in the range of what was run; and the labels of the axis.
+const scales = axes.map((axis, i) => {
   const values = rows.map((row) => row[i]).filter((value) => value !== null);
   if (axis.levels) {
-    const levels = [...new Set([...axis.levels, ...values])];
-    const place = (value) => (levels.indexOf(value) + 0.5) / levels.length;
-    return { place, ticks: levels.map((level) => [place(level), label(level)]) };
+    const levels = [...new Set([...axis.levels, ...values])], place = (value) => (levels.indexOf(value) + 0.5) / levels.length;
+    return { place, ticks: levels.map((level) => [place(level), { true: "yes", false: "no" }[level] ?? level]) };
   }
-  const scale = axis.scale === "log" ? Math.log : Number;
-  const low = Math.min(...values), high = Math.max(...values), span = scale(high) - scale(low) || 1;
-  const write = (value) => (axis.scale ? value.toPrecision(2) : (100 * value).toFixed(1) + "%");
-  const ticks = values.length ? [[0, write(low)], [1, write(high)]] : [];
-  return { place: (value) => (value === null ? null : (scale(value) - scale(low)) / span), ticks };
+  const scale = axis.scale === "log" ? Math.log : Number, low = Math.min(...values), high = Math.max(...values);
+  const place = (value) => (value === null ? null : (scale(value) - scale(low)) / (scale(high) - scale(low) || 1));
+  const write = (value) => (axis.scale ? Number(value.toPrecision(3)) : (100 * value).toFixed(1) + "%");
+  return { place, ticks: values.length ? [[0, write(low)], [1, write(high)]] : [] };
 });
+const places = rows.map((row) => row.map((value, i) => scales[i].place(value)));
 
-plane.setAttribute("viewBox", `0 0 ${WIDTH} 320`);
-const paths = rows.map((row, r) => {
-  const points = row.map((value, i) => [x(i), places[i].place(value)]).filter((point) => point[1] !== null);
-  const path = svg("path", { d: "M" + points.map(([across, part]) => `${across},${y(part)}`).join("L") }, plane);
-  const near = (on) => { path.classList.toggle("near", on); trs[r].style.outline = on ? "2px solid #d55e00" : ""; };
-  for (const node of [path, trs[r]]) {
-    node.addEventListener("pointerenter", () => near(true));
-    node.addEventListener("pointerleave", () => near(false));
-  }
-  if (trs[r].classList.contains("best")) path.classList.add("best");
+const paths = places.map((parts, r) => {
+  const points = parts.flatMap((part, i) => (part === null ? [] : [`${x(i)},${y(part)}`]));
+  const path = draw("path", { d: "M" + points.join("L"), class: trs[r].className }, plane);
+  for (const node of [path, trs[r]])
+    node.onpointerenter = node.onpointerleave = (event) =>
+      [path, trs[r]].forEach((each) => each.classList.toggle("near", event.type === "pointerenter"));
   return path;
 });
 
 const groups = axes.map((axis, i) => {
   const name = axis.name.replaceAll("_", " ");
-  const group = svg("g", { tabindex: 0, role: "slider", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 100 }, plane);
-  svg("line", { x1: x(i), x2: x(i), y1: TOP, y2: BOTTOM }, group);
-  svg("text", { x: x(i), y: 16 }, group).textContent = name;
-  for (const [part, text] of places[i].ticks) svg("text", { x: x(i) - 26, y: y(part) + 4 }, group).textContent = text;
-  const brush = svg("rect", { class: "brush", x: x(i) - 8, width: 16, y: TOP, height: 0 }, group);
-  svg("rect", { x: x(i) - 20, width: 40, y: TOP - 8, height: BOTTOM - TOP + 16, fill: "transparent" }, group);
+  const group = draw("g", { tabindex: 0, role: "slider", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 100 }, plane);
+  draw("line", { x1: x(i), x2: x(i), y1: y(1), y2: y(0) }, group);
+  draw("text", { x: x(i), y: 16 }, group, name);
+  for (const [part, text] of scales[i].ticks) draw("text", { x: x(i) - 26, y: y(part) + 4 }, group, text);
+  draw("rect", { class: "brush", x: x(i) - 8, width: 16 }, group);
+  draw("rect", { x: x(i) - 20, width: 40, y: y(1) - 8, height: 266, fill: "transparent" }, group);
   const at = (event) => {
-    const box = plane.getBoundingClientRect(); // the drawing is centred in its box
-    const unit = Math.min(box.width / WIDTH, box.height / 320), top = box.top + (box.height - 320 * unit) / 2;
-    return Math.min(1, Math.max(0, (BOTTOM - (event.clientY - top) / unit) / (BOTTOM - TOP)));
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(plane.getScreenCTM().inverse());
+    return clamp((290 - point.y) / 250);
   };
+  const brush = (one, two) => { brushes[i] = [Math.min(one, two), Math.max(one, two)]; update(); };
   let start = null;
-  group.addEventListener("pointerdown", (event) => { start = at(event); group.setPointerCapture(event.pointerId); });
-  group.addEventListener("pointermove", (event) => {
-    if (start !== null) { brushes[i] = [Math.min(start, at(event)), Math.max(start, at(event))]; update(); }
-  });
-  group.addEventListener("pointerup", (event) => {
-    if (Math.abs(at(event) - start) < 0.01) brushes[i] = null; // a click gives all back
+  group.onpointerdown = (event) => { start = at(event); group.setPointerCapture(event.pointerId); };
+  group.onpointermove = (event) => { if (start !== null) brush(start, at(event)); };
+  group.onpointerup = (event) => {
+    if (Math.abs(at(event) - start) < 0.01) { brushes[i] = null; update(); } // a click gives all back
     start = null;
-    update();
-  });
-  group.addEventListener("keydown", (event) => {
-    const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key];
-    if (event.key === "Escape") brushes[i] = null;
-    else if (!step) return;
-    else {
-      const ends = brushes[i] ?? [0, 1], end = event.shiftKey ? 1 : 0;
-      ends[end] = Math.min(1, Math.max(0, ends[end] + step));
-      brushes[i] = ends[0] > ends[1] ? [ends[1], ends[1]] : ends;
-    }
+  };
+  group.onkeydown = (event) => {
+    const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key], [low, high] = brushes[i] ?? [0, 1];
+    if (step) event.shiftKey ? brush(low, clamp(high + step)) : brush(clamp(low + step), high);
+    else if (event.key === "Escape") { brushes[i] = null; update(); }
+    else return;
     event.preventDefault();
-    update();
-  });
-  return { group, brush };
+  };
+  return group;
 });
 
 function update() {
-  let shown = 0;
+  const inside = (part, range) => !range || (part !== null && part >= range[0] - 1e-9 && part <= range[1] + 1e-9);
   trs.forEach((tr, r) => {
-    const inside = brushes.every((range, i) => {
-      const part = range && places[i].place(rows[r][i]);
-      return !range || (part !== null && part >= range[0] - 1e-9 && part <= range[1] + 1e-9);
-    });
-    paths[r].classList.toggle("out", !inside);
-    tr.hidden = !inside || !tr.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
-    shown += !tr.hidden;
+    const kept = brushes.every((range, i) => inside(places[r][i], range));
+    paths[r].classList.toggle("out", !kept);
+    tr.hidden = !kept || !tr.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
   });
-  groups.forEach(({ group, brush }, i) => {
-    const [low, high] = brushes[i] ?? [0, 0];
-    brush.setAttribute("y", y(high));
-    brush.setAttribute("height", y(low) - y(high));
+  groups.forEach((group, i) => {
+    const [low, high] = brushes[i] ?? [0, 0], percent = brushes[i]?.map((part) => `${Math.round(100 * part)}%`);
+    const rect = group.querySelector(".brush");
+    rect.setAttribute("y", y(high));
+    rect.setAttribute("height", y(low) - y(high));
     group.setAttribute("aria-valuenow", Math.round(100 * low));
-    group.setAttribute("aria-valuetext", brushes[i] ? `from ${Math.round(100 * low)}% to ${Math.round(100 * high)}% of the axis` : "all");
+    group.setAttribute("aria-valuetext", percent ? `from ${percent.join(" to ")} of the axis` : "all");
   });
-  document.getElementById("count").textContent = `${shown} of ${trs.length} trials`;
+  document.getElementById("count").textContent = `${trs.filter((tr) => !tr.hidden).length} of ${trs.length} trials`;
 }
 
 [...table.tHead.rows[0].cells].forEach((head, column) => head.querySelector("button")?.addEventListener("click", () => {
@@ -110,5 +94,5 @@ function update() {
     return sign * (parseFloat(one) - parseFloat(two) || one.localeCompare(two));
   }));
 }));
-filter.addEventListener("input", update);
+filter.oninput = update;
 update();

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +22,13 @@ from analysis import summary as say
 from analysis.confirm_plots import arm_points, effect_bars, seed_curves
 from analysis.cost import costs
 from analysis.load import Study, read_confusion
-from analysis.verdict import OUTCOMES, sentences, tables, verdict
+from analysis.verdict import OUTCOMES, effect_label, listed, sentences, verdict
 from analysis.verdict import SCOPE as INTERVALS
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
-    *("trial", "origin", "arm", "learning_rate", "state", "epochs", "validation_accuracy", "best_validation_accuracy"),
-    *("validation_loss", "train_loss", "train_seconds", "parameters", "forward_flops", "error"),
+    *("trial", "origin", "arm", "learning_rate", "state", "epochs", "validation_accuracy", "validation_loss"),
+    *("train_accuracy", "train_loss", "train_seconds", "parameters", "forward_flops", "error"),
 )
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 STYLE: dict[Any, Any] = {
@@ -44,12 +43,16 @@ MEDIANS = (
     "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open markers "
     "over survivors only, the trials that got there."
 )
+SHAPE = (
+    "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the last "
+    "third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness)."
+)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its heading, its finding, what it is about, tables, and what draws its figure, if it has
-    one: in a file of this name, of so many panels, so many beside each other, each row so many inches high."""
+    """A part of the page: its heading, its finding, what it is about, what draws its figure of so many panels into a
+    file of this name, if it has one (with a height for so many rows, where they count), and its tables."""
 
     name: str
     heading: str
@@ -57,8 +60,7 @@ class Section:
     caption: str
     draw: Callable[[Sequence[Axes]], object] | None = None
     panels: int = 5
-    columns: int = 2
-    row_height: float = 2.4
+    rows: int = 0
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -69,10 +71,8 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
     Raises:
         UsageError: `out` cannot be made.
     """
-    table, factors = say.findings(study).table, study.manifest["design"]["factors"]
-    shown = shown_trials(table)
-    axes = [*factors, {"name": "validation_accuracy"}]
-    rows = json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))
+    table, shown = say.findings(study).table, shown_trials(say.findings(study).table)
+    axes = [*study.manifest["design"]["factors"], {"name": "validation_accuracy"}]
     page = {
         "name": study.manifest["name"],
         "answer": say.answer(study),
@@ -81,7 +81,7 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
         "curves": small_curves(study.epochs, shown["trial"]),
         "of": len(table),
         "best": str(tidy.winner(table)),
-        "plane": {"axes": axes, "rows": rows},
+        "plane": {"axes": axes, "rows": json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))},
         "notes": study.manifest.get("notes") or [],
         "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
     }
@@ -95,7 +95,6 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
         "name": " – ".join(named),
         "answer": [f"{name}: {say.answer(study)[0]}" for name, study in named.items()],
         "scope": " ".join(f"{name}: {say.scope(study)}" for name, study in named.items()),
-        "trials": None,
     }
     return _write(Path(out), comparison(named), page)
 
@@ -114,27 +113,49 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
     }
     data = next(iter(named.values())).manifest["dataset"]
-    about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
-    labels = {name: name for name in named if len(best[name])}
+    about = f"Data set {data['name']}. Scores: {say.CAVEAT}."
+    labels, classes = {name: name for name in named if len(best[name])}, len(data["classes"])
     draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
     yield Section("curves", "Best trials", "The best complete trial of each study", about, draw, tables=tables)
     yield _best_so_far(named, about)
 
 
 def sections(study: Study) -> Iterator[Section]:
-    """The comparative curves, what each factor does, what the study cost, and the chosen model."""
+    """The page from above: what is confirmed, the comparative curves, what each factor does in the search, what it
+    cost, and the chosen model."""
     yield from _confirmed(study)
-    found, about = say.findings(study), say.scope(study)
+    found, factors, about = say.findings(study), study.manifest["design"]["factors"], say.scope(study)
     curves = tidy.learning_curves(found.table, study.epochs)
-    classes = len(study.manifest["dataset"]["classes"])
-    draw = partial(plots.comparative_curves, curves=curves, labels=role_labels(study), classes=classes)
+    shared: dict[str, Any] = {"curves": curves, "classes": len(study.manifest["dataset"]["classes"])}
+    draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
     tables = {"Baselines": tidy.baselines(found.table, study.manifest["design"]["baselines"])}
     yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
-    yield from _effects(study, f"{LEVELS} {about}")
-    yield from _costs(study, about)
+    if effects.scientific(factors):
+        yield _isolation(found, factors, f"{LEVELS} {about}")
+    caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {LEVELS} {about}"
+    draw, tables = partial(plots.importance_bars, shares=found.importance), {"Importance": found.importance}
+    yield Section("importance", "Importance", say.factor_finding(study), caption, draw, 1, tables=tables)
+    for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
+        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
+        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
+        caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {LEVELS} {about}"
+        draw = partial(plots.rate_points, table=found.table, factor=rate)
+        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
+        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, tables=tables)
+    by_level = {name: costs(found.spent.merge(levels, on="trial"), "level") for name, levels in found.levels.items()}
+    tables = {f"Cost by {by}": costs(found.spent, by) for by in ("stage", "state")}
+    tables["Cost by level"] = _stacked(by_level)
+    yield Section("cost", "Cost", say.cost_finding(study), about, tables=tables)
+    draw = partial(plots.pareto_points, table=found.table)
+    yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3)
+    yield _best_so_far({study.manifest["name"]: study}, about)
+    shape = tidy.training_shape(found.table, study.epochs)
+    shapes = _stacked({name: tidy.shape_by_level(shape, levels) for name, levels in found.levels.items()})
+    finding, tables = say.steadiness_finding(study, shape), {"Shape of training by level": shapes}
+    yield Section("shape", "Shape of training", finding, f"{SHAPE} {about}", tables=tables)
     for name, levels in {"arm": tidy.arm_levels(found.table), **found.levels}.items():
         quartiles = tidy.level_curves(curves, levels)
-        draw = partial(plots.level_curves, curves=curves, levels=levels, quartiles=quartiles, classes=classes)
+        draw = partial(plots.level_curves, levels=levels, quartiles=quartiles, **shared)
         heading = "The best arms" if name == "arm" else f"By {say.spoken(name)}"
         caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
         yield Section(f"by-{name}", heading, level_finding(quartiles, say.spoken(name)), caption, draw)
@@ -142,102 +163,64 @@ def sections(study: Study) -> Iterator[Section]:
         accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
         finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
         draw = partial(plots.confusion_image, confusion=confusion, accuracy=accuracy)
-        tall = 1.5 + 0.25 * min(len(confusion), 20)
-        yield Section("confusion", "The chosen model", finding, about, draw, 1, row_height=tall)
+        yield Section("confusion", "The chosen model", finding, about, draw, 1)
 
 
 def _confirmed(study: Study) -> Iterator[Section]:
     """The arms that were trained again with several seeds, what differs among them, and their curves."""
     if (found := verdict(study)) is None:
         return
-    name, about = OUTCOMES[found.outcome], f"{INTERVALS} {say.scope(study)}"
+    name, about = OUTCOMES[found.outcome], f"{INTERVALS} {say.scope(study, 'confirm')}"
     title = f"{name.capitalize()} after the last epoch (%)"
     draw: Any = partial(arm_points, seeds=found.seeds, means=found.means[found.outcome], title=title)
     finding, *rest = sentences(study)
-    caption = f"Grey: a seed each; diamonds: means over {found.seeds.shape[1]} seeds with their intervals. {about}"
-    tall = 0.8 + 0.28 * len(found.seeds)
-    yield Section("confirmed", "Confirmed", finding, caption, draw, 1, row_height=tall, tables=tables(found))
-    effects, labels = found.effects, [f"{row['factor']} {row['change']}\n{row['others']}".replace("_", " ")
-                                      for row in found.effects.to_dict("records")]  # fmt: skip
+    caption = f"Grey: a seed each; diamonds: means over {say.plural(found.seeds.shape[1], 'seed')}. {about}"
+    yield Section("confirmed", "Confirmed", finding, caption, draw, 1, len(found.seeds), listed(found))
+    effects, labels = found.effects, [effect_label(row) for row in found.effects.to_dict("records")]
     if effects.empty and found.differences:
         reference, effects = next(iter(found.differences.items()))
         labels = [f"{label}\nless {reference}" for label in effects["arm"]]
     if len(effects):
         draw = partial(effect_bars, contrasts=effects, labels=labels, title=f"Difference in {name} (points)")
         caption = f"Full: told at 5%, adjusted for all that are shown (Holm). Open: not told. {about}"
-        heading, tall = "What matters", 0.8 + 0.36 * len(effects)
-        yield Section("effects", heading, rest[0] if rest else finding, caption, draw, 1, row_height=tall)
+        yield Section("effects", "What matters", rest[0] if rest else finding, caption, draw, 1, len(effects))
     best = found.means[found.outcome].sort_values("mean", ascending=False)["label"]
     draw = partial(seed_curves, curves=found.curves, labels=list(best[:6]))
     caption = f"Bold: means over seeds of the {min(6, len(best))} best arms; faint: a seed each. {about}"
     yield Section("confirmed-curves", "Curves of the confirmed arms", finding, caption, draw, 4)
 
 
-def _effects(study: Study, about: str) -> Iterator[Section]:
-    found, factors = say.findings(study), study.manifest["design"]["factors"]
-    if ours := effects.scientific(factors):
-        best = _stacked({each["name"]: effects.isolation(found.table, each) for each in ours})
-        scores = best.groupby("factor")["validation_accuracy"]
-        gaps = (scores.max() - scores.min()).dropna()
-        finding = "The best of each level over everything else"
-        finding += (
-            f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
-        )
-        tables = {
-            "Best of each level": best,
-            "Matched differences (points; 95% t interval over pairs of arms)": effects.matched_differences(
-                found.table, factors
-            ),
-            "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
-        }
-        caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
-        draw = partial(plots.isolation_points, table=found.table, factors=ours)
-        yield Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)
-    caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {about}"
-    draw, tables = partial(plots.importance_bars, shares=found.importance), {"Importance": found.importance}
-    yield Section("importance", "Importance", say.factor_finding(study), caption, draw, 1, tables=tables)
-    for rate in (each for each in factors if each["name"] == "learning_rate"):
-        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
-        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
-        caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
-        draw = partial(plots.rate_points, table=found.table, factor=rate)
-        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
-        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, row_height=3.4, tables=tables)
-
-
-def _costs(study: Study, about: str) -> Iterator[Section]:
-    found, shape = say.findings(study), tidy.training_shape(say.findings(study).table, study.epochs)
-    by_level = {name: costs(found.spent.merge(levels, on="trial"), "level") for name, levels in found.levels.items()}
-    tables = {f"Cost by {by}": costs(found.spent, by) for by in ("stage", "state")} | {
-        "Cost by level": _stacked(by_level)
+def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:
+    ours = effects.scientific(factors)
+    best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
+    scores = best.groupby("factor")["validation_accuracy"]
+    gaps = (scores.max() - scores.min()).dropna()
+    finding = "The best of each level over everything else"
+    if len(gaps):
+        finding += f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points"
+    differences = "Matched differences (points; 95% t interval over pairs of arms)"
+    tables = {
+        "Best of each level": best,
+        differences: effects.matched_differences(found.table, factors),
+        "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
     }
-    yield Section("cost", "Cost", say.cost_finding(study), about, tables=tables)
-    draw = partial(plots.pareto_points, table=found.table)
-    yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3, 3)
-    yield _best_so_far({study.manifest["name"]: study}, about)
-    caption = (
-        "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the "
-        f"last third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness). {about}"
-    )
-    shapes = _stacked({name: tidy.shape_by_level(shape, levels) for name, levels in found.levels.items()})
-    finding, tables = say.steadiness_finding(study, shape), {"Shape of training by level": shapes}
-    yield Section("shape", "Shape of training", finding, caption, tables=tables)
-
-
-def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The tables of the factors, one below the other, after a column with the factor's name."""
-    return pd.concat(tables, names=["factor"]).reset_index("factor") if tables else pd.DataFrame()
+    caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
+    draw = partial(plots.isolation_points, table=found.table, factors=ours)
+    return Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)
 
 
 def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
     cores = {name: study.manifest["settings"].get("cpus_per_trial") or 1 for name, study in named.items()}
     tables = {name: tidy.best_so_far(say.findings(study).table, cores[name]) for name, study in named.items()}
-    first = {
-        name: rows.loc[rows["best"] == rows["best"].max(), "trial"].head(1).tolist() for name, rows in tables.items()
-    }
-    found = [f"{name}, trial {trial} of {len(tables[name])}" for name, trials in first.items() for trial in trials]
+    best = {name: tidy.winner(say.findings(study).table) for name, study in named.items()}
+    found = [f"{name}, trial {best[name]} of {len(rows)}" for name, rows in tables.items() if best[name] is not None]
     finding, caption = f"When the best came: {'; '.join(found) or 'not yet'}", f"Trials in order of number. {about}"
     return Section("best-so-far", "Best so far", finding, caption, partial(plots.best_lines, tables=tables), 2)
+
+
+def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of the factors, one below the other, after a column with the factor's name."""
+    return pd.concat(tables, names=["factor"]).reset_index("factor") if tables else pd.DataFrame()
 
 
 def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> Path:
@@ -249,20 +232,21 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
     for part in parts:
         images = {}
         if part.draw:
-            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels, part.row_height)
+            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels, rows=part.rows)
             with mpl.rc_context(STYLE):
-                wide, narrow = make(part.columns), make(1)
-                svg, png, small = (_image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg"))
-            _replace(folder / "figures" / f"{part.name}.svg", svg)
-            _replace(folder / "figures" / f"{part.name}.png", png)
-            images = {name: base64.b64encode(image).decode() for name, image in (("wide", svg), ("narrow", small))}
+                wide, narrow = make(columns=2), make(columns=1)
+                images = {"wide": _image(wide, "svg"), "narrow": _image(narrow, "svg")}
+                (folder / "figures" / f"{part.name}.png").write_bytes(_image(wide, "png"))
+                (folder / "figures" / f"{part.name}.svg").write_bytes(images["wide"])
         tables = {label: say.readable(table) for label, table in part.tables.items() if len(table)}
-        shown.append({"part": part, "images": images, "tables": tables})
+        encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
+        shown.append({"part": part, "images": encoded, "tables": tables})
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template("report.html.jinja").render(sections=shown, caveat=say.CAVEAT, **page)
-    _replace(folder / "index.html", text.encode())
-    return folder / "index.html"
+    temporary = folder / ".index.html"  # the page is there whole or not at all
+    temporary.write_text(text, encoding="utf-8")
+    return temporary.replace(folder / "index.html")
 
 
 def shown_trials(table: pd.DataFrame) -> pd.DataFrame:
@@ -285,32 +269,30 @@ def small_curves(epochs: pd.DataFrame, trials: pd.Series) -> list[str]:
 
 
 def role_labels(study: Study) -> dict[str, str]:
-    """The legend's text of the winner and of each baseline that has begun, by role."""
-    table = say.findings(study).table
+    """The legend's text of the winner and of each baseline that has begun, by role, the best first."""
+    labels, table = {}, say.findings(study).table
     best = tidy.winner(table)
-    bold = table[tidy.is_baseline(table) | (table["trial"] == best)]
-    labels = {}
-    for row in bold.sort_values("trial", key=lambda trial: trial != best, kind="stable").to_dict("records"):
-        fixed = row["origin"].startswith(tidy.BASELINE)
-        who = row["origin"].removeprefix(tidy.BASELINE) if fixed else f"trial {row['trial']}, {row['arm']}"
+    bold = table[table["role"] != tidy.OTHER].sort_values("trial", key=lambda trial: trial != best, kind="stable")
+    for _, row in bold.iterrows():
         lead = "best: " if row["trial"] == best else ""
+        arm = f", {row['arm']}" if row["role"] == tidy.WINNER else ""
+        score = say.show(row["validation_accuracy"], "validation_accuracy")
         state = "" if row["state"] == "complete" else f" ({row['state']})"
-        text = f"{lead}{who}, lr {row['learning_rate']:.2g}: {say.show(row['validation_accuracy'], '.1%')}{state}"
-        labels[row["origin"] if fixed else tidy.WINNER] = text
+        labels[row["role"]] = f"{lead}{say.named(row)}{arm}, lr {row['learning_rate']:.3g}: {score}{state}"
     return labels
 
 
 def level_finding(quartiles: pd.DataFrame, name: str) -> str:
     """The least and the greatest median validation accuracy among levels at the last epoch where all quartiles are
     over all trials; where there is none, no finding."""
-    table = quartiles[(quartiles["part"] == "validation") & (quartiles["quantity"] == "accuracy")]
-    shared = table.groupby("epoch")["whole"].agg(["all", "size"])
-    epoch = shared.index[shared["all"] & (shared["size"] == table["level"].nunique())].max()
-    if pd.isna(epoch) or table["level"].nunique() < 2:
+    rows = quartiles[quartiles["reading"] == "validation_accuracy"].astype({"level": "str"})
+    rows["median"] = rows["median"].where(rows["whole"])
+    shared = rows.pivot(index="epoch", columns="level", values="median").dropna()
+    if shared.empty or len(shared.columns) < 2:
         return f"Learning curves by {name}"
-    ranked = table[table["epoch"] == epoch].sort_values("median", kind="stable").to_dict("records")
-    low, high = (f"{row['median']:.1%} ({row['level']})" for row in (ranked[0], ranked[-1]))
-    where = f"After epoch {epoch}, the last that all trials reached"
+    last = shared.iloc[-1].sort_values(kind="stable")
+    low, high = (f"{median:.1%} ({level})" for level, median in last.iloc[[0, -1]].items())
+    where = f"After epoch {shared.index[-1]}, the last that all trials reached"
     return f"{where}, median validation accuracy by {name} runs from {low} to {high}"
 
 
@@ -321,10 +303,3 @@ def _image(figure: Figure, kind: str) -> bytes:
     content = buffer.getvalue()
     # A hundredth of a point is fine enough, and a third of the size is digits.
     return re.sub(rb"(\.\d\d)\d+", rb"\1", content) if vector else content
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -3,8 +3,6 @@
 Scores here are of the search stage: one seed, validation images, the best chosen as a maximum, so optimistic.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -18,54 +16,43 @@ from analysis.verdict import sentences
 
 CAVEAT = "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
 MISSING = "–"
-POINTS = ("", 100, "+.1f")
-COLUMNS: Mapping[str, tuple[str, float, str]] = {
-    "learning_rate": ("", 1, ".3g"),
-    "best_validation_accuracy": ("best over epochs", 1, ".1%"),
-    **dict.fromkeys(("validation_accuracy", "score", "importance", "least", "most", "explained"), ("", 1, ".1%")),
-    "train_accuracy": ("training accuracy", 1, ".1%"),
-    "train_loss": ("training loss", 1, ".3g"),
-    "train_seconds": ("training time (s)", 1, ",.1f"),
-    **dict.fromkeys(("core_seconds", "gpu_seconds", "saved_core_seconds"), ("", 1, ",.1f")),
-    **dict.fromkeys(("validation_loss", "best", "next_low", "next_high"), ("", 1, ".3g")),
-    **dict.fromkeys(("interaction", "difference", "low", "high", "gap", "slope", "unsteadiness"), POINTS),
-    "parameters": ("parameters (M)", 1e-6, ".3g"),
-    "forward_flops": ("forward MFLOP", 1e-6, ".3g"),
-}
-"""How a column is headed (empty: by its name), scaled and written, where not as it is."""
+SHARES = ("score", "importance", "least", "most", "explained")
+POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadiness")
 
 
-@dataclass(frozen=True, eq=False)
 class Findings:
     """What text and figures share: the search trials, the complete ones best first, each factor's levels, and tables
     of the statistics."""
 
-    table: pd.DataFrame
-    ranked: pd.DataFrame
-    levels: Mapping[str, pd.DataFrame]
-    spent: pd.DataFrame
-    importance: pd.DataFrame
-    rates: pd.DataFrame
+    def __init__(self, study: Study) -> None:
+        factors = study.manifest["design"]["factors"]
+        self.table = curves.results(study.trials, study.epochs)
+        self.ranked = curves.ranked(self.table)
+        self.levels = {factor["name"]: curves.factor_levels(self.table, factor) for factor in factors}
+        self.spent = spent(study.trials, study.epochs, study.manifest["settings"])
+        self.importance = effects.importance(self.table, factors)
+        rates = [effects.rate_response(self.table, factor) for factor in factors if factor["name"] == "learning_rate"]
+        self.rates = rates[0] if rates else pd.DataFrame(columns=["arm", "edge"])
 
 
-@lru_cache(maxsize=4)
-def findings(study: Study) -> Findings:
-    """The findings of a study; they take seconds, and the page and the terminal ask for the same."""
-    factors, table = study.manifest["design"]["factors"], curves.results(study.trials, study.epochs)
-    rates = [effects.rate_response(table, factor) for factor in factors if factor["name"] == "learning_rate"]
-    return Findings(
-        table=table,
-        ranked=curves.ranked(table),
-        levels={factor["name"]: curves.factor_levels(table, factor) for factor in factors},
-        spent=spent(study.trials, study.epochs, study.manifest["settings"]),
-        importance=effects.importance(table, factors),
-        rates=rates[0] if rates else pd.DataFrame(columns=["arm", "edge"]),
-    )
+findings = lru_cache(maxsize=4)(Findings)
+"""The findings of a study; they take seconds, and the page and the terminal ask for the same."""
 
 
-def show(value: Any, spec: str = "") -> str:
-    """A value by Python's format specification; a dash where missing."""
-    return MISSING if pd.isna(value) else format(value, spec)
+def show(value: Any, name: str) -> str:
+    """A value of the column `name` as text: a dash where missing, accuracies and shares in percent, their differences
+    in percentage points, other fractional numbers with three significant digits."""
+    if pd.isna(value):
+        return MISSING
+    if isinstance(value, str):
+        return spoken(value) if name == "factor" else value
+    if name.endswith("accuracy") or name in SHARES:
+        return f"{value:.1%}"
+    if name in POINTS:
+        return f"{100 * value:+.1f}"
+    if name in ("parameters", "forward_flops") or name.endswith("seconds"):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def plural(count: int, noun: str) -> str:
@@ -78,20 +65,21 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
+def named(trial: pd.Series) -> str:
+    """A row of `results` by the name of its baseline, or else by its number."""
+    origin: str = trial["origin"]
+    return origin.replace(":", " ", 1) if origin.startswith(curves.BASELINE) else f"trial {trial['trial']}"
+
+
 def readable(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     """These columns (all of them, where none is named) as text under their headings."""
-    shown = {}
-    for name in names or table.columns:
-        heading, scale, spec = COLUMNS.get(name, ("", 1, ""))
-        cells = table[name]
-        values = [*map(show, cells)] if cells.dtype == "str" else [show(x * scale if spec else x, spec) for x in cells]
-        shown[heading or spoken(name)] = [*map(spoken, values)] if name == "factor" else values
-    return pd.DataFrame(shown)
+    shown = names or map(str, table)
+    return pd.DataFrame({spoken(name): [show(value, name) for value in table[name]] for name in shown})
 
 
-def states(trials: pd.DataFrame) -> str:
-    """Search trials by state, such as `20 trials: 19 complete, 1 stopped`."""
-    found = trials.loc[trials["stage"] == "search", "state"].value_counts()
+def states(trials: pd.DataFrame, stage: str = "search") -> str:
+    """A stage's trials by state, such as `20 trials: 19 complete, 1 stopped`."""
+    found = trials.loc[trials["stage"] == stage, "state"].value_counts()
     counts = ", ".join(f"{count} {state}" for state, count in found.items() if count)
     return f"{plural(found.sum(), 'trial')}{': ' if counts else ''}{counts}"
 
@@ -110,15 +98,13 @@ def headline(study: Study) -> str:
     best, ended = findings(study).ranked, study.manifest.get("ended")
     if best.empty:
         return f"No complete trial{'' if ended else ' yet'} ({states(study.trials)})"
-    first, fixed = best.iloc[0], best[curves.is_baseline(best)]
-    name = first["origin"].removeprefix(curves.BASELINE)
-    who = f"Trial {first['trial']}" if name == first["origin"] else f"Baseline {name}"
-    said = f"{who} ({first['arm']}, learning rate {first['learning_rate']:.3g}) is best{'' if ended else ' so far'}: "
+    first, rival = best.iloc[0], best[curves.is_baseline(best)].head(1)
+    who = f"{named(first)} ({first['arm']}, learning rate {first['learning_rate']:.3g})"
+    said = f"{who[0].upper()}{who[1:]} is best{'' if ended else ' so far'}: "
     said += f"{first['validation_accuracy']:.1%} validation accuracy after {plural(first['epochs'], 'epoch')}"
-    if name != first["origin"] or fixed.empty:
-        return said
-    rival = fixed.iloc[0]
-    return f"{said}, best baseline {rival['origin'].removeprefix(curves.BASELINE)} {rival['validation_accuracy']:.1%}"
+    for _, row in rival[rival["trial"] != first["trial"]].iterrows():
+        said += f", best {named(row)} {row['validation_accuracy']:.1%}"
+    return said
 
 
 def _doubt(study: Study) -> tuple[int, str]:
@@ -145,23 +131,21 @@ def factor_finding(study: Study) -> str:
         why = ", and the factors do not predict their scores" if trials >= effects.ENOUGH_TRIALS else ""
         return f"Which factor matters cannot be told yet: {plural(trials, 'complete trial')} beside the baselines{why}"
     names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
-    ours, said = shares[shares["factor"].isin(names)].head(1), []
-    for row in pd.concat([shares.head(1), ours]).drop_duplicates("factor").to_dict("records"):
-        said.append(
-            f"{spoken(row['factor'])}, {row['importance']:.0%} ({row['least']:.0%}–{row['most']:.0%} by forest)"
-        )
+    leading = pd.concat([shares.head(1), shares[shares["factor"].isin(names)].head(1)]).drop_duplicates("factor")
+    said = [
+        f"{spoken(row['factor'])}, {row['importance']:.0%} ({row['least']:.0%}–{row['most']:.0%} by forest)"
+        for row in leading.to_dict("records")
+    ]
     lead = f"What seems to explain most of the variance over {trials} complete trials (fANOVA) is the "
     return lead + "; of the scientific factors the ".join(said)
 
 
 def cost_finding(study: Study) -> str:
     """What the study cost, and what early stopping saved."""
-    sums = findings(study).spent[["core_seconds", "gpu_seconds", "saved_core_seconds"]].sum()
-    gpu = f" and {sums['gpu_seconds']:,.0f} GPU-seconds" if sums["gpu_seconds"] else ""
+    cores, gpus, saved = findings(study).spent[["core_seconds", "gpu_seconds", "saved_core_seconds"]].sum()
     wall = (study.manifest.get("seconds") or {}).get("wall")
-    said = f"It cost {sums['core_seconds']:,.0f} core-seconds{gpu} in {plural(len(study.trials), 'trial')}"
-    said += f" and {wall:,.0f} s of wall time" if wall else ""
-    saved = sums["saved_core_seconds"]
+    said = f"It cost {cores:,.0f} core-seconds{f' and {gpus:,.0f} GPU-seconds' if gpus else ''}"
+    said += f" in {plural(len(study.trials), 'trial')}{f' and {wall:,.0f} s of wall time' if wall else ''}"
     return f"{said}; stopping early saved about {saved:,.0f}" if saved else said
 
 
@@ -175,10 +159,9 @@ def steadiness_finding(study: Study, shape: pd.DataFrame) -> str:
     said = []
     for name, noun in (("validation_accuracy", "accuracy"), ("unsteadiness", "unsteadiness")):
         without, pooled = (rows[name] for rows in groups)
-        clear = stats.mannwhitneyu(without, pooled).pvalue < 0.05
         word = "higher" if without.median() > pooled.median() else "lower"
-        said.append(f"{noun} is {word if clear else 'not clearly different'}")
-        said[-1] += f" ({without.median():.1%} against {pooled.median():.1%})"
+        word = word if stats.mannwhitneyu(without, pooled).pvalue < 0.05 else "not clearly different"
+        said.append(f"{noun} is {word} ({without.median():.1%} against {pooled.median():.1%})")
     return f"Without the pool {' and '.join(said)}, {len(groups[0])} and {len(groups[1])} complete trials"
 
 
@@ -198,38 +181,38 @@ def _next(study: Study, rivals: int) -> str:
     return f"the best arm{' and its rivals' if rivals else ''} again with several seeds"
 
 
-def scope(study: Study) -> str:
-    """What the study's numbers are about: data set, trials, epochs, stage, seed; said on every figure."""
+def scope(study: Study, stage: str = "search") -> str:
+    """What a stage's numbers are about: data set, trials, epochs, seeds; said on every figure."""
     data, settings = study.manifest["dataset"], study.manifest["settings"]
-    train, validation = (data["counts"].get(part, 0) for part in ("train", "validation"))
-    text = f"Data set {data['name']}: {train:,} training and {validation:,} validation images"
-    if (available := data.get("available") or 0) > train + validation:
-        text += f", only {train + validation:,} of the {available:,} there are"
-    if data.get("chosen"):
-        text += f" (data set chosen by default: {data['chosen']})"
+    train, validation, test = (data["counts"].get(part, 0) for part in ("train", "validation", "test"))
+    available, chosen = data.get("available") or 0, data.get("chosen")
+    images = f"{train:,} training and {validation:,} validation images"
+    images += f", only {train + validation:,} of the {available:,} there are" if available > train + validation else ""
+    images += f" (data set chosen by default: {chosen})" if chosen else ""
+    if stage == "confirm":
+        images += f", all trained on, and {test:,} test images"
+    how = f"Search stage: validation images, one seed ({settings['seed']})." if stage == "search" else ""
     unfinished = "" if study.manifest.get("ended") else "; the study is not finished"
     return (
-        f"{text}. {states(study.trials)}; at most {plural(settings['epochs'], 'epoch')}{unfinished}. "
-        f"Search stage: validation images, one seed ({settings['seed']})."
-    )
+        f"Data set {data['name']}: {images}. {states(study.trials, stage)}; "
+        f"at most {plural(settings['epochs'], 'epoch')}{unfinished}. {how}"
+    ).strip()
 
 
 def closing_lines(study: Study) -> list[str]:
     """Plain lines for the terminal: the answer, the five best, the baselines, and warnings."""
-    found = findings(study)
-    top, fixed = found.ranked.head(5), curves.baselines(found.table, study.manifest["design"]["baselines"])
-    shown = ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
+    found, shown = findings(study), ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
+    fixed = curves.baselines(found.table, study.manifest["design"]["baselines"])
+    tables = {
+        f"Best complete trials ({CAVEAT}):": readable(found.ranked.head(5), "trial", *shown),
+        "Baselines (last reading):": readable(fixed, "baseline", "trial", "state", *shown),
+    }
     lines = [*answer(study), scope(study)]
-    if len(top):
-        lines += ["", f"Best complete trials ({CAVEAT}):", *_lines(readable(top, "trial", *shown))]
-    if len(fixed):
-        lines += ["", "Baselines (last reading):", *_lines(readable(fixed, "baseline", "trial", "state", *shown))]
+    for title, table in tables.items():
+        if len(table):
+            lines += ["", title, *("  " + line for line in table.to_string(index=False).splitlines())]
     for state in ("failed", "diverged"):
-        hit = study.trials[study.trials["state"] == state]
+        hit = study.trials.loc[study.trials["state"] == state, "trial"]
         if len(hit):
-            lines += ["", f"Warning: {len(hit)} {state}: trial {', '.join(map(str, hit['trial']))}"]
+            lines += ["", f"Warning: {len(hit)} {state}: trial {', '.join(map(str, hit))}"]
     return lines
-
-
-def _lines(table: pd.DataFrame) -> list[str]:
-    return ["  " + line for line in table.to_string(index=False).splitlines()]

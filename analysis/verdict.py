@@ -119,37 +119,43 @@ def factor_verdict(found: Verdict) -> str:
     return text
 
 
+def effect_label(row: Mapping[Any, Any]) -> str:
+    """An effect in two lines."""
+    others = f"others {row['others']}" if row["others"] == "those of the winner" else row["others"]
+    return f"{row['factor'].replace('_', ' ')} {row['change']}\n{others}"
+
+
 def _effect(row: Mapping[Any, Any]) -> str:
     where = "" if row["others"] in ("", "on average", "those of the winner") else f" at {row['others']}"
     change = f"{row['factor'].replace('_', ' ')} {row['change']}{where}"
     return f"{change} {_points(row['difference'], row['low'], row['high'])}"
 
 
-def tables(found: Verdict) -> dict[str, pd.DataFrame]:
+def listed(found: Verdict) -> dict[str, pd.DataFrame]:
     """What the page lists, as text: every arm, the differences, and where the budgets differ or nothing was searched
     the arms at the last epoch that all have and the readings by epoch."""
     complete, trials = found.curves[found.curves["state"] == "complete"], found.arms.set_index("label")
     about = trials[["arm", "learning_rate", "complete", "diverged"]].assign(
         learning_rate=[f"{rate:.3g}" for rate in trials["learning_rate"]]
     )
-    listed = {f"Arms ({SCOPE[:-1]})": about.join(_means(found.means)).reset_index()}
+    shown = {f"Arms ({SCOPE[:-1]})": about.join(_means(found.means)).reset_index()}
     shared, last = (complete.groupby("trial")["epoch"].max().agg(which) for which in ("min", "max"))
     if shared < last:
         there = {
             reading: confirm.arm_means(confirm.seed_table(found.curves, reading, shared)) for reading in found.means
         }
-        listed[f"At epoch {shared}, the last that all have"] = _means(there).reset_index()
+        shown[f"At epoch {shared}, the last that all have"] = _means(there).reset_index()
     for label, rows in found.differences.items():
-        listed[f"Differences in {OUTCOMES[found.outcome]} from {label}"] = _listed(rows)
-    listed[f"Effects on {OUTCOMES[found.outcome]}"] = _listed(found.effects)
+        shown[f"Differences in {OUTCOMES[found.outcome]} from {label}"] = _listed(rows)
+    shown[f"Effects on {OUTCOMES[found.outcome]}"] = _listed(found.effects)
     if "winner" not in set(found.arms["role"]):
         means = complete.groupby(["label", "epoch"], sort=False)[confirm.READINGS].mean().reset_index()
         texts = {
             name: [f"{x:.1%}" if name.endswith("accuracy") else f"{x:.3f}" for x in means[name]]
             for name in confirm.READINGS
         }
-        listed["By epoch, means over seeds"] = means.assign(**texts)
-    return listed
+        shown["By epoch, means over seeds"] = means.assign(**texts)
+    return shown
 
 
 def _means(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from analysis.curves import (
     arm_levels,
     baselines,
     best_so_far,
-    curve_ends,
     factor_levels,
     learning_curves,
     level_curves,
@@ -60,7 +59,6 @@ def test_ranking_is_by_last_accuracy_then_loss_then_number(tmp_path: Path) -> No
     best = ranked(table_of(study))
     assert best["trial"].tolist() == [2, 3, 1, 0]
     assert best["validation_accuracy"].tolist() == [0.9, 0.9, 0.9, 0.8]
-    assert best["best_validation_accuracy"].tolist() == [0.999] * 4
     assert winner(table_of(study)) == 2
     assert winner(results(study.trials.iloc[4:], study.epochs)) is None
     assert winner(results(study.trials.iloc[:0], study.epochs.iloc[:0])) is None
@@ -107,14 +105,6 @@ def test_a_winning_baseline_keeps_its_role_and_confirm_trials_are_left_out(tmp_p
     assert curves.drop_duplicates("trial")["role"].tolist() == ["baseline:small-stem", "other"]
 
 
-def test_ends_are_the_last_readings_of_what_is_not_complete(tmp_path: Path) -> None:
-    study = tied(tmp_path)
-    ends = curve_ends(curves_of(study))
-    assert ends[["trial", "epoch"]].to_numpy().tolist() == [[4, 2], [5, 2], [7, 2]]
-    assert ends["state"].tolist() == ["stopped", "running", "diverged"]
-    np.testing.assert_array_equal(ends["validation_loss"], [0.1, 0.1, NAN])
-
-
 def test_medians_say_where_they_are_over_survivors(tmp_path: Path) -> None:
     def made(state: str, losses: list[float], depth: int) -> MadeTrial:
         return MadeTrial(state, [(1.0, 0.5, loss, 0.5) for loss in losses], config={"depth": depth})
@@ -135,7 +125,7 @@ def test_medians_say_where_they_are_over_survivors(tmp_path: Path) -> None:
     )
     levels = factor_levels(table_of(study), FACTORS[4])
     medians = level_curves(curves_of(study), levels)
-    loss = medians[(medians["part"] == "validation") & (medians["quantity"] == "loss")]
+    loss = medians[medians["reading"] == "validation_loss"]
     rows = loss[["level", "epoch", "median", "n", "trials", "whole"]].to_numpy().tolist()
     assert rows == [
         ["10", 1, 5.0, 3, 3, True],
@@ -157,21 +147,20 @@ def test_quartiles_equal_those_of_numpy(tmp_path: Path, factor: dict[str, object
     for row in medians.to_dict("records"):
         values = study.trials[factor["name"]].astype(str).replace(names)
         members = study.trials.loc[(values == row["level"]) & (study.trials["trial"] > 2), "trial"]  # no baselines
-        prefix = {"training": "train", "validation": "validation"}[row["part"]]
         there = study.epochs[study.epochs["trial"].isin(members) & (study.epochs["epoch"] == row["epoch"])]
-        found = there[f"{prefix}_{row['quantity']}"].dropna().to_numpy()
+        found = there[row["reading"]].dropna().to_numpy()
         expected = np.quantile(found, [0.25, 0.5, 0.75])
         assert [row["lower"], row["median"], row["upper"]] == pytest.approx(expected)
         assert (row["n"], row["whole"]) == (len(found), len(found) == len(members))
 
 
-def test_levels_keep_the_order_of_the_design_and_ranges_become_decades(tmp_path: Path) -> None:
-    rates = [0.0001, 0.0003, 0.001, 0.00999, 0.01, 0.3, 0.5]
+def test_levels_keep_the_order_of_the_design_and_ranges_become_thirds(tmp_path: Path) -> None:
+    rates = [0.0001, 0.0003, 0.0029, 0.0031, 0.029, 0.3, 0.5]
     study = load_study(write_study(tmp_path, [MadeTrial("running", [], config={"learning_rate": r}) for r in rates]))
     bins = factor_levels(table_of(study), FACTORS[0])["level"]
     assert bins.cat.ordered
-    assert list(bins.cat.categories) == ["0.0003–0.001", "0.001–0.01", "0.01–0.1", "0.1–0.3"]
-    assert bins.cat.codes.tolist() == [0, 0, 1, 1, 2, 3, 3]
+    assert list(bins.cat.categories) == ["0.0003–0.003", "0.003–0.03", "0.03–0.3"]
+    assert bins.cat.codes.tolist() == [0, 0, 0, 1, 1, 2, 2]
     pool = factor_levels(table_of(study), {"name": "stem_maxpool", "levels": [True, False]})["level"]
     assert list(pool.cat.categories) == ["yes", "no"]
     assert set(pool) == {"yes"}
@@ -189,7 +178,6 @@ def test_a_study_without_trials_gives_empty_tables(tmp_path: Path) -> None:
     curves = curves_of(study)
     assert ranked(table_of(study)).empty
     assert curves.empty
-    assert curve_ends(curves).empty
     assert level_curves(curves, factor_levels(table_of(study), FACTORS[0])).empty
 
 

@@ -17,9 +17,9 @@ from analysis import load_study
 from analysis.curves import results
 from analysis.effects import (
     ENOUGH_EXPLAINED,
+    arm_scores,
     importance,
     interactions,
-    is_factorial,
     isolation,
     matched_differences,
     rate_response,
@@ -186,10 +186,10 @@ def test_only_a_balanced_design_is_factorial(tmp_path: Path) -> None:
     made = factorial({(k, s): 0.5 for k in (2, 3, 5, 7) for s in (1, 2)})
     extra = trial(0.5, stem_kernel=2, stem_stride=1)
     tables = [table_of(tmp_path / str(i), m) for i, m in enumerate((made, [*made, extra], [*made, extra, extra]))]
-    assert [is_factorial(table, STEM) for table in tables] == [True, True, False]
-    assert not is_factorial(table_of(tmp_path / "part", made[1:]), STEM)
-    assert not is_factorial(table_of(tmp_path / "none", []), STEM)
-    assert not is_factorial(tables[0], [RATE])
+    assert [len(arm_scores(table, STEM)) for table in tables] == [8, 8, 0]
+    assert arm_scores(table_of(tmp_path / "part", made[1:]), STEM).empty
+    assert arm_scores(table_of(tmp_path / "none", []), STEM).empty
+    assert arm_scores(tables[0], [RATE]).empty
     for statistic in (matched_differences, interactions):
         assert statistic(tables[2], STEM).empty
         assert statistic(tables[0].iloc[:0], STEM).empty

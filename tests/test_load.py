@@ -100,7 +100,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no epochs": (lambda folder: (folder / "epochs.csv").unlink(), "epochs.csv: no such file"),
     "torn manifest": (lambda folder: (folder / "study.json").write_text('{"name": '), "study.json: not JSON"),
     "list": (lambda folder: (folder / "study.json").write_text("[1]"), "study.json: name is None"),
-    "binary": (lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"), "trials.csv: cannot be read"),
+    "binary": (lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"), "trials.csv: damaged"),
     "version": (_edit_manifest(version=2), "received version 2, allowed: 1"),
     "design": (_edit_manifest(design="search"), "design.factors is None"),
     "factor": (_edit_manifest(design={"factors": [{"name": "x"}], "baselines": {}}), "received factor {'name': 'x'}"),

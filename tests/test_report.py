@@ -171,12 +171,16 @@ def test_headline_names_the_winner_and_the_best_baseline(tmp_path: Path) -> None
         "Trial 2 (k7 s2 pool d34, learning rate 0.01) is best: 98.0% validation accuracy after 2 epochs, "
         "best baseline small-stem 96.0%"
     )
-    assert list(role_labels(study)) == ["winner", "baseline:imagenet-stem", "baseline:small-stem"]
+    assert list(role_labels(study)) == [
+        "winner",
+        "baseline:imagenet-stem",
+        "baseline:small-stem",
+    ]
     study = load_study(write_study(tmp_path, made[:2]))
     assert headline(study) == (
         "Baseline small-stem (k7 s2 pool d18, learning rate 0.01) is best: 96.0% validation accuracy after 2 epochs"
     )
-    assert role_labels(study)["baseline:small-stem"] == "best: small-stem, lr 0.01: 96.0%"
+    assert role_labels(study)["baseline:small-stem"] == "best: baseline small-stem, lr 0.01: 96.0%"
 
 
 def test_scope_says_what_was_chosen_by_default_and_what_part_was_used(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from scipy import stats
 from analysis import curves, effects
 from analysis.cost import spent
 from analysis.load import Study
-from analysis.verdict import sentences
+from analysis.verdict import sentences, verdict
 
 CAVEAT = "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
 MISSING = "–"
+FEW_SEEDS = 20
+"""What a person may be asked to run more."""
 SHARES = ("score", "importance", "least", "most", "explained")
 POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadiness")
 
@@ -176,9 +178,15 @@ def _next(study: Study, rivals: int) -> str:
         if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
             end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
             return f"learning rates from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
+    confirmed = verdict(study)
+    if confirmed is not None:
+        needed = confirmed.effects["seeds_needed"].max()
+        if needed <= FEW_SEEDS:
+            return f"--confirm-seeds {needed:.0f}, which could tell effects as large as those not told"
+        return f"more trials (--samples {2 * max(len(table), 10)}), in case there is a better arm"
     if not found.importance["tells"].any():
         return f"more trials (--samples {2 * max(len(table), 10)})"
-    return f"the best arm{' and its rivals' if rivals else ''} again with several seeds"
+    return f"the best arm{' and its rivals' if rivals else ''} again with several seeds (--confirm-seeds 3)"
 
 
 def scope(study: Study, stage: str = "search") -> str:

@@ -88,7 +88,9 @@ def _standing(found: Verdict) -> str:
     if winner.empty:
         names = means.sort_values("mean", ascending=False).head(4).index
         return "; ".join(f"{name} {_mean(means.loc[name])}" for name in names) + " test accuracy"
-    text = f"{winner.iloc[0]} reaches {_mean(means.loc[winner.iloc[0]])} test accuracy"
+    arm = found.arms[found.arms["role"] == "winner"].iloc[0]
+    text = f"the winner ({arm['arm']}, learning rate {arm['learning_rate']:.3g}) reaches "
+    text += f"{_mean(means.loc[winner.iloc[0]])} test accuracy"
     fixed = found.arms.loc[found.arms["role"] == "baseline", "label"]
     if len(fixed) and found.outcome == "test_accuracy":
         row = found.differences[winner.iloc[0]].set_index("arm").loc[fixed.iloc[0]]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class Images:
     data: ImageData
     split: Split
     chosen: str | None
+
+    @cached_property
+    def duplicates(self) -> dict[str, int]:
+        """See `trainables.datasets.duplicates`."""
+        return duplicates(self.split)
 
 
 def resolve_images(settings: StudySettings, recorded: str | None = None) -> Images:
@@ -179,7 +185,7 @@ class Plan:
                 "image_shape": list(data.image_shape),
                 "classes": list(data.classes),
                 "skipped": data.skipped,
-                "duplicates": duplicates(split),
+                "duplicates": self.images.duplicates,
             },
             "settings": self.resolved_settings(),
             "notes": list(self.notes),
@@ -202,6 +208,9 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images) -> Plan
     concurrent, notes = _concurrent(settings, gpus)
     if images.data.skipped:
         notes.append(f"data set: {images.data.skipped} files that could not be read were passed over")
+    if any(images.duplicates.values()):
+        copies = " and ".join(f"{count} {part}" for part, count in images.duplicates.items())
+        notes.append(f"data set: {copies} images equal one that is trained on, pixel by pixel")
     left_out = list(design.baselines)[settings.samples :] if design.search != "none" else []
     if left_out:
         notes.append(f"baselines: left out for want of samples: {', '.join(left_out)}")

@@ -160,10 +160,14 @@ def confirm_data(data: ImageData, split: Split) -> TrialData:
 
 
 def duplicates(split: Split) -> dict[str, int]:
-    """How many images of the `validation` and of the `test` part equal a training image, pixel by pixel."""
-    hashed = {name: [hashlib.sha256(image).digest() for image in part.images] for name, part in vars(split).items()}
-    known = set(hashed.pop("train"))
-    return {name: sum(one in known for one in hashes) for name, hashes in hashed.items()}
+    """How many images of the `validation` part equal a training image, and of the `test` part one of either part,
+    pixel by pixel."""
+    train, validation, test = (
+        [hashlib.sha256(image).digest() for image in part.images]
+        for part in (split.train, split.validation, split.test)
+    )
+    known, either = set(train), {*train, *validation}
+    return {"validation": sum(one in known for one in validation), "test": sum(one in either for one in test)}
 
 
 def _take(part: Part, which: np.ndarray) -> Part:

@@ -187,8 +187,7 @@ def main() -> None:
     """Print both tables."""
     table = read_table()
     print(readings(table).round(2).to_string(index=False))
-    for reading in ("raw", "averaged 0.25"):
-        print(choices(table, reading).round(3).to_string(index=False))
+    print(choices(table, "raw").round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+"""What a study with a confirm stage says, in words and on its page, beside numbers computed from its tables."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import verdict as say
+from analysis.load import load_study
+from analysis.report import write_report
+from analysis.summary import closing_lines
+from study.record import write_views
+from tests.simulated import EFFECTS, simulate, tables
+
+
+@pytest.fixture(scope="module")
+def state():
+    return simulate(EFFECTS, np.random.default_rng(7))
+
+
+@pytest.fixture(scope="module")
+def study(state, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    write_views(folder, state)
+    return load_study(folder)
+
+
+def confirmed(study) -> pd.DataFrame:
+    """Test accuracies by trial, with the fields of the configs."""
+    rows = study.trials[study.trials["stage"] == "confirm"]
+    return rows.merge(study.epochs[["trial", "test_accuracy"]], on="trial")
+
+
+def best(study) -> pd.Series:
+    scores = study.trials.merge(study.epochs[["trial", "validation_accuracy"]], on="trial")
+    return scores.loc[scores["validation_accuracy"].idxmax()]
+
+
+def test_the_tables_made_in_memory_are_those_of_the_files(state, study):
+    made = tables(state)
+    assert made.trials["learning_rate"].tolist() == study.trials["learning_rate"].tolist()
+    pd.testing.assert_frame_equal(
+        made.epochs[["trial", "test_accuracy", "validation_accuracy"]],
+        study.epochs[["trial", "test_accuracy", "validation_accuracy"]],
+        check_dtype=False,
+    )
+
+
+def test_the_first_sentence_is_the_winner_its_baseline_and_its_optimism(study):
+    (first, _), rows, winner = say.sentences(study), confirmed(study), best(study)
+    names = ["stem_kernel", "stem_stride", "stem_maxpool", "depth", "learning_rate"]
+    mine = rows[(rows[names] == winner[names]).all(axis=1)]["test_accuracy"]
+    assert len(mine) == 3
+    fixed = rows[(rows["learning_rate"] == 0.01) & (rows["stem_kernel"] == 7)]["test_accuracy"]
+    assert f"({winner['arm']}, learning rate {winner['learning_rate']:.3g}) reaches {mine.mean():.1%}" in first
+    assert first.startswith("Confirmed with 3 seeds on 1,000 test images:")
+    assert f"{100 * (mine.mean() - fixed.mean()):+.1f} points" in first
+    above = 100 * (winner["validation_accuracy"] - mine.mean())
+    assert first.endswith(f"was {abs(above):.1f} points {'above' if above > 0 else 'below'} that.")
+    assert "against imagenet-stem" in first
+
+
+def test_the_second_sentence_names_only_what_is_told(study):
+    found = say.verdict(study)
+    (_, second) = say.sentences(study)
+    told = {name for name, rows in found.effects.groupby("factor") if rows["tells"].any()}
+    assert told
+    head, _, tail = second.partition("; not told:")
+    assert {name for name in EFFECTS if name.replace("_", " ") in head} == told
+    assert {name for name in EFFECTS if name.replace("_", " ") in tail} == set(EFFECTS) - told
+
+
+def test_where_nothing_is_told_it_says_so():
+    for seed in range(20):
+        study = tables(simulate({}, np.random.default_rng([5, seed])))
+        if not say.verdict(study).effects["tells"].any():
+            assert "cannot be told" in say.sentences(study)[1]
+            return
+    raise AssertionError("effects in all of twenty studies without any")
+
+
+def test_nothing_is_said_before_a_confirm_trial_is_complete(state):
+    made = tables(state)
+    search = made.trials[made.trials["stage"] == "search"]
+    early = type(made)(made.path, made.manifest, search, made.epochs[made.epochs["trial"].isin(search["trial"])])
+    assert say.verdict(early) is None
+    assert say.sentences(early) == []
+
+
+def test_the_page_and_the_terminal_lead_with_it(study, tmp_path):
+    page = write_report(study, tmp_path).read_text(encoding="utf-8")
+    answers = re.findall(r'<p class="answer">(.*?)</p>', page)
+    assert answers[0].startswith("Confirmed with 3 seeds")
+    assert closing_lines(study)[0].startswith("Confirmed with 3 seeds")
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings[:3] == ["Confirmed", "What matters", "Curves of the confirmed arms"]
+    for name in ("confirmed", "effects", "confirmed-curves"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+    # Search scores are named for what they are.
+    assert "search-stage validation scores" in page

@@ -117,6 +117,8 @@ def test_little_is_enough_and_the_rest_has_defaults(write):
 
 FACTOR = '[[factors]]\nname = "depth"\nrole = "scientific"\nlevels = [10, 18]\n'
 RATE = '[[factors]]\nname = "learning_rate"\nrole = "nuisance"\n'
+OPTIMIZER = '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlevels = ["sgd", "adam"]\n'
+NESTEROV = '[[factors]]\nname = "nesterov"\nrole = "nuisance"\nlevels = [false, true]\n'
 VARIED = (
     "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, learning_rate, optimizer, "
     "momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize, averaging"
@@ -234,6 +236,26 @@ def varied(*but: str) -> str:
             FACTOR + RATE + "low = 0.1\nhigh = 1\nwhen = { depth = 34 }",
             "factors[1]: when.depth: received 34, allowed: 10, 18",
         ),
+        (
+            OPTIMIZER + FACTOR + 'when = { optimizer = "sgd" }',
+            "factors[1]: when: received 'optimizer', allowed: none",  # an arm is made of scientific levels alone
+        ),
+        # Levels that do not go together, or not with what is fixed.
+        (
+            "fixed.nesterov = true\n" + OPTIMIZER,
+            "factors: with optimizer 'adam': nesterov: received True, "
+            "allowed only with optimizer sgd and a momentum above 0",
+        ),
+        (
+            FACTOR + OPTIMIZER + NESTEROV,
+            "factors: with optimizer 'adam', nesterov True: nesterov: received True, "
+            "allowed only with optimizer sgd and a momentum above 0",
+        ),
+        (
+            FACTOR + OPTIMIZER + NESTEROV + "when = { depth = 18 }",
+            "factors: with depth 18, optimizer 'adam', nesterov True: nesterov: received True, "
+            "allowed only with optimizer sgd and a momentum above 0",
+        ),
         # Fixed values and baselines.
         ("[fixed]\ndept = 18\n" + FACTOR, f"fixed: key: received 'dept', allowed: {varied('depth')}"),
         ("[fixed]\ndepth = 18\n" + FACTOR, f"fixed: key: received 'depth', allowed: {varied('depth')}"),
@@ -267,6 +289,12 @@ def test_no_file_no_toml_no_text(write, tmp_path):
     assert refused(path).startswith(f"--design: {path}: no TOML (Cannot overwrite a value")
     Path(path).write_bytes(b'name = "\xff\xfe"')
     assert refused(path).startswith(f"--design: {path}: no TOML ('utf-8' codec can't decode byte 0xff")
+
+
+def test_a_condition_makes_levels_go_together(write):
+    design = read_design(write(FACTOR + OPTIMIZER + NESTEROV + 'when = { optimizer = "sgd" }'))
+    assert not design.config({"optimizer": "adam", "nesterov": True}, 1, 0).nesterov
+    assert design.config({"optimizer": "sgd", "nesterov": True}, 1, 0).nesterov
 
 
 @pytest.mark.parametrize("arguments", [[], ["--design", "stem"], ["--design", "course"]])

@@ -140,6 +140,12 @@ def _check_levels(design: Design) -> None:
             values = design.existing({**one.when, **other.when, **pair})
             with _at("factors", "with " + ", ".join(f"{name} {level!r}" for name, level in values.items())):
                 design.config(values, 1, 0)
+    # A baseline may win, and is then confirmed with each of these levels in turn.
+    for (key, table), factor in itertools.product(design.baselines.items(), design.scientific):
+        for level in factor.levels:
+            with _at(f"baselines.{key}", f"with {factor.name} {level!r}"):
+                values = TrialConfig.from_dict(table).to_dict() | {factor.name: level}
+                TrialConfig.from_dict(design.existing(values))
 
 
 def check_samples(design: Design, samples: int) -> None:

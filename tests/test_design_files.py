@@ -266,6 +266,11 @@ def varied(*but: str) -> str:
             "[baselines.a]\nseed = 3\n" + FACTOR,
             "baselines.a: seed: received one, allowed: none, for the study's is taken",
         ),
+        (
+            "baselines.a.nesterov = true\n" + OPTIMIZER.replace("nuisance", "scientific"),
+            "baselines.a: with optimizer 'adam': nesterov: received True, "
+            "allowed only with optimizer sgd and a momentum above 0",
+        ),
         ("baselines.a = 3\n" + FACTOR, "baselines.a: received 3, allowed: a table"),
         ("[baselines.a]\ndepth = 11\n" + FACTOR, "baselines.a: depth: received 11, allowed: 10, 18, 34"),
         ("[baselines.a]\nmax_epochs = 0\n" + FACTOR, "baselines.a: max_epochs: received 0, allowed: an integer from 1"),

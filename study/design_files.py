@@ -3,6 +3,7 @@
 Whatever is wrong in a file is told in one line that names its key, before anything starts.
 """
 
+import itertools
 import math
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -73,6 +74,7 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
             TrialConfig.from_dict(table)
     design = Design(name, **{**values, "factors": tuple(factors)})
     _check_search(design)
+    _check_levels(design)
     if "samples" not in values:
         defaults = {"sampled": 20, "factorial": 4 * len(design.arms()), "none": 0}
         design = replace(design, samples=defaults[design.search])
@@ -87,8 +89,10 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
     _choice("name", about["name"], [name for name in VARIED if name not in known])
     _choice("role", about["role"], ("scientific", "nuisance"))
     _choice("scale", about.get("scale", "linear"), ("linear", "log"))
+    # An arm is made of scientific levels alone, and has to tell whether a scientific factor exists.
+    decides = {"scientific"} if about["role"] == "scientific" else {"scientific", "nuisance"}
     for name, level in about.get("when", {}).items():
-        _choice("when", name, [other for other in known if known[other].levels])
+        _choice("when", name, [other for other in known if known[other].levels and known[other].role in decides])
         _choice(f"when.{name}", level, known[name].levels)
     ends = [key for key in ("low", "high", "scale") if key in about]
     if "levels" in about:
@@ -125,6 +129,23 @@ def _check_search(design: Design) -> None:
     }[design.search]
     if not right:
         raise UsageError(f"search: received {design.search!r}, allowed: {allowed}")
+
+
+def _check_levels(design: Design) -> None:
+    """Raise `UsageError` where levels do not go together; what a trial refuses, it refuses of two at most."""
+    leveled = [factor for factor in design.factors if factor.levels]
+    for one, other in itertools.combinations_with_replacement(leveled, 2):
+        for levels in itertools.product(one.levels, other.levels):
+            pair = dict(zip((one.name, other.name), levels, strict=True))
+            values = design.existing({**one.when, **other.when, **pair})
+            with _at("factors", "with " + ", ".join(f"{name} {level!r}" for name, level in values.items())):
+                design.config(values, 1, 0)
+    # A baseline may win, and is then confirmed with each of these levels in turn.
+    for (key, table), factor in itertools.product(design.baselines.items(), design.scientific):
+        for level in factor.levels:
+            with _at(f"baselines.{key}", f"with {factor.name} {level!r}"):
+                values = TrialConfig.from_dict(table).to_dict() | {factor.name: level}
+                TrialConfig.from_dict(design.existing(values))
 
 
 def check_samples(design: Design, samples: int) -> None:

@@ -41,6 +41,10 @@ class Factor:
             return about | {"levels": list(self.levels)}
         return about | {"low": self.low, "high": self.high, "scale": self.scale}
 
+    def holds(self, value: Any) -> bool:
+        """Whether a trial that is drawn may have this value."""
+        return value in self.levels if self.levels else self.low <= value <= self.high
+
     def exists(self, values: Mapping[str, Any]) -> bool:
         """Whether a trial with these values of other factors has this one."""
         return all(values.get(name) == level for name, level in self.when.items())

@@ -170,7 +170,7 @@ class StudySearcher(StageSearcher):
         self._budget = {"epochs": max_epochs, "seed": seed}
         self._arms: list[dict[str, Any]] = design.arms() if design.search == "factorial" else [{}]
         self.optuna_studies = [optuna.create_study(direction="maximize") for _ in self._arms]
-        self._asked: dict[int, tuple[int, optuna.Trial]] = {}
+        self._asked: dict[int, tuple[int, optuna.Trial] | None] = {}
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
         self.learn()
@@ -200,7 +200,14 @@ class StudySearcher(StageSearcher):
         return values
 
     def _ask_for(self, number: int, config: Mapping[str, Any]) -> None:
-        """Make a trial of these values in the Optuna study of their arm, drawing nothing."""
+        """Make a trial of these values in the Optuna study of their arm, drawing nothing.
+
+        None is made where the factors cannot have them, as may be in a baseline: Optuna takes no such trial.
+        """
+        values = self._design.existing(config)
+        if not all(factor.holds(values[factor.name]) for factor in self._design.factors if factor.name in values):
+            self._asked[number] = None
+            return
         turn = next(turn for turn, arm in enumerate(self._arms) if arm.items() <= config.items())
         study = self.optuna_studies[turn]
         study.sampler = optuna.samplers.RandomSampler()
@@ -215,7 +222,9 @@ class StudySearcher(StageSearcher):
                 self._ask_for(trial.trial, trial.config)
         told = [study.get_trials(deepcopy=False) for study in self.optuna_studies]
         for trial in mine:
-            turn, asked = self._asked[trial.trial]
+            if (known_as := self._asked[trial.trial]) is None:
+                continue
+            turn, asked = known_as
             known = told[turn][asked.number]
             for row in trial.epochs[len(known.intermediate_values) :]:
                 value = row["validation_accuracy"]

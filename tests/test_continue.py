@@ -1,7 +1,6 @@
 """Nothing is lost: drivers, workers and checkpoints that die, and studies that go on. Real processes, really killed."""
 
 import json
-import math
 import os
 import random
 import shutil
@@ -19,7 +18,7 @@ from study.searcher import StudySearcher
 
 pytestmark = pytest.mark.slow
 
-USUAL = "--samples 7 --epochs 4 --seed 3 --max-concurrent 1 --checkpoint-seconds 0"
+USUAL = "--samples 7 --epochs 4 --seed 3 --max-concurrent 1 --checkpoint-seconds 0 --confirm-seeds 1"
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +39,13 @@ def place(tmp_path_factory, home, head):
 
 @pytest.fixture(scope="module")
 def straight(place):
-    """A study that nothing happened to."""
+    """A study that nothing happened to: both stages, the second of the winner, of another kernel and of a baseline."""
     assert place.run("straight", USUAL) == 0, place.said("straight")
-    return place.tables("straight")
+    trials, epochs = place.tables("straight")
+    stages = trials["stage"].tolist()
+    assert stages[:7] == ["search"] * 7
+    assert set(stages[7:]) == {"confirm"} and len(stages) in (9, 10), "a winner that is the baseline is there once"
+    return trials, epochs
 
 
 def same(once: pd.DataFrame, twice: pd.DataFrame) -> None:
@@ -55,9 +58,10 @@ def moved_on(place: Place, name: str, events: int, driver) -> bool:
 
 
 def check_whole(place: Place, name: str, samples: int) -> None:
-    """Exactly the trials asked for, each epoch once, and Optuna made from the record is told the same."""
+    """Exactly the search trials asked for, each epoch once, and Optuna made from the record is told the same."""
     trials, epochs = place.tables(name)
-    assert trials["trial"].tolist() == list(range(samples))
+    assert trials["trial"].tolist() == list(range(len(trials)))
+    assert (trials["stage"] == "search").tolist() == [number < samples for number in trials["trial"]]
     assert set(trials["state"]) <= {"complete", "stopped", "failed"}
     counted = epochs.groupby("trial")["epoch"].apply(list)
     assert counted.tolist() == [list(range(1, count + 1)) for count in trials["epochs"]]
@@ -67,7 +71,7 @@ def check_whole(place: Place, name: str, samples: int) -> None:
     searcher.learn()
     (optuna_study,) = searcher.optuna_studies
     told = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
-    for trial, row in zip(optuna_study.get_trials(), trials.itertuples(), strict=True):
+    for trial, row in zip(optuna_study.get_trials(), trials[:samples].itertuples(), strict=True):
         assert trial.state == told[row.state]
         read = epochs[epochs["trial"] == row.trial].set_index("epoch")["validation_accuracy"]
         assert trial.intermediate_values == read.to_dict()
@@ -79,7 +83,7 @@ def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place,
     draw, name, kills = random.Random(seed), f"killed-{seed}", 0
     known: dict[int, tuple[dict, list]] = {}
     while kills < 5:
-        before, more = place.events(name), draw.randint(0, 7)
+        before, more = place.events(name), draw.randint(0, 12)
         driver = place.start(name, USUAL)
         if more:
             wait_for(partial(moved_on, place, name, before + more, driver))
@@ -99,7 +103,8 @@ def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place,
     check_whole(place, name, 7)
     for once, twice in zip(straight, place.tables(name), strict=True):
         same(once, twice)
-    assert not math.isnan(twice["validation_accuracy"].sum())
+    assert twice["validation_accuracy"].isna().tolist() == (twice["trial"] >= 7).tolist()
+    assert twice["test_accuracy"].isna().tolist() == (twice["trial"] < 7).tolist()
 
 
 def events_of(place: Place, name: str, kind: str) -> list[dict]:

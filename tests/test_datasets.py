@@ -25,18 +25,20 @@ import pytest
 from PIL import Image
 
 from trainables import datasets
-from trainables.config import UsageError
+from trainables.config import EpochMetrics, TrialConfig, UsageError
 from trainables.datasets import (
     NAMES,
     DataUnavailable,
     ImageData,
     Part,
     Split,
+    confirm_data,
     duplicates,
     load_images,
     search_data,
     split_images,
 )
+from trainables.training import Trainer
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
@@ -572,6 +574,44 @@ def test_search_sees_no_test_images() -> None:
     trial = search_data(data, split)
     assert trial.test is None and trial.train is split.train and trial.validation is split.validation
     assert trial.classes == 3 and trial.flip is True
+
+
+def test_confirm_trains_on_what_the_search_trained_and_chose_on_and_reads_the_test_images() -> None:
+    data = numbered(3, 20)
+    for wanted in (None, 30):
+        split = split_images(data, wanted)
+        trial = confirm_data(data, split)
+        assert rows(trial.train) == rows(split.train) + rows(split.validation)
+        label_of = dict(zip(rows(data.train), data.train.labels.tolist(), strict=True))
+        assert [label_of[row] for row in rows(trial.train)] == trial.train.labels.tolist()
+        assert len(trial.train.labels) == (wanted or 60)
+        assert trial.validation is None and trial.test is data.test
+        assert trial.train.images.dtype == np.uint8
+        assert (trial.classes, trial.flip) == (3, True)
+
+
+def test_a_search_trial_reads_the_same_whatever_the_test_images_are() -> None:
+    """And a trial of the confirm stage reads them after every epoch."""
+    config = TrialConfig(width=2, depth=10, stem_kernel=3, batch_size=16, max_epochs=2, normalize="data")
+    drawn = np.random.RandomState(3).randint(0, 256, (2, 40, 1, 8, 8), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    train = Part(drawn[0], labels)
+    readings: dict[str, list[list[EpochMetrics]]] = {"search": [], "confirm": []}
+    for images in (drawn[1], 255 - drawn[1] // 2):
+        data = ImageData("made", ("a", "b"), train, Part(images, labels), False)
+        split = split_images(data)
+        for stage, handed in (("search", search_data(data, split)), ("confirm", confirm_data(data, split))):
+            trainer = Trainer(config, handed)
+            said = [replace(trainer.run_epoch(), train_seconds=0.0, eval_seconds=0.0) for _ in range(2)]
+            readings[stage].append(said)
+    once, twice = readings["search"]
+    assert once == twice
+    assert all(each.test_loss is None and each.test_accuracy is None for each in once)
+    assert all(each.validation_loss is not None for each in once)
+    once, twice = readings["confirm"]
+    assert [each.train_loss for each in once] == [each.train_loss for each in twice], "nothing is learnt from them"
+    assert all(a.test_loss != b.test_loss for a, b in zip(once, twice, strict=True))
+    assert all(each.validation_loss is None and each.validation_accuracy is None for each in once)
 
 
 def test_duplicates_are_counted_by_part() -> None:

@@ -173,6 +173,13 @@ def test_the_dearest_arm_is_the_deepest_that_keeps_most_pixels(shape):
     assert min(flops, key=lambda arm: flops[arm]) == "k3 s2 pool d10"
 
 
+def test_what_a_factor_holds():
+    rate = Factor("learning_rate", "nuisance", low=1e-4, high=1.0, scale="log")
+    assert [rate.holds(value) for value in (9e-5, 1e-4, 0.5, 1.0, 1.1, math.nan)] == [False, *[True] * 3, *[False] * 2]
+    kernel = Factor("stem_kernel", "scientific", levels=(2, 3))
+    assert [kernel.holds(value) for value in (2, 3, 5)] == [True, True, False]
+
+
 def test_points_of_the_unit_cube():
     rate = Factor("learning_rate", "nuisance", low=1e-4, high=1.0, scale="log")
     assert [rate.at(u) for u in (0, 0.25, 0.5)] == pytest.approx([1e-4, 1e-3, 1e-2])

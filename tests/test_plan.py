@@ -166,6 +166,21 @@ def test_a_study_is_continued_from_its_header(planned, name):
     )
 
 
+def test_a_design_file_that_was_changed_is_another_question(planned, tmp_path):
+    path = tmp_path / "own.toml"
+    text = '[[factors]]\nname = "depth"\nrole = "scientific"\nlevels = [10, 18]\n'
+    path.write_text(text)
+    plan = planned(design=str(path))
+    assert plan.folder == tmp_path / "own-digits"
+    state = StudyState(header=json.loads(json.dumps(plan.header())))
+    assert continue_study({"design": str(path)}, state, plan.folder)[1] == plan.design
+    path.write_text(text.replace("18", "34"))
+    with pytest.raises(UsageError, match=r"^--design: received '.*own.toml', which is not the design of the study; "):
+        continue_study({"design": str(path)}, state, plan.folder)
+    path.unlink()
+    assert continue_study({}, state, plan.folder)[1] == plan.design, "the record has it"
+
+
 def test_one_budget_for_all_holds_when_a_study_is_continued(planned):
     plan = planned(design="course", epochs=4)
     state = StudyState(header=json.loads(json.dumps(plan.header())))

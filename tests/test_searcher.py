@@ -452,6 +452,31 @@ def test_a_conditional_study_that_went_on_draws_what_one_that_never_stopped_draw
     assert draw_all(factorial("tpe", 24, first.state, CONDITIONAL)) == straight[16:]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
+def test_a_baseline_may_lie_outside_of_what_is_searched(sampler):
+    """Optuna is not told of it, for it takes no such trial; it is a trial of the study all the same."""
+    outside = {"level": {"stem_kernel": 2}, "rate": {"learning_rate": 1.0}, "inside": {"stem_kernel": 3}}
+    factors = (SEARCH.factors[0], Factor("stem_kernel", "scientific", (3, 5, 7)))
+    design = replace(SEARCH, factors=factors, baselines=outside)
+
+    def told(samples: int, state: StudyState | None = None) -> Told:
+        return Told(sampler, samples, state=state, design=design)
+
+    run = Run(told(16)).all()
+    assert [config["origin"] for config in run.configs[:4]] == [*(f"baseline:{name}" for name in outside), "random"]
+    assert [config["config"]["stem_kernel"] for config in run.configs[:3]] == [2, 7, 3]
+    assert run.configs[1]["config"]["learning_rate"] == 1.0
+    assert {config["config"]["stem_kernel"] for config in run.configs[3:]} == {3, 5, 7}
+    trials = run.search.optuna_study.get_trials()
+    assert len(trials) == 14
+    for trial, config in zip(trials, run.configs[2:], strict=True):
+        assert trial.params == {name: config["config"][name] for name in ("learning_rate", "stem_kernel")}
+        assert list(trial.intermediate_values.values()) == run.curves[config["trial"]]
+    # And a study that went on draws what one that never stopped draws.
+    first = Run(told(12)).all()
+    assert told(16, first.search.state).suggest("x")["config"] == run.configs[12]["config"]
+
+
 def test_the_confirm_stage_hands_out_what_is_missing_and_then_ends():
     state = StudyState()
     state.trials[0] = Recorded(0, "search", "random", "arm", {}, 1, 1)  # running: not of this stage

@@ -135,6 +135,7 @@ def test_the_manifest_tells_how_the_study_was_made(place, finished):
         "image_shape": [1, 16, 16],
         "classes": ["left", "middle", "right"],
         "skipped": 0,
+        "duplicates": {"validation": 0, "test": 0},
     }
     assert manifest["settings"]["epochs"] == 2
     assert manifest["settings"]["precision"] == "float32"

@@ -1,0 +1,190 @@
+"""Whole studies with a confirm stage, of designs from files, by the command: few images, tiny networks."""
+
+import json
+
+import pandas as pd
+import pytest
+from drivers import Place, ray_head
+
+from trainables.config import TrialConfig
+
+pytestmark = pytest.mark.slow
+
+OWN = """
+samples = 6
+
+[fixed]
+width = 4
+depth = 10
+stem_stride = 2
+batch_size = 32
+
+[[factors]]
+name = "learning_rate"
+role = "nuisance"
+low = 1e-2
+high = 3e-2
+scale = "log"
+
+[[factors]]
+name = "weight_decay"
+role = "nuisance"
+low = 1e-5
+high = 1e-2
+scale = "log"
+
+[[factors]]
+name = "optimizer"
+role = "scientific"
+levels = ["sgd", "adam"]
+
+[[factors]]
+name = "momentum"
+role = "nuisance"
+low = 0.5
+high = 0.8
+when = { optimizer = "sgd" }
+
+[[factors]]
+name = "stem_kernel"
+role = "scientific"
+levels = [3, 5]
+
+[baselines.first]
+width = 4
+depth = 10
+stem_kernel = 7
+batch_size = 32
+learning_rate = 1e-6
+"""
+COURSE = """
+search = "none"
+
+[baselines.short]
+width = 4
+depth = 10
+stem_kernel = 3
+batch_size = 32
+max_epochs = 1
+
+[baselines.long]
+width = 4
+depth = 10
+stem_kernel = 7
+batch_size = 32
+max_epochs = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with ray_head(home) as (address, _):
+        yield Place(tmp_path_factory.mktemp("studies"), address, home)
+
+
+def configs(trials: pd.DataFrame) -> list[dict]:
+    names = list(TrialConfig().to_dict())
+    return [{name: row[name] for name in names} for row in trials.to_dict("records")]
+
+
+def check_readings(trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
+    """Every trial is complete; the search read validation images only, the confirm stage test images only."""
+    assert set(trials["state"]) == {"complete"}
+    counted = epochs.groupby("trial")["epoch"].apply(list)
+    assert counted.tolist() == [list(range(1, budget + 1)) for budget in trials["max_epochs"]]
+    stage = epochs["trial"].map(trials.set_index("trial")["stage"])
+    for part, mine in (("validation", "search"), ("test", "confirm")):
+        for reading in ("loss", "accuracy"):
+            assert epochs[f"{part}_{reading}"].notna().tolist() == (stage == mine).tolist(), (part, reading)
+
+
+def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    # Without a scheduler every trial is complete, and after three epochs the baseline is behind.
+    command = f"--design {path} --epochs 3 --scheduler fifo --max-concurrent 2"
+    study = place.root / "own"
+    assert place.run("own", f"{command} --confirm-seeds 1") == 0, place.said("own")
+    trials, epochs = place.tables("own")
+    check_readings(trials, epochs)
+
+    search = trials[trials["stage"] == "search"]
+    assert search["trial"].tolist() == list(range(6))
+    assert search["origin"].tolist() == ["baseline:first"] + ["random"] * 5
+    drawn = search[1:]
+    assert drawn["weight_decay"].between(1e-5, 1e-2).all() and drawn["weight_decay"].nunique() == 5
+    sgd = drawn["optimizer"] == "sgd"
+    assert drawn["momentum"].between(0.5, 0.8).tolist() == sgd.tolist()
+    assert set(drawn["momentum"][~sgd]) <= {0.9}
+
+    last = (
+        epochs[epochs["epoch"] == 3]
+        .merge(search[["trial"]])
+        .sort_values(["validation_accuracy", "validation_loss", "trial"], ascending=[False, True, True])
+    )
+    best = int(last["trial"].iloc[0])
+    assert best != 0, "the baseline cannot learn"
+    winner = configs(search)[best] | {"seed": 1}
+    other = {"sgd": "adam", "adam": "sgd"}[winner["optimizer"]]
+    arms = [
+        winner,
+        {**winner, "optimizer": other, "momentum": 0.9},
+        {**winner, "stem_kernel": 8 - winner["stem_kernel"]},
+        configs(search)[0] | {"seed": 1},
+    ]
+    confirm = trials[trials["stage"] == "confirm"]
+    assert configs(confirm) == arms
+    assert set(confirm["origin"]) == {"confirm"}
+    assert (study / "best" / "trial.txt").read_text() == "6\n", "the winner's first seed"
+    assert json.loads((study / "best" / "config.json").read_text())["config"] == winner
+    counts = json.loads((study / "study.json").read_text())["dataset"]["counts"]
+    assert counts["train"] + counts["validation"] == 200
+    by_class = pd.read_csv(study / "best" / "accuracy_by_class.csv")
+    assert by_class["images"].sum() == counts["test"]
+    mean = (by_class["test_accuracy"] * by_class["images"]).sum() / counts["test"]
+    assert mean == pytest.approx(epochs.set_index(["trial", "epoch"]).loc[(6, 3), "test_accuracy"])
+    assert (study / "report" / "index.html").exists()
+
+    # One seed more is one trial more of every arm, and nothing else.
+    assert place.run("own", f"{command} --confirm-seeds 2") == 0, place.said("own")
+    more, more_epochs = place.tables("own")
+    pd.testing.assert_frame_equal(more[:10], trials)
+    pd.testing.assert_frame_equal(more_epochs[: len(epochs)], epochs)
+    assert configs(more[10:]) == [{**arm, "seed": 2} for arm in arms]
+    check_readings(more, more_epochs)
+    assert (study / "best" / "trial.txt").read_text() == "6\n"
+
+    record = (study / "record.jsonl").read_bytes()
+    assert place.run("own", f"{command} --confirm-seeds 2") == 0
+    assert "nothing to run: all 14 trials have ended" in place.said("own")
+    assert (study / "record.jsonl").read_bytes() == record
+
+
+def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, tmp_path):
+    path = tmp_path / "course.toml"
+    path.write_text(COURSE)
+    study = place.root / "course"
+    assert place.run("course", f"--design {path} --confirm-seeds 1") == 0, place.said("course")
+    trials, epochs = place.tables("course")
+    check_readings(trials, epochs)
+    small = {"width": 4, "depth": 10, "batch_size": 32}
+    expected = [
+        TrialConfig(**small, stem_kernel=3, max_epochs=1, seed=1).to_dict(),
+        TrialConfig(**small, stem_kernel=7, max_epochs=2, seed=1).to_dict(),
+    ]
+    assert configs(trials) == expected
+    assert set(trials["stage"]) == {"confirm"}
+    settings = json.loads((study / "study.json").read_text())["settings"]
+    assert (settings["epochs"], settings["samples"]) == (2, 0)
+    assert not (study / "best").exists(), "nothing is chosen by test images"
+    assert (study / "report" / "index.html").exists()
+
+    assert place.run("course", "--confirm-seeds 2") == 0, place.said("course")
+    more, more_epochs = place.tables("course")
+    assert configs(more) == expected + [{**config, "seed": 2} for config in expected]
+    check_readings(more, more_epochs)
+    record = (study / "record.jsonl").read_bytes()
+    assert place.run("course", "--epochs 1 --confirm-seeds 2") == 2
+    assert "--epochs: received 1, the study has 2" in place.said("course").splitlines()[-1]
+    assert (study / "record.jsonl").read_bytes() == record

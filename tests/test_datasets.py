@@ -334,7 +334,7 @@ def same(one: ImageData, other: ImageData) -> bool:
 
 
 def parsed(data_dir: Path) -> Path:
-    (path,) = (data_dir / "parsed").iterdir()
+    (path,) = (data_dir / ".parsed").iterdir()
     return path
 
 
@@ -382,7 +382,7 @@ def test_damaged_copy_is_made_again(tmp_path: Path, damage: str, caplog: pytest.
 
 def test_a_file_in_the_place_of_the_copies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "parsed").touch()
+    (tmp_path / "data" / ".parsed").touch()
     assert len(load_images(str(colour_folder(tmp_path / "set")), tmp_path / "data").classes) == 3
     assert "cannot keep the parsed images" in caplog.text
 
@@ -408,7 +408,7 @@ def test_no_room_for_the_copy(
 
     monkeypatch.setattr(np, "savez", full)
     assert len(load_images(str(colour_folder(tmp_path / "set")), tmp_path / "data").classes) == 3
-    assert "No space left" in caplog.text and not list((tmp_path / "data" / "parsed").iterdir())
+    assert "No space left" in caplog.text and not list((tmp_path / "data" / ".parsed").iterdir())
 
 
 def load_and_tell(folder: str, data_dir: str, answers: Any) -> None:
@@ -439,11 +439,6 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 def test_unknown_data_set(tmp_path: Path, name: str) -> None:
     message = refusal(lambda: load_images(name, tmp_path))
     assert message.startswith("--dataset: received") and all(known in message for known in NAMES)
-
-
-@pytest.mark.parametrize("size", [0, 7, -32, 1025, True, 32.0])
-def test_wrong_image_size(tmp_path: Path, size: Any) -> None:
-    assert "--image-size" in refusal(lambda: load_images("digits", tmp_path, image_size=size))
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """From the name of a data set, or a folder of images, to arrays of bytes.
 
 The driver calls `load_images` and `split_images` once, before any trial; trials get the arrays and read no
-file. What is downloaded stays unpacked in `DATA_DIR`, what is decoded as a parsed copy in `DATA_DIR/parsed/`.
+file. What was downloaded stays unpacked in `DATA_DIR`, what was decoded is in a parsed copy in `DATA_DIR/.parsed/`.
 """
 
 import functools
@@ -111,8 +111,6 @@ def load_images(dataset: str, data_dir: Path, image_size: int = 32, skip_bad_ima
         UsageError: the data set, the folder or the data directory cannot be used.
         DataUnavailable: the images are not there and cannot be downloaded.
     """
-    if type(image_size) is not int or not 8 <= image_size <= 1024:
-        raise UsageError(f"--image-size: received {image_size!r}, allowed: an integer from 8 to 1024")
     if dataset == "digits":
         return _digits()
     folder = os.path.expanduser(dataset)
@@ -260,13 +258,13 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
 
 def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
     """The images of a folder, from the parsed copy as long as no file's name, size or time changes."""
-    files = _list_folder(root, data_dir / "parsed")
+    files = _list_folder(root)
     paths = [os.path.join(root, *file) for file in files]
     stats = [os.stat(path) for path in paths if os.path.exists(path)]  # reading a dangling link will say so
     state = (CACHE_VERSION, files, [(one.st_size, one.st_mtime_ns) for one in stats])
     key = hashlib.sha256(repr(state).encode()).hexdigest()
     place = hashlib.sha256(repr((str(root), image_size, skip_bad_images)).encode()).hexdigest()[:16]
-    copy = data_dir / "parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
+    copy = data_dir / ".parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
     try:
         with copy.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["key"]) == key:
@@ -291,7 +289,7 @@ def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: b
     return data
 
 
-def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
+def _list_folder(root: Path) -> list[tuple[str, str, str]]:
     """Part (`train` and `test`, or "" where there is but one), class and name of every file, sorted."""
     parts = ("train", "test") if (root / "train").is_dir() and (root / "test").is_dir() else ("",)
     try:
@@ -299,8 +297,7 @@ def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
             (part, label, name)
             for part in parts
             for label in os.listdir(root / part)
-            # The data directory may be this very folder.
-            if not label.startswith(".") and (root / part / label).is_dir() and root / part / label != unwanted
+            if not label.startswith(".") and (root / part / label).is_dir()
             for name in os.listdir(root / part / label)
             if not name.startswith(".")
         )
@@ -323,8 +320,7 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
         tasks = zip((os.path.join(root, *file) for file in files), images, strict=True)
         channels = np.array(pool.starmap(_decode, tasks, chunksize=64))
     good = channels > 0
-    bad = [os.path.join(*files[index]) for index in np.flatnonzero(~good)]
-    if bad:
+    if bad := [os.path.join(*files[index]) for index in np.flatnonzero(~good)]:
         problem = f"{len(bad)} of {len(files)} files cannot be read as images: {_some(bad)}"
         if not skip_bad_images:
             raise _unusable(root, f"where {problem}", "images only, or --skip-bad-images to pass over the others")
@@ -333,8 +329,7 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
     classes, labels = np.unique([name for _, name, _ in files], return_inverse=True)
     for part in np.unique(parts):
         sizes = np.bincount(labels[good & (parts == part)], minlength=len(classes))
-        few = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < LEAST[part]]
-        if few:
+        if few := [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < LEAST[part]]:
             where, allowed = f" in {part}" if part else "", f"{LEAST[part]} or more a class"
             raise _unusable(root, f"which has too few readable images{where}: {_some(few)}", allowed)
     test = good & (parts == "test")

@@ -373,7 +373,7 @@ def class_of_files(content: Any, least: int) -> Any:
     return strategies.dictionaries(files, content, min_size=least, max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(strategies.data())
 def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject) -> None:
     """Whatever lies there: one line that names a file, a class or a part, or every file is read or counted."""

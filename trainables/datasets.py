@@ -52,6 +52,9 @@ class Part:
     images: np.ndarray
     labels: np.ndarray
 
+    def __getitem__(self, which: np.ndarray) -> "Part":
+        return Part(self.images[which], self.labels[which])
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -140,9 +143,9 @@ def split_images(data: ImageData, train_images: int | None = None) -> Split:
         if not least <= train_images <= len(train.labels):
             allowed = f"an integer from {least} to {len(train.labels)}"
             raise UsageError(f"--train-images: received {train_images}, allowed with {data.name}: {allowed}")
-        train = _take(train, _draw(train.labels, train_images, LEAST["train"]))
+        train = train[_draw(train.labels, train_images, LEAST["train"])]
     validation = _draw(train.labels, round(len(train.labels) / 10), 1)
-    return Split(train=_take(train, ~validation), validation=_take(train, validation), test=data.test)
+    return Split(train=train[~validation], validation=train[validation], test=data.test)
 
 
 def search_data(data: ImageData, split: Split) -> TrialData:
@@ -155,10 +158,6 @@ def duplicates(split: Split) -> dict[str, int]:
     hashed = {name: [hashlib.sha256(image).digest() for image in part.images] for name, part in vars(split).items()}
     known = set(hashed.pop("train"))
     return {name: sum(one in known for one in hashes) for name, hashes in hashed.items()}
-
-
-def _take(part: Part, which: np.ndarray) -> Part:
-    return Part(part.images[which], part.labels[which])
 
 
 def _draw(labels: np.ndarray, count: int, least: int) -> np.ndarray:
@@ -187,7 +186,7 @@ def _digits() -> ImageData:
     large = [np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)) for image in small]
     whole = Part(np.stack(large)[:, None], digits.target.astype(np.int64))
     test = _draw(whole.labels, round(len(whole.labels) / 5), LEAST["test"])
-    return ImageData("digits", tuple("0123456789"), _take(whole, ~test), _take(whole, test), flip=False)
+    return ImageData("digits", tuple("0123456789"), whole[~test], whole[test], flip=False)
 
 
 def _named(name: str, root: Path) -> ImageData:
@@ -259,12 +258,11 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
 def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
     """The images of a folder, from the parsed copy as long as no file's name, size or time changes."""
     files = _list_folder(root)
-    paths = [os.path.join(root, *file) for file in files]
-    stats = [os.stat(path) for path in paths if os.path.exists(path)]  # reading a dangling link will say so
-    state = (CACHE_VERSION, files, [(one.st_size, one.st_mtime_ns) for one in stats])
-    key = hashlib.sha256(repr(state).encode()).hexdigest()
-    place = hashlib.sha256(repr((str(root), image_size, skip_bad_images)).encode()).hexdigest()[:16]
-    copy = data_dir / ".parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
+    there = filter(os.path.exists, (root.joinpath(*file) for file in files))  # reading a dangling link will say so
+    stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in there]
+    state, place = (CACHE_VERSION, files, stats), (root, image_size, skip_bad_images)
+    key, name = (hashlib.sha256(repr(each).encode()).hexdigest() for each in (state, place))
+    copy = data_dir / ".parsed" / f"{name}.npz"  # of a folder that changes only the newest copy is kept
     try:
         with copy.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["key"]) == key:
@@ -272,10 +270,9 @@ def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: b
                 train, test = (Part(stored[f"{part}_images"], stored[f"{part}_labels"]) for part in ("train", "test"))
                 classes, skipped = tuple(stored["classes"].tolist()), int(stored["skipped"])
                 return ImageData(root.name, classes, train, test, flip=True, skipped=skipped)
-    except FileNotFoundError:
-        pass
     except Exception as error:  # damage can show as nearly any error: whatever it is, the file is made again
-        log.warning("the parsed images in %s are damaged (%s) and are made again", copy, error)
+        if copy.exists():
+            log.warning("the parsed images in %s are damaged (%s) and are made again", copy, error)
     data = _read_folder(root, files, image_size, skip_bad_images)
     arrays = {f"{part}_{name}": x for part in ("train", "test") for name, x in vars(getattr(data, part)).items()}
     temporary = data_dir / ".parsing.npz"  # one name is enough: the lock is held
@@ -336,8 +333,8 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
     if not test.any():
         test[good] = _draw(labels[good], round(good.sum() / 5), LEAST["test"])
     whole = Part(images[:, : channels.max()], labels)  # of an image without colour all three channels are the same
-    train_part, test_part = _take(whole, good & ~test), _take(whole, test)
-    return ImageData(root.name, tuple(classes.tolist()), train_part, test_part, flip=True, skipped=len(bad))
+    names = tuple(classes.tolist())
+    return ImageData(root.name, names, whole[good & ~test], whole[test], flip=True, skipped=len(bad))
 
 
 def _decode(path: str, pixels: np.ndarray) -> int:

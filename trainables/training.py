@@ -35,8 +35,7 @@ class DevicePart:
     @classmethod
     def of(cls, part: Part, device: torch.device) -> "DevicePart":
         """On a CPU the arrays are shared, not copied: they may be read-only memory of Ray's object store."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        with warnings.catch_warnings(action="ignore"):  # that the arrays are not writable
             images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
         return cls(images.to(device), labels.to(device))
 
@@ -91,12 +90,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count, (height, width) = len(self.part), self.part.images_NxCxHxW.shape[2:]
-        device = self.part.images_NxCxHxW.device
-        pad_h, pad_w = height // 8, width // 8
-        order_N = torch.randperm(count, generator=self.generator, device=device)
-        top_N = torch.randint(2 * pad_h + 1, (count,), generator=self.generator, device=device)
-        left_N = torch.randint(2 * pad_w + 1, (count,), generator=self.generator, device=device)
-        mirrored_N = torch.rand(count, generator=self.generator, device=device) < (0.5 if self.flip else 0.0)
+        pad_h, pad_w, device = height // 8, width // 8, self.generator.device
+        chances: dict[str, Any] = {"generator": self.generator, "device": device}
+        order_N = torch.randperm(count, **chances)
+        top_N, left_N = (torch.randint(2 * pad + 1, (count,), **chances) for pad in (pad_h, pad_w))
+        mirrored_N = torch.rand(count, **chances) < (0.5 if self.flip else 0.0)
         rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
         for batch in range(len(self)):
             places = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
@@ -261,13 +259,8 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that continuing needs, tensors and plain values only; a copy, which training leaves alone."""
-        state = {
-            "epoch": self.epoch,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "confusion": self.confusion_KxK,
-        }
+        state = {"epoch": self.epoch, "generator": self.generator.get_state(), "confusion": self.confusion_KxK}
+        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

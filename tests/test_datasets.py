@@ -395,7 +395,7 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
                 if seen := sum(not file.startswith(".") for file in files) * (not name.startswith(".")):
                     there.setdefault(part, {})[name] = seen
         try:
-            found = load_images(str(root), Path(place, "data"), image_size=8, skip_bad_images=skip)
+            found, again = (load_images(str(root), Path(place, "data"), 8, skip) for _ in range(2))
         except UsageError as error:
             event("refused")
             message = str(error)
@@ -409,6 +409,7 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
             assert not sound or unlike or not all(enough)
             return
         event("skipped some" if found.skipped else "read")
+        assert same(found, again)
         assert found.classes == tuple(sorted({name for classes in there.values() for name in classes}))
         files_there = sum(sum(classes.values()) for classes in there.values())
         assert len(found.train.labels) + len(found.test.labels) + found.skipped == files_there

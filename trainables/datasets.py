@@ -1,7 +1,7 @@
 """From the name of a data set, or a folder of images, to arrays of bytes.
 
 The driver calls `load_images` and `split_images` once, before any trial; trials get the arrays and read no
-file. What is downloaded stays unpacked in `DATA_DIR`, what is decoded as a parsed copy in `DATA_DIR/parsed/`.
+file. What was downloaded stays unpacked in `DATA_DIR`, what was decoded is in a parsed copy in `DATA_DIR/.parsed/`.
 """
 
 import functools
@@ -51,6 +51,9 @@ class Part:
 
     images: np.ndarray
     labels: np.ndarray
+
+    def __getitem__(self, which: np.ndarray) -> "Part":
+        return Part(self.images[which], self.labels[which])
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,6 @@ def load_images(dataset: str, data_dir: Path, image_size: int = 32, skip_bad_ima
         UsageError: the data set, the folder or the data directory cannot be used.
         DataUnavailable: the images are not there and cannot be downloaded.
     """
-    if type(image_size) is not int or not 8 <= image_size <= 1024:
-        raise UsageError(f"--image-size: received {image_size!r}, allowed: an integer from 8 to 1024")
     if dataset == "digits":
         return _digits()
     folder = os.path.expanduser(dataset)
@@ -142,9 +143,9 @@ def split_images(data: ImageData, train_images: int | None = None) -> Split:
         if not least <= train_images <= len(train.labels):
             allowed = f"an integer from {least} to {len(train.labels)}"
             raise UsageError(f"--train-images: received {train_images}, allowed with {data.name}: {allowed}")
-        train = _take(train, _draw(train.labels, train_images, LEAST["train"]))
+        train = train[_draw(train.labels, train_images, LEAST["train"])]
     validation = _draw(train.labels, round(len(train.labels) / 10), 1)
-    return Split(train=_take(train, ~validation), validation=_take(train, validation), test=data.test)
+    return Split(train=train[~validation], validation=train[validation], test=data.test)
 
 
 def search_data(data: ImageData, split: Split) -> TrialData:
@@ -168,10 +169,6 @@ def duplicates(split: Split) -> dict[str, int]:
     )
     known, either = set(train), {*train, *validation}
     return {"validation": sum(one in known for one in validation), "test": sum(one in either for one in test)}
-
-
-def _take(part: Part, which: np.ndarray) -> Part:
-    return Part(part.images[which], part.labels[which])
 
 
 def _draw(labels: np.ndarray, count: int, least: int) -> np.ndarray:
@@ -200,7 +197,7 @@ def _digits() -> ImageData:
     large = [np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)) for image in small]
     whole = Part(np.stack(large)[:, None], digits.target.astype(np.int64))
     test = _draw(whole.labels, round(len(whole.labels) / 5), LEAST["test"])
-    return ImageData("digits", tuple("0123456789"), _take(whole, ~test), _take(whole, test), flip=False)
+    return ImageData("digits", tuple("0123456789"), whole[~test], whole[test], flip=False)
 
 
 def _named(name: str, root: Path) -> ImageData:
@@ -271,13 +268,12 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
 
 def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
     """The images of a folder, from the parsed copy as long as no file's name, size or time changes."""
-    files = _list_folder(root, data_dir / "parsed")
-    paths = [os.path.join(root, *file) for file in files]
-    stats = [os.stat(path) for path in paths if os.path.exists(path)]  # reading a dangling link will say so
-    state = (CACHE_VERSION, files, [(one.st_size, one.st_mtime_ns) for one in stats])
-    key = hashlib.sha256(repr(state).encode()).hexdigest()
-    place = hashlib.sha256(repr((str(root), image_size, skip_bad_images)).encode()).hexdigest()[:16]
-    copy = data_dir / "parsed" / f"folder-{place}.npz"  # of a folder that changes only the newest copy is kept
+    files = _list_folder(root)
+    there = filter(os.path.exists, (root.joinpath(*file) for file in files))  # reading a dangling link will say so
+    stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in there]
+    state, place = (CACHE_VERSION, files, stats), (root, image_size, skip_bad_images)
+    key, name = (hashlib.sha256(repr(each).encode()).hexdigest() for each in (state, place))
+    copy = data_dir / ".parsed" / f"{name}.npz"  # of a folder that changes only the newest copy is kept
     try:
         with copy.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["key"]) == key:
@@ -285,10 +281,9 @@ def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: b
                 train, test = (Part(stored[f"{part}_images"], stored[f"{part}_labels"]) for part in ("train", "test"))
                 classes, skipped = tuple(stored["classes"].tolist()), int(stored["skipped"])
                 return ImageData(root.name, classes, train, test, flip=True, skipped=skipped)
-    except FileNotFoundError:
-        pass
     except Exception as error:  # damage can show as nearly any error: whatever it is, the file is made again
-        log.warning("the parsed images in %s are damaged (%s) and are made again", copy, error)
+        if copy.exists():
+            log.warning("the parsed images in %s are damaged (%s) and are made again", copy, error)
     data = _read_folder(root, files, image_size, skip_bad_images)
     arrays = {f"{part}_{name}": x for part in ("train", "test") for name, x in vars(getattr(data, part)).items()}
     temporary = data_dir / ".parsing.npz"  # one name is enough: the lock is held
@@ -302,7 +297,7 @@ def _load_folder(root: Path, data_dir: Path, image_size: int, skip_bad_images: b
     return data
 
 
-def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
+def _list_folder(root: Path) -> list[tuple[str, str, str]]:
     """Part (`train` and `test`, or "" where there is but one), class and name of every file, sorted."""
     parts = ("train", "test") if (root / "train").is_dir() and (root / "test").is_dir() else ("",)
     try:
@@ -310,8 +305,7 @@ def _list_folder(root: Path, unwanted: Path) -> list[tuple[str, str, str]]:
             (part, label, name)
             for part in parts
             for label in os.listdir(root / part)
-            # The data directory may be this very folder.
-            if not label.startswith(".") and (root / part / label).is_dir() and root / part / label != unwanted
+            if not label.startswith(".") and (root / part / label).is_dir()
             for name in os.listdir(root / part / label)
             if not name.startswith(".")
         )
@@ -334,8 +328,7 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
         tasks = zip((os.path.join(root, *file) for file in files), images, strict=True)
         channels = np.array(pool.starmap(_decode, tasks, chunksize=64))
     good = channels > 0
-    bad = [os.path.join(*files[index]) for index in np.flatnonzero(~good)]
-    if bad:
+    if bad := [os.path.join(*files[index]) for index in np.flatnonzero(~good)]:
         problem = f"{len(bad)} of {len(files)} files cannot be read as images: {_some(bad)}"
         if not skip_bad_images:
             raise _unusable(root, f"where {problem}", "images only, or --skip-bad-images to pass over the others")
@@ -344,16 +337,15 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
     classes, labels = np.unique([name for _, name, _ in files], return_inverse=True)
     for part in np.unique(parts):
         sizes = np.bincount(labels[good & (parts == part)], minlength=len(classes))
-        few = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < LEAST[part]]
-        if few:
+        if few := [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < LEAST[part]]:
             where, allowed = f" in {part}" if part else "", f"{LEAST[part]} or more a class"
             raise _unusable(root, f"which has too few readable images{where}: {_some(few)}", allowed)
     test = good & (parts == "test")
     if not test.any():
         test[good] = _draw(labels[good], round(good.sum() / 5), LEAST["test"])
     whole = Part(images[:, : channels.max()], labels)  # of an image without colour all three channels are the same
-    train_part, test_part = _take(whole, good & ~test), _take(whole, test)
-    return ImageData(root.name, tuple(classes.tolist()), train_part, test_part, flip=True, skipped=len(bad))
+    names = tuple(classes.tolist())
+    return ImageData(root.name, names, whole[good & ~test], whole[test], flip=True, skipped=len(bad))
 
 
 def _decode(path: str, pixels: np.ndarray) -> int:

@@ -24,9 +24,8 @@ class Stem(nn.Sequential):
     """The first convolution and, where the config has it, the maximum pool."""
 
     def __init__(self, config: TrialConfig, in_channels: int) -> None:
-        kernel, stride = config.stem_kernel, config.stem_stride
         super().__init__()
-        self.conv = Conv2d(in_channels, config.width, kernel, stride, kernel // 2)
+        self.conv = Conv2d(in_channels, config.width, config.stem_kernel, config.stem_stride, config.stem_kernel // 2)
         self.norm = nn.BatchNorm2d(config.width)
         self.relu = nn.ReLU(inplace=True)
         if config.stem_maxpool:

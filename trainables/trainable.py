@@ -51,15 +51,12 @@ class ResNetTrainable(tune.Trainable):
         result = asdict(metrics) | {"diverged": metrics.diverged, "done": metrics.diverged or last}
         due = time.monotonic() - self.checkpointed_at >= self.checkpoint_seconds
         if not metrics.diverged and (last or due):
-            result["checkpoint"] = np.frombuffer(self.checkpoint(), dtype=np.uint8)
+            # All that continuing needs, and what reading images by these weights needs.
+            mean, std = self.trainer.pixels.mean_C.tolist(), self.trainer.pixels.std_C.tolist()
+            content = pack({"pixel_mean": mean, "pixel_std": std, "trainer": self.trainer.state_dict()})
+            result["checkpoint"] = np.frombuffer(content, dtype=np.uint8)
             self.checkpointed_at = time.monotonic()
         return result
-
-    def checkpoint(self) -> bytes:
-        """All that continuing needs, and what reading images by these weights needs."""
-        pixels = self.trainer.pixels
-        statistics = {"pixel_mean": pixels.mean_C.tolist(), "pixel_std": pixels.std_C.tolist()}
-        return pack(statistics | {"trainer": self.trainer.state_dict()})
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:

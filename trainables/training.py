@@ -1,6 +1,6 @@
 """One trial's epoch loop: augmentation, one epoch of training, evaluation, and the state between epochs.
 
-`train_epoch` and `evaluate` return numbers and never log. Tensor names carry their dimensions: B images
+Training and evaluation return numbers and never log. Tensor names carry their dimensions: B images
 of a batch, N of a part, C channels, H×W pixels, K classes. All work stays on the trial's device; the
 processor waits for an accelerator once a part, when its sums are read.
 """
@@ -35,8 +35,7 @@ class DevicePart:
     @classmethod
     def of(cls, part: Part, device: torch.device) -> "DevicePart":
         """On a CPU the arrays are shared, not copied: they may be read-only memory of Ray's object store."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        with warnings.catch_warnings(action="ignore"):  # that the arrays are not writable
             images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
         return cls(images.to(device), labels.to(device))
 
@@ -91,12 +90,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count, (height, width) = len(self.part), self.part.images_NxCxHxW.shape[2:]
-        device = self.part.images_NxCxHxW.device
-        pad_h, pad_w = height // 8, width // 8
-        order_N = torch.randperm(count, generator=self.generator, device=device)
-        top_N = torch.randint(2 * pad_h + 1, (count,), generator=self.generator, device=device)
-        left_N = torch.randint(2 * pad_w + 1, (count,), generator=self.generator, device=device)
-        mirrored_N = torch.rand(count, generator=self.generator, device=device) < (0.5 if self.flip else 0.0)
+        pad_h, pad_w, device = height // 8, width // 8, self.generator.device
+        chances: dict[str, Any] = {"generator": self.generator, "device": device}
+        order_N = torch.randperm(count, **chances)
+        top_N, left_N = (torch.randint(2 * pad + 1, (count,), **chances) for pad in (pad_h, pad_w))
+        mirrored_N = torch.rand(count, **chances) < (0.5 if self.flip else 0.0)
         rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
         for batch in range(len(self)):
             places = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
@@ -161,41 +159,6 @@ def logits_of(model: nn.Module, images_BxCxHxW: Tensor, pixels: Pixels, precisio
     return logits_BxK.float()
 
 
-def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    pixels: Pixels,
-    config: TrialConfig,
-    epoch: int,
-    precision: str,
-) -> Readings:
-    """One pass over the training part; `epoch` counts from 1.
-
-    A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing, it ends it.
-    """
-    loss_sum, right_sum = torch.zeros(2, device=pixels.mean_C.device)
-    images_seen = 0
-    model.train()
-    for batch, (images_BxCxHxW, labels_B) in enumerate(batches):
-        rate = learning_rate_at(config, (epoch - 1 + batch / len(batches)) / config.max_epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        logits_BxK = logits_of(model, images_BxCxHxW, pixels, precision)
-        loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=config.label_smoothing)
-        loss.backward()
-        hand_over_gradients(model, optimizer)
-        optimizer.step()
-        with torch.no_grad():
-            loss_sum += loss * len(labels_B)
-            right_sum += (logits_BxK.argmax(1) == labels_B).sum()
-        images_seen += len(labels_B)
-        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            break
-    loss_mean = loss_sum.item() / images_seen
-    return Readings(loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen)
-
-
 @torch.inference_mode()
 def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str) -> Readings:
     """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by its running statistics."""
@@ -217,7 +180,6 @@ class Trainer:
 
     def __init__(self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32") -> None:
         self.config, self.precision, self.device = config, precision, torch.device(device)
-        self.classes = data.classes
         self.epoch = 0
         self.train = DevicePart.of(data.train, self.device)
         self.validation = DevicePart.of(data.validation, self.device) if data.validation else None
@@ -239,17 +201,14 @@ class Trainer:
         """
         self.epoch += 1
         started = time.perf_counter()
-        learning_rate = learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs)
-        trained = train_epoch(
-            self.model, self.optimizer, self.batches, self.pixels, self.config, self.epoch, self.precision
-        )
+        trained = self.train_epoch()
         trained_at = time.perf_counter()
         diverged = not math.isfinite(trained.loss)
         validation = self._read(self.validation, diverged)
         test = self._read(self.test, diverged)
         return EpochMetrics(
             epoch=self.epoch,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs),
             train_loss=trained.loss,
             train_accuracy=trained.accuracy,
             validation_loss=validation.loss if validation else None,
@@ -260,6 +219,32 @@ class Trainer:
             eval_seconds=time.perf_counter() - trained_at,
         )
 
+    def train_epoch(self) -> Readings:
+        """One pass over the training part.
+
+        A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing, it ends it.
+        """
+        loss_sum, right_sum = torch.zeros(2, device=self.device)
+        images_seen = 0
+        self.model.train()
+        for batch, (images_BxCxHxW, labels_B) in enumerate(self.batches):
+            progress = (self.epoch - 1 + batch / len(self.batches)) / self.config.max_epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate_at(self.config, progress)
+            logits_BxK = logits_of(self.model, images_BxCxHxW, self.pixels, self.precision)
+            loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=self.config.label_smoothing)
+            loss.backward()
+            hand_over_gradients(self.model, self.optimizer)
+            self.optimizer.step()
+            with torch.no_grad():
+                loss_sum += loss * len(labels_B)
+                right_sum += (logits_BxK.argmax(1) == labels_B).sum()
+            images_seen += len(labels_B)
+            if self.device.type == "cpu" and not math.isfinite(loss.item()):
+                break
+        loss_mean = loss_sum.item() / images_seen
+        return Readings(loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen)
+
     def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
         if part is None:
             return None
@@ -267,20 +252,15 @@ class Trainer:
             return Readings(math.nan, math.nan)
         readings = evaluate(self.model, part, self.pixels, self.precision)
         assert readings.predictions_N is not None
-        pairs = part.labels_N * self.classes + readings.predictions_N
-        counts = torch.bincount(pairs, minlength=self.classes**2)
-        self.confusion_KxK = counts.reshape(self.classes, self.classes).cpu()
+        pairs = part.labels_N * len(self.confusion_KxK) + readings.predictions_N
+        counts = torch.bincount(pairs, minlength=self.confusion_KxK.numel())
+        self.confusion_KxK = counts.reshape(self.confusion_KxK.shape).cpu()
         return readings
 
     def state_dict(self) -> dict[str, Any]:
         """All that continuing needs, tensors and plain values only; a copy, which training leaves alone."""
-        state = {
-            "epoch": self.epoch,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "confusion": self.confusion_KxK,
-        }
+        state = {"epoch": self.epoch, "generator": self.generator.get_state(), "confusion": self.confusion_KxK}
+        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def pareto(table: pd.DataFrame, cost: str) -> pd.DataFrame:
     rows = complete[complete[cost].notna()].sort_values(
         [cost, "validation_accuracy"], ascending=[True, False], ignore_index=True
     )
-    score = rows["validation_accuracy"]
-    cheapest = score.groupby(rows[cost]).transform("max")  # of the trials that cost the same
-    before = score.cummax().shift().where(rows[cost] != rows[cost].shift()).ffill()  # of those that cost less
-    return rows.assign(front=(score == cheapest) & ~(score <= before))
+    price, score = rows[cost].astype(float), rows["validation_accuracy"]
+    tops = score.groupby(price).max()  # of the trials that cost the same
+    before = price.map(tops.cummax().shift(fill_value=-1.0))  # of those that cost less
+    return rows.assign(front=(score == price.map(tops)) & (score > before))

@@ -30,14 +30,12 @@ def isolation(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
     score), and how many trials of each state there are. A maximum grows with their number and has no interval: a
     bootstrap cannot give one (Bickel & Freedman 1981, section 6). *Isolation*: Godbole et al. 2023, Deep Learning
     Tuning Playbook."""
-    levels = factor_levels(table, factor)
-    rows = table.merge(levels, on="trial")
+    rows = table.merge(factor_levels(table, factor), on="trial")
     best = ranked(rows).drop_duplicates("level").set_index("level")[["trial", "arm", "learning_rate", SCORE]]
-    counts = pd.crosstab(rows["level"], rows["state"]).reindex(levels["level"].cat.categories, fill_value=0)
-    states = {state: counts.get(state, 0) for state in ("complete", "stopped", "diverged", "failed", "running")}
-    about = pd.DataFrame({"trials": counts.sum(axis=1), **states}, index=counts.index)
-    joined = about.join(best.set_axis(best.index.astype("str"))).astype({"trial": "Int64"})
-    return joined.rename_axis("level").reset_index()
+    counts = rows.groupby(["level", "state"], observed=False).size().unstack()
+    counts.columns = counts.columns.astype("str")
+    counts.insert(0, "trials", counts.sum(axis=1))
+    return counts.join(best).astype({"trial": "Int64"}).reset_index().astype({"level": "str"})
 
 
 def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

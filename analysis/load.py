@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from trainables.config import TrialConfig, UsageError
+from trainables.config import EpochMetrics, TrialConfig, UsageError
 
 VERSION = 1
 STATES = ("running", "complete", "stopped", "diverged", "failed")
@@ -29,13 +29,9 @@ TRIAL_COLUMNS: Mapping[str, Any] = (
     | {field.name: field.type for field in fields(TrialConfig)}
     | {"parameters": COUNT, "forward_flops": COUNT, "precision": str, "node": str, "train_seconds": float}
 )
-EPOCH_COLUMNS: Mapping[str, Any] = (
-    {"trial": int, "epoch": int, "learning_rate": float}
-    | {f"{part}_{quantity}": float for part in ("train", "validation", "test") for quantity in ("loss", "accuracy")}
-    | {"train_seconds": float, "eval_seconds": float}
-)
-RAW_READINGS = ("raw_validation_loss", "raw_validation_accuracy")
-"""Read by the raw weights where averaged ones decide; missing in studies without them."""
+EPOCH_COLUMNS: Mapping[str, Any] = {"trial": int, "epoch": int} | {
+    field.name: float for field in fields(EpochMetrics) if field.name != "epoch"
+}
 MANIFEST: Mapping[str, type] = {
     **{"name": str, "version": int, "design.factors": list, "design.baselines": dict, "dataset.name": str},
     **{"dataset.counts": dict, "dataset.classes": list, "settings.epochs": int, "settings.seed": int},
@@ -70,11 +66,8 @@ def load_study(path: str | Path) -> Study:
     # A field that came later has the default that was the rule before; a factor of the design must be there.
     defaults = {field.name: field.default for field in fields(TrialConfig) if field.name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
-    epochs = _read_table(
-        folder / "epochs.csv",
-        {**EPOCH_COLUMNS, **dict.fromkeys(RAW_READINGS, float)},
-        dict.fromkeys(RAW_READINGS, math.nan),
-    )
+    unaveraged = {name: math.nan for name in EPOCH_COLUMNS if name.startswith("raw_")}
+    epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS, unaveraged)
     if trials["trial"].duplicated().any():
         twice = trials.loc[trials["trial"].duplicated(), "trial"].iloc[0]
         raise UsageError(f"{folder / 'trials.csv'}: trial {twice} is there twice, allowed: one row a trial")
@@ -113,8 +106,7 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called 01 or NA
-        table = table.set_index(table.columns[0])
+        table = pd.read_csv(path, dtype=str, index_col=0, keep_default_na=False)  # a class may be called 01 or NA
         if table.empty or list(table.index) != list(table.columns):
             raise ValueError("rows and columns are not the same classes")
         return table.astype("int64")

@@ -166,22 +166,6 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
     return axes
 
 
-def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame, accuracy: pd.Series) -> Sequence[Axes]:
-    """Images by true (rows, with their `accuracy`) and predicted class, shaded by their share of the true class."""
-    counts, ax = confusion.to_numpy(), axes[0]
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", rasterized=True)
-    _dress(ax, "Images by true class (with its accuracy) and predicted class", "predicted class")
-    ax.grid(visible=False)
-    if len(confusion) <= 20:
-        ax.set_xticks(range(len(confusion)), confusion.columns, rotation=90)
-        ax.set_yticks(range(len(confusion)), [f"{name} ({share:.0%})" for name, share in accuracy.items()])
-        for (row, column), count in np.ndenumerate(counts):
-            color = "white" if shares[row, column] > 0.5 else "black"
-            ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
-    return axes
-
-
 def level_palette(levels: Sequence[str], ordered: bool = True) -> dict[str, str]:
     """A colour for each level: an ordered palette, or unlike colours for two levels or what has no order."""
     if len(levels) < 3 or not ordered:

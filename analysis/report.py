@@ -78,7 +78,6 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
         "of": len(table),
         "best": str(tidy.winner(table)),
         "plane": {"axes": axes, "rows": json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))},
-        "notes": study.manifest.get("notes") or [],
         "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
     }
     return _write(study.path / "report" if out is None else Path(out), sections(study), page)
@@ -156,8 +155,11 @@ def sections(study: Study) -> Iterator[Section]:
     if (confusion := read_confusion(study.path)) is not None:
         accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
         finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
-        draw = partial(plots.confusion_image, confusion=confusion, accuracy=accuracy)
-        yield Section("confusion", "The chosen model", finding, about, draw, 1)
+        images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
+        images.insert(1, "accuracy", accuracy.to_numpy())
+        yield Section(
+            "confusion", "The chosen model", finding, about, tables={"Images by true and predicted class": images}
+        )
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:

@@ -43,13 +43,13 @@ def show(value: Any, name: str) -> str:
     in percentage points, other fractional numbers with three significant digits."""
     if pd.isna(value):
         return MISSING
+    if not isinstance(value, float):
+        return f"{value:,}" if name in ("parameters", "forward_flops") else str(value)
     if name.endswith("accuracy") or name in SHARES:
         return f"{value:.1%}"
     if name in POINTS:
         return f"{100 * value:+.1f}"
-    if name in ("parameters", "forward_flops") or name.endswith("seconds"):
-        return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-    return f"{value:.3g}" if isinstance(value, float) else spoken(value) if name == "factor" else str(value)
+    return f"{value:,.1f}" if name.endswith("seconds") else f"{value:.3g}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -83,9 +83,8 @@ def states(trials: pd.DataFrame) -> str:
 
 def answer(study: Study) -> list[str]:
     """Three sentences: the best arm, the factor that matters, what it cost and what to run next."""
-    rivals, doubt = _doubt(study)
-    cost = f"{cost_finding(study)}. Next: {_next(study, rivals)}."
-    return [f"{headline(study)}{doubt}.", f"{factor_finding(study)}.", cost]
+    cost = f"{cost_finding(study)}. Next: {_next(study)}."
+    return [f"{headline(study)}{_doubt(study)}.", f"{factor_finding(study)}.", cost]
 
 
 def headline(study: Study) -> str:
@@ -102,20 +101,20 @@ def headline(study: Study) -> str:
     return said
 
 
-def _doubt(study: Study) -> tuple[int, str]:
+def _doubt(study: Study) -> str:
     """How many other arms have a score inside the winner's 95% interval for the sampling of validation images alone
     (Wilson 1927), and what that and the choice of a maximum say of the best."""
     scores, images = findings(study).ranked, study.manifest["dataset"]["counts"].get("validation") or 0
     if scores.empty or not images:
-        return 0, "; which arm is best cannot be told yet"
+        return "; which arm is best cannot be told yet"
     top = round(scores["validation_accuracy"].iloc[0] * images)
     low = stats.binomtest(top, images).proportion_ci(method="wilson").low
     rivals = scores.loc[scores["validation_accuracy"] >= low, "arm"].nunique() - 1
-    said = f"; a maximum over {plural(len(scores), 'complete search trial')}, {plural(images, 'validation image')} and "
-    said += "one seed is optimistic"
-    if rivals:
-        said += f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more"
-    return rivals, said
+    tie = (
+        f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more" if rivals else ""
+    )
+    drawn = f"{plural(len(scores), 'complete search trial')}, {plural(images, 'validation image')} and one seed"
+    return f"; a maximum over {drawn} is optimistic{tie}"
 
 
 def factor_finding(study: Study) -> str:
@@ -160,7 +159,7 @@ def steadiness_finding(study: Study, shape: pd.DataFrame) -> str:
     return f"Without the pool {' and '.join(said)}, {len(groups[0])} and {len(groups[1])} complete trials"
 
 
-def _next(study: Study, rivals: int) -> str:
+def _next(study: Study) -> str:
     found, table = findings(study), findings(study).table
     if not study.manifest.get("ended"):
         return "let the study end; the same command goes on with it"
@@ -173,7 +172,7 @@ def _next(study: Study, rivals: int) -> str:
             return f"learning rates from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
     if not found.importance["tells"].any():
         return f"more trials (--samples {2 * max(len(table), 10)})"
-    return f"the best arm{' and its rivals' if rivals else ''} again with several seeds"
+    return "the best arms again with several seeds"
 
 
 def scope(study: Study) -> str:

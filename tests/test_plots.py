@@ -21,7 +21,6 @@ from analysis.plots import (
     best_lines,
     comparative_curves,
     compose,
-    confusion_image,
     importance_bars,
     isolation_points,
     level_curves,
@@ -242,17 +241,6 @@ def test_bars_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
     front = pareto(table, "seconds_per_epoch").query("front")
     (line,) = [line for line in axes[2].get_lines() if line.get_label() == "Pareto front"]
     np.testing.assert_array_equal(line.get_xydata(), front[["seconds_per_epoch", "validation_accuracy"]])
-
-
-@pytest.mark.parametrize("classes", [3, 100])
-def test_the_confusion_matrix_is_shaded_by_share(classes: int) -> None:
-    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
-    names = [f"class {i}" for i in range(classes)]
-    confusion = pd.DataFrame(counts, names, names)
-    (ax,) = confusion_image(panels(1), confusion, pd.Series(counts.diagonal() / counts.sum(1), names))
-    np.testing.assert_allclose(ax.get_images()[0].get_array(), counts / counts.sum(axis=1)[:, None])  # type: ignore[arg-type]
-    shown = [text.get_text() for text in ax.texts]
-    assert shown == ([str(count) for count in counts.flat] if classes == 3 else [])
 
 
 def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ the last epoch trained, ties by lower validation loss, then by lower trial numbe
 that `results` gives: confirm trials are not in it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -54,16 +54,6 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 def winner(table: pd.DataFrame) -> int | None:
     """The number of the best complete trial; None while there is none."""
     return next(map(int, ranked(table)["trial"]), None)
-
-
-def baselines(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """A row for each of the named baselines, in their order: `baseline` and of `results` the trial, arm, state,
-    epochs, learning rate and last readings, missing where it is `not run`."""
-    wanted = pd.DataFrame({"baseline": list(names)}, dtype="str")
-    wanted = wanted.assign(origin=BASELINE + wanted["baseline"])
-    wanted = wanted.merge(table.astype({"trial": "Int64", "epochs": "Int64"}), on="origin", how="left")
-    state = wanted["state"].astype("str").fillna("not run")
-    return wanted.assign(state=state)[["baseline", "trial", "arm", "state", "epochs", "learning_rate", *READINGS]]
 
 
 def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:

@@ -108,17 +108,6 @@ def isolation_points(axes: Sequence[Axes], table: pd.DataFrame, factors: Sequenc
     return axes
 
 
-def importance_bars(axes: Sequence[Axes], shares: pd.DataFrame) -> Sequence[Axes]:
-    """Each factor's share (of `importance`), with its range over forests; grey where they do not tell."""
-    rows, ax = shares.iloc[::-1].fillna(0.0), axes[0]
-    style: dict[str, Any] = {"color": OKABE_ITO[0] if shares["tells"].any() else FAINT, "ecolor": "black", "capsize": 3}
-    spread = [rows["importance"] - rows["least"], rows["most"] - rows["importance"]]
-    ax.barh(rows["factor"].str.replace("_", " "), rows["importance"], xerr=spread, **style)
-    ax.set_xlim(0, 1)
-    _dress(ax, "Share of the variance of the score (%)", "%", "x")
-    return axes
-
-
 def rate_points(axes: Sequence[Axes], table: pd.DataFrame, factor: Mapping[str, Any]) -> Sequence[Axes]:
     """Last reading against a factor with a range, in colour the arms with the best trials; diverged trials stand on
     the axis, and the ends of the range are dashed."""

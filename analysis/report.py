@@ -121,13 +121,14 @@ def sections(study: Study) -> Iterator[Section]:
     curves = tidy.learning_curves(found.table, study.epochs)
     shared: dict[str, Any] = {"curves": curves, "classes": len(study.manifest["dataset"]["classes"])}
     draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
-    tables = {"Baselines": tidy.baselines(found.table, study.manifest["design"]["baselines"])}
+    tables = {"Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS]]}
     yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
     if effects.scientific(factors):
         yield _isolation(found, factors, f"{LEVELS} {about}")
-    caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {LEVELS} {about}"
-    draw, tables = partial(plots.importance_bars, shares=found.importance), {"Importance": found.importance}
-    yield Section("importance", "Importance", say.factor_finding(study), caption, draw, 1, tables=tables)
+    caption = f"fANOVA, complete trials only, so weak regions count less; range over forests. {LEVELS} {about}"
+    yield Section(
+        "importance", "Importance", say.factor_finding(study), caption, tables={"Importance": found.importance}
+    )
     for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
         edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
         finding = f"{edges} of {arms} did best at an end of the range of learning rates"

@@ -193,10 +193,10 @@ def scope(study: Study) -> str:
 def closing_lines(study: Study) -> list[str]:
     """Plain lines for the terminal: the answer, the five best, the baselines, and warnings."""
     found, shown = findings(study), ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
-    fixed = curves.baselines(found.table, study.manifest["design"]["baselines"])
+    fixed = found.table[curves.is_baseline(found.table)]
     tables = {
         f"Best complete trials ({CAVEAT}):": readable(found.ranked.head(5), "trial", *shown),
-        "Baselines (last reading):": readable(fixed, "baseline", "trial", "state", *shown),
+        "Baselines (last reading):": readable(fixed, "origin", "trial", "state", *shown),
     }
     lines = [*answer(study), scope(study)]
     for title, table in tables.items():

@@ -15,13 +15,11 @@ from analysis import curves as tidy
 from analysis import load_study
 from analysis.cost import pareto
 from analysis.curves import READINGS, factor_levels, learning_curves, results
-from analysis.effects import importance
 from analysis.plots import (
     axis_limits,
     best_lines,
     comparative_curves,
     compose,
-    importance_bars,
     isolation_points,
     level_curves,
     level_palette,
@@ -226,12 +224,9 @@ def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) 
     assert ax.get_xscale() == "log"
 
 
-def test_bars_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
+def test_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
     made = search_like(40)
     table, _ = curves_of(tmp_path, made)
-    shares = importance(table, FACTORS)
-    (ax,) = importance_bars(panels(1), shares)
-    assert [bar.get_width() for bar in ax.patches] == shares["importance"].tolist()[::-1]
     so_far = tidy.best_so_far(table)
     axes = best_lines(panels(2), {"a": so_far, "b": so_far.head(3)})
     assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
@@ -248,7 +243,6 @@ def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
     for draw, count in (
         (lambda axes: isolation_points(axes, table, FACTORS[1:]), 4),
         (lambda axes: rate_points(axes, table, FACTORS[0]), 1),
-        (lambda axes: importance_bars(axes, importance(table, FACTORS)), 1),
         (lambda axes: best_lines(axes, {"a": tidy.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),
     ):

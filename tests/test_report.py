@@ -60,7 +60,7 @@ def made_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
     assert made_report.name == "index.html"
     assert made_report.parent.name == "report"
-    names = ["curves", "isolation", "importance", "learning-rate", "pareto", "best-so-far", "by-arm"]
+    names = ["curves", "isolation", "learning-rate", "pareto", "best-so-far", "by-arm"]
     names += [f"by-{factor['name']}" for factor in SHOWN]
     for name in names:
         assert (made_report.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -73,14 +73,14 @@ def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
 def test_the_page_needs_nothing_else(made_report: Path) -> None:
     page = Page(made_report.read_text())
     prefix = "data:image/svg+xml;base64,"
-    assert len(page.addresses) == 2 * (7 + len(SHOWN))
+    assert len(page.addresses) == 2 * (6 + len(SHOWN))
     assert all(address.startswith(prefix) for address in page.addresses)
     svg = base64.b64decode(page.addresses[0].removeprefix(prefix)).decode()
     assert 'href="http' not in svg
     assert "<image" not in svg
     assert not {"link", "iframe"} & set(page.tags)
     assert "http" not in "".join(page.words).replace("http://www.w3.org/2000/svg", "")
-    assert len(page.alts) == 7 + len(SHOWN)
+    assert len(page.alts) == 6 + len(SHOWN)
     assert all(len(alt) > 50 for alt in page.alts)
     assert made_report.stat().st_size < 3_000_000
 
@@ -151,7 +151,7 @@ def test_closing_lines_hold_the_best_the_baselines_the_warnings_and_the_cost(tmp
     start = next(i for i, line in enumerate(lines) if line.startswith("Best complete trials")) + 2
     assert [int(line.split()[0]) for line in lines[start : start + 5]] == best
     for name, trial in zip(BASELINES, made, strict=False):
-        (row,) = [line for line in lines if line.split()[:1] == [name]]
+        (row,) = [line for line in lines if line.split()[:1] == [f"baseline:{name}"]]
         assert f"{100 * trial.readings[-1][3]:.1f}%" in row
         assert "complete" in row
     assert "Warning: 1 diverged: trial 7" in lines

@@ -36,10 +36,7 @@ STYLE: dict[Any, Any] = {
 }
 EDGE = "A mark on the edge of a panel stands for a value beyond it."
 LEVELS = "Levels differ in the other factors too; the baselines, which differ in fixed settings, are left out."
-MEDIANS = (
-    "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open markers "
-    "over survivors only, the trials that got there."
-)
+MEDIANS = "Bold: medians; solid, full markers: over all of the level's trials; dashed, open: over survivors only."
 SHAPE = (
     "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the last "
     "third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness)."
@@ -97,9 +94,9 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
 def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     """The best trial's curves of each study, the best arms, what differs, and the best so far."""
     best = {name: say.findings(study).ranked.head(5) for name, study in named.items()}
+    curves = [tidy.learning_curves(best[name].head(1), study.epochs) for name, study in named.items()]
     curves = [
-        tidy.learning_curves(best[name].head(1), study.epochs).assign(role=name, trial=number)
-        for number, (name, study) in enumerate(named.items())
+        rows.assign(role=name, trial=number) for number, (name, rows) in enumerate(zip(named, curves, strict=True))
     ]
     abouts = {name: study.manifest["dataset"]["counts"] | study.manifest["settings"] for name, study in named.items()}
     settings = pd.DataFrame(abouts).astype("str").rename_axis("setting").reset_index()
@@ -108,8 +105,8 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
     }
     data = next(iter(named.values())).manifest["dataset"]
-    about = f"Data set {data['name']}. Scores: {say.CAVEAT}."
-    labels, classes = {name: name for name in named if len(best[name])}, len(data["classes"])
+    about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
+    labels = {name: name for name in named if len(best[name])}
     draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
     yield Section("curves", "Best trials", "The best complete trial of each study", about, draw, tables=tables)
     yield _best_so_far(named, about)
@@ -126,9 +123,8 @@ def sections(study: Study) -> Iterator[Section]:
     if effects.scientific(factors):
         yield _isolation(found, factors, f"{LEVELS} {about}")
     caption = f"fANOVA, complete trials only, so weak regions count less; range over forests. {LEVELS} {about}"
-    yield Section(
-        "importance", "Importance", say.factor_finding(study), caption, tables={"Importance": found.importance}
-    )
+    tables = {"Importance": found.importance}
+    yield Section("importance", "Importance", say.factor_finding(study), caption, tables=tables)
     for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
         edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
         finding = f"{edges} of {arms} did best at an end of the range of learning rates"
@@ -158,23 +154,21 @@ def sections(study: Study) -> Iterator[Section]:
         finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
         images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
         images.insert(1, "accuracy", accuracy.to_numpy())
-        yield Section(
-            "confusion", "The chosen model", finding, about, tables={"Images by true and predicted class": images}
-        )
+        tables = {"Images by true and predicted class": images}
+        yield Section("confusion", "The chosen model", finding, about, tables=tables)
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:
     ours = effects.scientific(factors)
     best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
-    scores = best.groupby("factor")["validation_accuracy"]
-    gaps = (scores.max() - scores.min()).dropna()
-    finding = "The best of each level over everything else"
-    if len(gaps):
-        finding += f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points"
-    differences = "Matched differences (points; 95% t interval over pairs of arms)"
+    gaps = best.groupby("factor")["validation_accuracy"].agg(["max", "min"]).diff(axis=1)["min"].dropna()
+    widest = f": widest apart by {say.spoken(str(gaps.idxmin()))}, {-100 * gaps.min():.1f} points" if len(gaps) else ""
+    finding = f"The best of each level over everything else{widest}"
     tables = {
         "Best of each level": best,
-        differences: effects.matched_differences(found.table, factors),
+        "Matched differences (points; 95% t interval over pairs of arms)": effects.matched_differences(
+            found.table, factors
+        ),
         "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
     }
     caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"

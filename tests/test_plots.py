@@ -56,25 +56,25 @@ def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
     for ax, reading in zip(axes, READINGS, strict=False):
         shown = ["epoch", reading]
         for role in LABELS:
-            np.testing.assert_array_equal(points(ax, role), curves.loc[curves["role"] == role, shown])
+            np.testing.assert_array_equal(points(ax, f"{role} whole"), curves.loc[curves["role"] == role, shown])
         others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
-        drawn = points(ax, "trials #9a9a9a")
+        drawn = points(ax, "trials other")
         drawn = drawn[~np.isnan(drawn[:, 0])]
         np.testing.assert_array_equal(drawn, others[shown])
-    alive = [sum(len(made.readings) >= epoch for made in search_like()) for epoch in range(1, 7)]
-    np.testing.assert_array_equal(points(axes[4], "n"), list(enumerate(alive, 1)))
+    alive = [sum(len(made.readings) >= epoch for made in search_like()) - len(LABELS) for epoch in range(1, 7)]
+    np.testing.assert_array_equal(points(axes[4], "n other"), list(enumerate(alive, 1)))
 
 
 def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
     table, curves = curves_of(tmp_path, search_like(100))
     axes = comparative_curves(panels(), curves, LABELS, classes=10)
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
-    (band,) = [mark for mark in axes[3].collections if len(mark.get_paths()) and not mark.get_gid()]
+    (band,) = [mark for mark in axes[3].collections if mark.get_gid() == "trials other"]
     first = curves[(curves["role"] == "other") & (curves["epoch"] == 1)]["validation_accuracy"]
     corners = np.array(band.get_paths()[0].vertices)
     heights = corners[corners[:, 0] == 1][:, 1]
     assert [heights.min(), heights.max()] == pytest.approx(list(np.quantile(first, [0.25, 0.75])))
-    assert f"middle half of those of {table.shape[0] - 4} other trials read" in axes[0].get_legend_handles_labels()[1]
+    assert f"{table.shape[0] - 4} other trials and their median" in axes[0].get_legend_handles_labels()[1]
     levels = factor_levels(table, FACTORS[4])
     axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
@@ -83,7 +83,7 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
 
 def test_no_line_joins_two_trials(tmp_path: Path) -> None:
     _, curves = curves_of(tmp_path, [MadeTrial("stopped", falling(2)), MadeTrial("stopped", falling(3))])
-    drawn = points(comparative_curves(panels(), curves, {}, classes=10)[0], "trials #9a9a9a")
+    drawn = points(comparative_curves(panels(), curves, {}, classes=10)[0], "trials other")
     np.testing.assert_array_equal(drawn[:, 0], [1, 2, np.nan, 1, 2, 3])
 
 

@@ -111,6 +111,7 @@ def best_lines(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame]) -> Sequ
             style: dict[str, Any] = {"color": OKABE_ITO[i % 6], "gid": name, "rasterized": len(rows) > 10 * MANY}
             ax.plot(rows[column], rows["score"], MARKERS[i % 7], ms=4, alpha=0.5, **style)
             ax.step(rows[column], rows["best"], where="post", lw=2, ls=("-", *LINES)[i % 4], label=name, **style)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _dress(ax, f"Best so far: {SCORE.lower()}", unit, "y")
     return axes
 

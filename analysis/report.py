@@ -118,7 +118,7 @@ def sections(study: Study) -> Iterator[Section]:
     curves = tidy.learning_curves(found.table, study.epochs)
     shared: dict[str, Any] = {"curves": curves, "classes": len(study.manifest["dataset"]["classes"])}
     draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
-    tables = {"Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS]]}
+    tables = {"Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS[:10]]]}
     yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
     if effects.scientific(factors):
         yield _isolation(found, factors, f"{LEVELS} {about}")
@@ -161,15 +161,14 @@ def sections(study: Study) -> Iterator[Section]:
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:
     ours = effects.scientific(factors)
     best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
-    gaps = best.groupby("factor")["validation_accuracy"].agg(["max", "min"]).diff(axis=1)["min"].dropna()
-    widest = f": widest apart by {say.spoken(str(gaps.idxmin()))}, {-100 * gaps.min():.1f} points" if len(gaps) else ""
+    gaps = best.groupby("factor")["validation_accuracy"].agg(lambda scores: scores.max() - scores.min()).dropna()
+    widest = f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
     finding = f"The best of each level over everything else{widest}"
+    differences, extra = (each(found.table, factors) for each in (effects.matched_differences, effects.interactions))
     tables = {
         "Best of each level": best,
-        "Matched differences (points; 95% t interval over pairs of arms)": effects.matched_differences(
-            found.table, factors
-        ),
-        "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
+        "Matched differences (points; 95% t interval over pairs of arms)": differences,
+        "Interactions (points beyond what both levels add up to)": extra,
     }
     caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
     draw = partial(plots.isolation_points, table=found.table, factors=ours)
@@ -199,15 +198,15 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
     for part in parts:
         images = {}
         if part.draw:
-            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels)
             with mpl.rc_context(STYLE):
+                make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels)
                 wide, narrow = make(columns=2), make(columns=1)
-                images = {"wide": _image(wide, "svg"), "narrow": _image(narrow, "svg")}
-                (folder / "figures" / f"{part.name}.png").write_bytes(_image(wide, "png"))
-                (folder / "figures" / f"{part.name}.svg").write_bytes(images["wide"])
+                svg, png, small = _image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg")
+            (folder / "figures" / f"{part.name}.svg").write_bytes(svg)
+            (folder / "figures" / f"{part.name}.png").write_bytes(png)
+            images = {"wide": base64.b64encode(svg).decode(), "narrow": base64.b64encode(small).decode()}
         tables = {label: say.readable(table) for label, table in part.tables.items() if len(table)}
-        encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
-        shown.append({"part": part, "images": encoded, "tables": tables})
+        shown.append({"part": part, "images": images, "tables": tables})
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template("report.html.jinja").render(sections=shown, caveat=say.CAVEAT, **page)
@@ -268,5 +267,5 @@ def _image(figure: Figure, kind: str) -> bytes:
     vector = kind == "svg"  # in it, only what is dense is a picture
     figure.savefig(buffer, format=kind, dpi=60 if vector else 150, metadata={"Date": None} if vector else None)
     content = buffer.getvalue()
-    # A hundredth of a point is fine enough, and a third of the size is digits.
-    return re.sub(rb"(\.\d\d)\d+", rb"\1", content) if vector else content
+    # A hundredth of a point is fine enough, and a third of the size is digits. (In tags alone: text stays as it is.)
+    return re.sub(rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), content) if vector else content

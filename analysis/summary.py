@@ -44,7 +44,7 @@ def show(value: Any, name: str) -> str:
     if pd.isna(value):
         return MISSING
     if not isinstance(value, float):
-        return f"{value:,}" if name in ("parameters", "forward_flops") else str(value)
+        return f"{value / 1e6:,.1f} M" if name in ("parameters", "forward_flops") else str(value)
     if name.endswith("accuracy") or name in SHARES:
         return f"{value:.1%}"
     if name in POINTS:
@@ -110,11 +110,9 @@ def _doubt(study: Study) -> str:
     top = round(scores["validation_accuracy"].iloc[0] * images)
     low = stats.binomtest(top, images).proportion_ci(method="wilson").low
     rivals = scores.loc[scores["validation_accuracy"] >= low, "arm"].nunique() - 1
-    tie = (
-        f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more" if rivals else ""
-    )
+    tie = f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more"
     drawn = f"{plural(len(scores), 'complete search trial')}, {plural(images, 'validation image')} and one seed"
-    return f"; a maximum over {drawn} is optimistic{tie}"
+    return f"; a maximum over {drawn} is optimistic{tie if rivals else ''}"
 
 
 def factor_finding(study: Study) -> str:
@@ -125,13 +123,13 @@ def factor_finding(study: Study) -> str:
         why = ", and the factors do not predict their scores" if trials >= effects.ENOUGH_TRIALS else ""
         return f"Which factor matters cannot be told yet: {plural(trials, 'complete trial')} beside the baselines{why}"
     names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
-    leading = pd.concat([shares.head(1), shares[shares["factor"].isin(names)].head(1)]).drop_duplicates("factor")
-    said = [
-        f"{spoken(row['factor'])}, {row['importance']:.0%} ({row['least']:.0%}–{row['most']:.0%} by forest)"
-        for row in leading.to_dict("records")
+    first, ours = shares.head(1), shares[shares["factor"].isin(names)].head(1)
+    spread = [
+        f"{spoken(str(row.factor))}, {row.importance:.0%} ({row.least:.0%}–{row.most:.0%} by forest)"
+        for row in pd.concat([first, ours]).drop_duplicates("factor").itertuples()
     ]
     lead = f"What seems to explain most of the variance over {trials} complete trials (fANOVA) is the "
-    return lead + "; of the scientific factors the ".join(said)
+    return lead + "; of the scientific factors the ".join(spread)
 
 
 def cost_finding(study: Study) -> str:

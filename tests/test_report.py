@@ -85,6 +85,16 @@ def test_the_page_needs_nothing_else(made_report: Path) -> None:
     assert made_report.stat().st_size < 3_000_000
 
 
+def test_numbers_in_the_text_of_a_figure_keep_their_digits(made_report: Path) -> None:
+    points, curves = (
+        Page((made_report.parent / "figures" / f"{name}.svg").read_text()).words
+        for name in ("learning-rate", "by-learning_rate")
+    )
+    assert {"0.001", "0.01", "0.1"} <= set(points)
+    for label in ("0.0003–0.003", "0.003–0.03", "0.03–0.3"):
+        assert any(text.startswith(f"{label}: n = ") for text in curves)
+
+
 def test_the_page_says_what_was_found_and_how(made_report: Path) -> None:
     text = "".join(Page(made_report.read_text()).words)
     study = load_study(made_report.parent.parent)

@@ -144,11 +144,11 @@ def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, 
     """From the values of all curves of a quantity, limits that one wild trial does not stretch."""
     if quantity == "accuracy":
         return float(values.min()) - 0.03, min(1.0, float(values.max())) + 0.03
-    low, high = float(values[values > 0].min()), float(values.max())
-    guess = 1.2 * math.log(max(classes, 2))
-    top = high if low >= guess else min(high, guess)
+    low, high = max(float(values[values > 0].min()), 1e-4), float(values.max())
+    top = min(high, 1.2 * math.log(max(classes, 2)))
+    top = top if top > low else max(low, high)
     pad = max(1.2, math.sqrt(5 * low / top))
-    return max(low / pad, 1e-4), top * pad
+    return low / pad, top * pad
 
 
 def compose(draw: Callable[[Sequence[Axes]], object], title: str, caption: str, panels: int, columns: int) -> Figure:
@@ -207,6 +207,7 @@ def _log(ax: Axes, axis: str, formatter: Any) -> None:
 def _draw_levels(
     axes: Sequence[Axes], curves: pd.DataFrame, quartiles: pd.DataFrame, styles: Mapping[str, Any], classes: int
 ) -> Sequence[Axes]:
+    """What `level_curves` says, each level in its style."""
     panels, many = _curve_panels(axes, curves, classes), curves["trial"].nunique() > MANY
     for level, style in styles.items():
         trials, found = curves[curves["level"] == level], quartiles[quartiles["level"] == level]

@@ -16,13 +16,9 @@ from trainables.config import UsageError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; gives its exit status: 0, or after one line on standard error 2 (wrong use), 1 (cannot write)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis", description="Write a study's report, or compare studies."
-    )
-    parser.add_argument(
-        "studies", nargs="+", type=Path, metavar="STUDY", help="a study directory; several are compared"
-    )
     where = "where the page goes (default: STUDY/report; of several, comparison beside the first)"
+    parser = argparse.ArgumentParser("python -m analysis", description="Write a study's report, or compare studies.")
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a directory; several are compared")
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     options = parser.parse_args(arguments)
     try:

@@ -7,11 +7,7 @@ import pandas as pd
 
 from analysis.curves import is_complete
 
-COSTS: Mapping[str, str] = {
-    "parameters": "parameters",
-    "forward_flops": "forward FLOP an image",
-    "seconds_per_epoch": "seconds an epoch",
-}
+COSTS = {"parameters": "parameters", "forward_flops": "forward FLOP an image", "seconds_per_epoch": "seconds an epoch"}
 
 
 def spent(trials: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -21,12 +17,9 @@ def spent(trials: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any
     seconds = epochs["train_seconds"] + epochs["eval_seconds"]
     sums = seconds.groupby(epochs["trial"]).agg(["sum", "mean"]).reindex(trials["trial"]).set_index(trials.index)
     spared = (trials["max_epochs"] - trials["epochs"]).where(trials["state"] == "stopped", 0).astype(float)
-    cores = settings.get("cpus_per_trial") or 1
-    return trials.assign(
-        core_seconds=sums["sum"].fillna(0) * cores,
-        gpu_seconds=sums["sum"].fillna(0) * (settings.get("gpus_per_trial") or 0),
-        saved_core_seconds=(sums["mean"] * spared).fillna(0) * cores,
-    )
+    cores, gpus = settings.get("cpus_per_trial") or 1, settings.get("gpus_per_trial") or 0
+    seconds, saved = sums["sum"].fillna(0), (sums["mean"] * spared).fillna(0)
+    return trials.assign(core_seconds=seconds * cores, gpu_seconds=seconds * gpus, saved_core_seconds=saved * cores)
 
 
 def costs(trials: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -45,7 +38,7 @@ def pareto(table: pd.DataFrame, cost: str) -> pd.DataFrame:
     rows = complete[complete[cost].notna()].sort_values(
         [cost, "validation_accuracy"], ascending=[True, False], ignore_index=True
     )
-    score = rows["validation_accuracy"]
-    cheapest = score.groupby(rows[cost]).transform("max")  # of the trials that cost the same
-    before = score.cummax().shift().where(rows[cost] != rows[cost].shift()).ffill()  # of those that cost less
-    return rows.assign(front=(score == cheapest) & ~(score <= before))
+    price, score = rows[cost].astype(float), rows["validation_accuracy"]
+    tops = score.groupby(price).max()  # of the trials that cost the same
+    before = price.map(tops.cummax().shift(fill_value=-1.0))  # of those that cost less
+    return rows.assign(front=(score == price.map(tops)) & (score > before))

@@ -5,7 +5,7 @@ the last epoch trained, ties by lower validation loss, then by lower trial numbe
 that `results` gives: confirm trials are not in it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +13,7 @@ import numpy as np
 import pandas as pd
 
 READINGS = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"]
-BASELINE = "baseline:"
-WINNER = "winner"
-OTHER = "other"
+BASELINE, WINNER, OTHER = "baseline:", "winner", "other"
 ARMS_SHOWN = 6
 
 
@@ -56,16 +54,6 @@ def winner(table: pd.DataFrame) -> int | None:
     return next(map(int, ranked(table)["trial"]), None)
 
 
-def baselines(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """A row for each of the named baselines, in their order: `baseline` and of `results` the trial, arm, state,
-    epochs, learning rate and last readings, missing where it is `not run`."""
-    wanted = pd.DataFrame({"baseline": list(names)}, dtype="str")
-    wanted = wanted.assign(origin=BASELINE + wanted["baseline"])
-    wanted = wanted.merge(table.astype({"trial": "Int64", "epochs": "Int64"}), on="origin", how="left")
-    state = wanted["state"].astype("str").fillna("not run")
-    return wanted.assign(state=state)[["baseline", "trial", "arm", "state", "epochs", "learning_rate", *READINGS]]
-
-
 def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """A row for each trial of `table` and epoch: the four readings, missing where not finite, and the trial's `state`
     and `role`."""
@@ -75,11 +63,8 @@ def learning_curves(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def factor_levels(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
-    """The `level` of a factor of the design for each `trial` but the baselines: an ordered category of labels.
-
-    A range is cut into thirds on its scale, which hold their lower end; the first and the last also hold what lies
-    outside of the range.
-    """
+    """The `level` of a factor of the design for each `trial` but the baselines: an ordered category of labels. A
+    range is cut into thirds on its scale, which hold their lower end, the first and the last also what is outside."""
     varied = table[~is_baseline(table)]
     values = varied[factor["name"]]
     if "levels" in factor:
@@ -122,13 +107,9 @@ def level_curves(curves: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
 def best_so_far(table: pd.DataFrame, cores: float = 1) -> pd.DataFrame:
     """A row a trial in order of number: `samples` begun, `core_seconds` spent by then (on `cores` each), and
     `best`, the best score of the complete trials among them. Trials that ran side by side stand one after another."""
-    score = table["validation_accuracy"].where(is_complete(table))
-    return table[["trial", "state"]].assign(
-        samples=np.arange(1, len(table) + 1),
-        core_seconds=(table["seconds"] * cores).cumsum(),
-        score=score,
-        best=score.cummax().ffill(),
-    )
+    score, spent = table["validation_accuracy"].where(is_complete(table)), (table["seconds"] * cores).cumsum()
+    rows = table[["trial", "state"]].assign(samples=np.arange(1, len(table) + 1), core_seconds=spent)
+    return rows.assign(score=score, best=score.cummax().ffill())
 
 
 def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:

@@ -30,14 +30,12 @@ def isolation(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:
     score), and how many trials of each state there are. A maximum grows with their number and has no interval: a
     bootstrap cannot give one (Bickel & Freedman 1981, section 6). *Isolation*: Godbole et al. 2023, Deep Learning
     Tuning Playbook."""
-    levels = factor_levels(table, factor)
-    rows = table.merge(levels, on="trial")
+    rows = table.merge(factor_levels(table, factor), on="trial")
     best = ranked(rows).drop_duplicates("level").set_index("level")[["trial", "arm", "learning_rate", SCORE]]
-    counts = pd.crosstab(rows["level"], rows["state"]).reindex(levels["level"].cat.categories, fill_value=0)
-    states = {state: counts.get(state, 0) for state in ("complete", "stopped", "diverged", "failed", "running")}
-    about = pd.DataFrame({"trials": counts.sum(axis=1), **states}, index=counts.index)
-    joined = about.join(best.set_axis(best.index.astype("str"))).astype({"trial": "Int64"})
-    return joined.rename_axis("level").reset_index()
+    counts = rows.groupby(["level", "state"], observed=False).size().unstack()
+    counts.columns = counts.columns.astype("str")
+    counts.insert(0, "trials", counts.sum(axis=1))
+    return counts.join(best).astype({"trial": "Int64"}).reset_index().astype({"level": "str"})
 
 
 def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -56,39 +54,36 @@ def importance(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.
     names = [factor["name"] for factor in factors]
     rows = table[is_complete(table) & ~is_baseline(table)]
     rows = rows.sample(min(len(rows), MOST_TRIALS), random_state=0).sort_values("trial")
-    varied = [factor for factor in factors if rows[factor["name"]].nunique() > 1]
+    places = {factor["name"]: _places(rows[factor["name"]], factor) for factor in factors}
+    varied = [name for name, values in places.items() if values.nunique() > 1]
     if len(rows) < 4 or not varied or rows[SCORE].nunique() < 2:
         nothing = dict.fromkeys(("importance", "least", "most", "explained"), np.nan)
         return pd.DataFrame({"factor": pd.Series(names, dtype="str")}).assign(trials=len(rows), tells=False, **nothing)
-    places = {factor["name"]: _places(rows[factor["name"]], factor) for factor in varied}
-    space: dict[str, Any] = {name: FloatDistribution(low, high) for name, (_, low, high) in places.items()}
-    inputs = pd.DataFrame({name: values for name, (values, _, _) in places.items()})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study()
-    configs: list[Any] = inputs.to_dict("records")
-    study.add_trials(
-        optuna.create_trial(params=config, distributions=space, value=score)
-        for config, score in zip(configs, rows[SCORE], strict=True)
-    )
+    study, inputs = optuna.create_study(), np.column_stack([places[name] for name in varied])
+    space: dict[str, Any] = dict.fromkeys(varied, FloatDistribution(0.0, 1.0))
+    for values, score in zip(inputs.tolist(), rows[SCORE], strict=True):
+        config = dict(zip(varied, values, strict=True))
+        study.add_trial(optuna.create_trial(params=config, distributions=space, value=score))
     shares = pd.DataFrame([FanovaImportanceEvaluator(seed=seed, **TREES).evaluate(study) for seed in SEEDS])
     shares = shares.reindex(columns=names, fill_value=0.0)
-    forest = RandomForestRegressor(100, oob_score=True, random_state=0).fit(inputs.to_numpy(), rows[SCORE])
+    forest = RandomForestRegressor(100, oob_score=True, random_state=0).fit(inputs, rows[SCORE])
     found = pd.DataFrame({"importance": shares.mean(), "least": shares.min(), "most": shares.max()})
     found = found.rename_axis("factor").reset_index().sort_values("importance", ascending=False, ignore_index=True)
     tells = len(rows) >= ENOUGH_TRIALS and forest.oob_score_ >= ENOUGH_EXPLAINED
     return found.assign(trials=len(rows), explained=forest.oob_score_, tells=tells)
 
 
-def _places(values: pd.Series, factor: Mapping[str, Any]) -> tuple[list[float], float, float]:
-    """A factor's values as places on a line and its two ends, so that levels take up equal lengths and a range is
-    even on its scale. (Optuna's fANOVA would weigh a logarithmic range evenly on the linear scale, and levels by a
-    cube of indicators.)"""
+def _places(values: pd.Series, factor: Mapping[str, Any]) -> pd.Series:
+    """A factor's values as places from 0 to 1, so that levels take up equal lengths and a range is even on its scale.
+    (Optuna's fANOVA would weigh a logarithmic range evenly on the linear scale, and levels by a cube of indicators.)"""
     if "levels" in factor:
         order = list(dict.fromkeys([*factor["levels"], *values]))
-        return [float(order.index(value)) for value in values], -0.5, len(order) - 0.5
-    ends = pd.Series([*values, factor["low"], factor["high"]], dtype=float)
-    line = np.log(ends) if factor["scale"] == "log" else ends
-    return line.tolist()[:-2], line.min(), line.max()
+        return (values.map(order.index) + 0.5) / len(order)
+    line, *ends = (np.log(x) if factor["scale"] == "log" else x for x in (values, factor["low"], factor["high"]))
+    low, high = min(*ends, line.min()), max(*ends, line.max())
+    places: pd.Series = (line - low) / (high - low)
+    return places
 
 
 def scientific(factors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from trainables.config import TrialConfig, UsageError
+from trainables.config import EpochMetrics, TrialConfig, UsageError
 
 VERSION = 1
 STATES = ("running", "complete", "stopped", "diverged", "failed")
@@ -28,11 +28,9 @@ TRIAL_COLUMNS: Mapping[str, Any] = (
     | {field.name: field.type for field in fields(TrialConfig)}
     | {"parameters": COUNT, "forward_flops": COUNT, "precision": str, "node": str, "train_seconds": float}
 )
-EPOCH_COLUMNS: Mapping[str, Any] = (
-    {"trial": int, "epoch": int, "learning_rate": float}
-    | {f"{part}_{quantity}": float for part in ("train", "validation", "test") for quantity in ("loss", "accuracy")}
-    | {"train_seconds": float, "eval_seconds": float}
-)
+EPOCH_COLUMNS: Mapping[str, Any] = {"trial": int, "epoch": int} | {
+    field.name: float for field in fields(EpochMetrics) if field.name != "epoch"
+}
 MANIFEST: Mapping[str, type] = {
     **{"name": str, "version": int, "design.factors": list, "design.baselines": dict, "dataset.name": str},
     **{"dataset.counts": dict, "dataset.classes": list, "settings.epochs": int, "settings.seed": int},
@@ -42,10 +40,8 @@ MANIFEST: Mapping[str, type] = {
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One study directory: where it is, its manifest (`study.json`), a row a trial, a row a trial and epoch.
-
-    Equal only to itself, so that what is computed from it can be kept.
-    """
+    """One study directory: where it is, its manifest (`study.json`), a row a trial, a row a trial and epoch. Equal
+    only to itself, so that what is computed from it can be kept."""
 
     path: Path
     manifest: dict[str, Any]
@@ -106,8 +102,7 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called 01 or NA
-        table = table.set_index(table.columns[0])
+        table = pd.read_csv(path, dtype=str, index_col=0, keep_default_na=False)  # a class may be called 01 or NA
         if table.empty or list(table.index) != list(table.columns):
             raise ValueError("rows and columns are not the same classes")
         return table.astype("int64")
@@ -136,12 +131,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: {name} is {value!r}, allowed: what the study wrote ({kind.__name__})")
     if manifest["version"] != VERSION:
         raise UsageError(f"{path}: received version {manifest['version']}, allowed: {VERSION}")
-    known = [field.name for field in fields(TrialConfig)]
+    names, ranged = {field.name for field in fields(TrialConfig)}, {"low", "high", "scale"}
     for factor in manifest["design"]["factors"]:
-        if not isinstance(factor, dict) or factor.get("name") not in known:
-            raise UsageError(f"{path}: received factor {factor!r}, allowed names: {', '.join(known)}")
-        if "levels" not in factor and not {"low", "high", "scale"} <= factor.keys():
-            raise UsageError(f"{path}: received factor {factor!r}, allowed: with levels, or with low, high and scale")
+        known = isinstance(factor, dict) and factor.get("name") in names
+        if not known or not ("levels" in factor or ranged <= factor.keys()):
+            allowed = "a field of a trial with levels, or with low, high and scale"
+            raise UsageError(f"{path}: received factor {factor!r}, allowed: {allowed}")
     return dict(manifest)
 
 
@@ -167,16 +162,15 @@ def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, A
 def _typed(path: Path, name: str, read: pd.Series, kind: Any) -> pd.Series:
     """The column in the dtype that `kind` stands for; only counts, floats and text may be missing."""
     dtype, allowed = DTYPES.get(kind) or (pd.CategoricalDtype(kind), ", ".join(kind))
-    values: pd.Series
+    values: pd.Series = read
     if kind is bool:
         values = read.astype("str").map({"True": True, "False": False})
     elif kind in (int, COUNT, float):
         values = pd.to_numeric(read, errors="coerce")
         values = values if kind is float else values.where((values % 1 == 0) & (values.abs() < 2**53))
-    else:
-        values = read if kind is str else read.where(read.isin(kind))
+    elif kind is not str:
+        values = read.where(read.isin(kind))
     bad = values.isna() & (read.notna() | (kind not in (COUNT, float, str)))
     if bad.any():
         raise UsageError(f"{path}: column {name}: received {str(read[bad].iloc[0])!r}, allowed: {allowed}")
-    typed: pd.Series = values.astype(dtype)
-    return typed
+    return values.astype(dtype)

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis.cost import COSTS, pareto
-from analysis.curves import BASELINE, READINGS, WINNER, arm_levels, factor_levels, is_baseline
+from analysis.curves import BASELINE, OTHER, READINGS, WINNER, arm_levels, factor_levels, is_baseline
+from analysis.curves import level_curves as quartiles_by_level
 from analysis.effects import isolation
 
 SCORE = "Validation accuracy (%)"
@@ -34,61 +35,36 @@ STATES: Mapping[str, str] = {"complete": "o", "stopped": "d", "diverged": "x", "
 def comparative_curves(
     axes: Sequence[Axes], curves: pd.DataFrame, labels: Mapping[str, str], classes: int
 ) -> Sequence[Axes]:
-    """Draw the roles in `labels` (role → legend text) boldly, all other trials faintly; on the fifth Axes how many
-    trials were read at each epoch.
-
-    `curves` is of `learning_curves`; the loss axes end a little above the loss of guessing one of `classes`.
-    """
+    """Draw `curves` (of `learning_curves`) as below, each role in `labels` (role → legend text) as a level of one
+    trial, and all other trials as one level more, in grey."""
+    plain = [role for role in labels if role != WINNER]
     styles: dict[str, dict[str, Any]] = {
-        role: {"color": OKABE_ITO[i % 6], "linestyle": LINES[i % 3], "marker": MARKERS[i % 7]}
-        for i, role in enumerate(role for role in labels if role != WINNER)
-    } | {WINNER: {"color": "black", "linestyle": "-", "marker": "*", "ms": 10}}
-    panels = _curve_panels(axes, curves, classes)
-    bold = curves["role"].isin(labels)
-    for role, label in labels.items():
-        rows = curves[curves["role"] == role]
-        for reading, ax in panels.items():
-            _draw_line(ax, rows["epoch"], rows[reading], label=label, gid=role, lw=2, **styles[role])
-    others = curves[~bold].assign(color=FAINT)
-    _draw_trials(panels, others, "other trials")
-    colors = curves["role"].astype("str").map({role: style["color"] for role, style in styles.items()})
-    ends = curves.assign(color=colors.where(bold, DARK))
-    _draw_ends(panels, ends[bold] if others["trial"].nunique() > MANY else ends)
-    counts = curves.groupby("epoch")["validation_accuracy"].count().reset_index()
-    _draw_line(axes[4], counts["epoch"], counts["validation_accuracy"], color="black", marker="o", ms=3, gid="n")
-    axes[4].set_ylim(bottom=0)
-    return axes
+        role: {"color": OKABE_ITO[i % 6], "ls": LINES[i % 3], "marker": MARKERS[i % 7]} for i, role in enumerate(plain)
+    }
+    styles |= {WINNER: {"color": "black", "marker": "*", "ms": 10}, OTHER: {"color": FAINT, "marker": "."}}
+    levels = curves[["trial", "role"]].drop_duplicates()
+    level = levels["role"].astype("str").where(levels["role"].isin(labels), OTHER)
+    levels = levels[["trial"]].assign(level=pd.Categorical(level, [*labels, OTHER]))
+    named = {**labels, OTHER: f"{(level == OTHER).sum()} other trials and their median"}
+    styles = {each: {**styles[each], "label": named[each]} for each in named if (level == each).any()}
+    return _draw_levels(axes, curves.merge(levels, on="trial"), quartiles_by_level(curves, levels), styles, classes)
 
 
 def level_curves(
     axes: Sequence[Axes], curves: pd.DataFrame, levels: pd.DataFrame, quartiles: pd.DataFrame, classes: int
 ) -> Sequence[Axes]:
-    """Draw every trial faintly in the colour of its level and the levels' medians boldly: solid with full markers
-    while all of the level's trials are there, dashed with open markers for survivors only; on the fifth Axes how
-    many of each level were read at each epoch."""
-    palette = level_palette(list(levels["level"].cat.categories))
-    coloured = curves.merge(levels.assign(color=levels["level"].astype("str").map(palette)), on="trial")
-    panels = _curve_panels(axes, coloured, classes)
-    last = coloured["epoch"].max() if len(coloured) else 0
+    """Draw every trial faintly in the colour of its level (or of many the middle half) and the levels' medians
+    boldly: solid with full markers while all of the level's trials are there, dashed with open markers for survivors
+    only; on the fifth Axes how many of each level were read at each epoch. The loss axes end a little above the loss
+    of guessing one of `classes`."""
+    palette, styles = level_palette(list(levels["level"].cat.categories)), {}
+    last = int(quartiles["epoch"].max()) if len(quartiles) else 0
+    ends = quartiles[(quartiles["epoch"] == last) & (quartiles["reading"] == "validation_accuracy")]
     for (level, color), marker in zip(palette.items(), MARKERS * len(palette), strict=False):
-        style: dict[str, Any] = {"color": color, "marker": marker}
-        found = quartiles[quartiles["level"] == level]
-        for reading, ax in panels.items():
-            rows = found[found["reading"] == reading]
-            epoch, median, whole = rows["epoch"], rows["median"], rows["whole"]
-            begun, kept = (levels["level"] == level).sum(), rows.loc[epoch == last, "n"].sum()
-            label = f"{level}: n = {begun}, at epoch {last} n = {kept}"
-            tail = ~whole | ~whole.shift(-1, fill_value=True)  # joined to the last epoch that is whole
-            _draw_line(ax, epoch[tail], median[tail], ls="--", gid=f"{level} survivors", lw=1.2, mfc="white", **style)
-            _draw_line(ax, epoch[whole], median[whole], label=label, gid=f"{level} whole", lw=2.4, **style)
-        _draw_line(axes[4], epoch, rows["n"], gid=f"n {level}", ms=4, **style)
-    _draw_trials(panels, coloured)
-    if len(levels) <= MANY:
-        _draw_ends(panels, coloured)
-    axes[4].set_ylim(bottom=0)
-    survivors = "median of survivors only (not all got there)"
-    axes[0].plot([], [], "--", color=DARK, marker="o", mfc="white", lw=1.2, label=survivors)
-    return axes
+        begun, kept = (levels["level"] == level).sum(), ends.loc[ends["level"] == level, "n"].sum()
+        label = f"{level}: n = {begun}, at epoch {last} n = {kept}"
+        styles[level] = {"color": color, "marker": marker, "label": label}
+    return _draw_levels(axes, curves.merge(levels, on="trial"), quartiles, styles, classes)
 
 
 def isolation_points(axes: Sequence[Axes], table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> Sequence[Axes]:
@@ -105,17 +81,6 @@ def isolation_points(axes: Sequence[Axes], table: pd.DataFrame, factors: Sequenc
         ax.set_xticks(bars, [f"{row.level}\n{row.complete} of {row.trials}" for row in best.itertuples()])
         ax.set_xlim(-0.6, len(best) - 0.4)
         _dress(ax, SCORE, f"{factor['name'].replace('_', ' ')}; complete of all trials", "y")
-    return axes
-
-
-def importance_bars(axes: Sequence[Axes], shares: pd.DataFrame) -> Sequence[Axes]:
-    """Each factor's share (of `importance`), with its range over forests; grey where they do not tell."""
-    rows, ax = shares.iloc[::-1].fillna(0.0), axes[0]
-    style: dict[str, Any] = {"color": OKABE_ITO[0] if shares["tells"].any() else FAINT, "ecolor": "black", "capsize": 3}
-    spread = [rows["importance"] - rows["least"], rows["most"] - rows["importance"]]
-    ax.barh(rows["factor"].str.replace("_", " "), rows["importance"], xerr=spread, **style)
-    ax.set_xlim(0, 1)
-    _dress(ax, "Share of the variance of the score (%)", "%", "x")
     return axes
 
 
@@ -146,6 +111,7 @@ def best_lines(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame]) -> Sequ
             style: dict[str, Any] = {"color": OKABE_ITO[i % 6], "gid": name, "rasterized": len(rows) > 10 * MANY}
             ax.plot(rows[column], rows["score"], MARKERS[i % 7], ms=4, alpha=0.5, **style)
             ax.step(rows[column], rows["best"], where="post", lw=2, ls=("-", *LINES)[i % 4], label=name, **style)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _dress(ax, f"Best so far: {SCORE.lower()}", unit, "y")
     return axes
 
@@ -166,22 +132,6 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
     return axes
 
 
-def confusion_image(axes: Sequence[Axes], confusion: pd.DataFrame, accuracy: pd.Series) -> Sequence[Axes]:
-    """Images by true (rows, with their `accuracy`) and predicted class, shaded by their share of the true class."""
-    counts, ax = confusion.to_numpy(), axes[0]
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", rasterized=True)
-    _dress(ax, "Images by true class (with its accuracy) and predicted class", "predicted class")
-    ax.grid(visible=False)
-    if len(confusion) <= 20:
-        ax.set_xticks(range(len(confusion)), confusion.columns, rotation=90)
-        ax.set_yticks(range(len(confusion)), [f"{name} ({share:.0%})" for name, share in accuracy.items()])
-        for (row, column), count in np.ndenumerate(counts):
-            color = "white" if shares[row, column] > 0.5 else "black"
-            ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
-    return axes
-
-
 def level_palette(levels: Sequence[str], ordered: bool = True) -> dict[str, str]:
     """A colour for each level: an ordered palette, or unlike colours for two levels or what has no order."""
     if len(levels) < 3 or not ordered:
@@ -194,11 +144,11 @@ def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, 
     """From the values of all curves of a quantity, limits that one wild trial does not stretch."""
     if quantity == "accuracy":
         return float(values.min()) - 0.03, min(1.0, float(values.max())) + 0.03
-    low, high = float(values[values > 0].min()), float(values.max())
-    guess = 1.2 * math.log(max(classes, 2))
-    top = high if low >= guess else min(high, guess)
+    low, high = max(float(values[values > 0].min()), 1e-4), float(values.max())
+    top = min(high, 1.2 * math.log(max(classes, 2)))
+    top = top if top > low else max(low, high)
     pad = max(1.2, math.sqrt(5 * low / top))
-    return max(low / pad, 1e-4), top * pad
+    return low / pad, top * pad
 
 
 def compose(
@@ -216,7 +166,7 @@ def compose(
     draw(axes)
     legend = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     # So many letters of 12 and of 8 points go into an inch.
-    head, foot = textwrap.fill(title, int(9.6 * width - 2)), textwrap.fill(caption, int(16.6 * width - 3))
+    head, foot = textwrap.fill(title, int(9.7 * width - 2)), textwrap.fill(caption, int(16.6 * width - 3))
     above, below = 0.4 + 0.2 * head.count("\n"), 0.4 + 0.15 * foot.count("\n")
     per_row = 2 if width > 5 else 1
     keys = 0.2 * math.ceil(len(legend) / per_row)
@@ -258,6 +208,40 @@ def _log(ax: Axes, axis: str, formatter: Any) -> None:
     scaled.set_minor_locator(NullLocator())
 
 
+def _draw_levels(
+    axes: Sequence[Axes], curves: pd.DataFrame, quartiles: pd.DataFrame, styles: Mapping[str, Any], classes: int
+) -> Sequence[Axes]:
+    """What `level_curves` says, each level in its style."""
+    panels, many = _curve_panels(axes, curves, classes), curves["trial"].nunique() > MANY
+    for level, style in styles.items():
+        trials, found = curves[curves["level"] == level], quartiles[quartiles["level"] == level]
+        breaks = np.flatnonzero(np.diff(trials["trial"])) + 1  # no line joins two trials
+        bold: dict[str, Any] = {"lw": 2, "zorder": 4, "markevery": max(1, trials["epoch"].nunique() // 8), **style}
+        thin = {**bold, "label": "", "ls": "--", "lw": 1.2, "mfc": "white"}
+        faint: dict[str, Any] = {"color": style["color"], "gid": f"trials {level}"}
+        dots = "." if curves["epoch"].max() == 1 else ""
+        for reading, ax in panels.items():
+            rows = found[found["reading"] == reading]
+            epoch, median, whole = rows["epoch"], rows["median"], rows["whole"]
+            tail = ~whole | ~whole.shift(-1, fill_value=True)  # joined to the last epoch that is whole
+            ax.plot(epoch[tail], median[tail], gid=f"{level} survivors", **thin)
+            ax.plot(epoch[whole], median[whole], gid=f"{level} whole", **bold)
+            if not many:
+                across, up = (np.insert(trials[name].to_numpy(float), breaks, np.nan) for name in ("epoch", reading))
+                ax.plot(across, up, lw=0.8, alpha=0.6, ms=3, marker=dots, **faint)
+            elif len(breaks):
+                ax.fill_between(epoch, rows["lower"], rows["upper"], alpha=0.25, lw=0, zorder=0.5, **faint)
+                ax.set_rasterization_zorder(1)  # all bands as one picture
+        axes[4].plot(epoch, rows["n"], gid=f"n {level}", **{**bold, "label": "", "ms": 4})
+    if not many:
+        colors = curves["level"].astype("str").map({level: style["color"] for level, style in styles.items()})
+        _draw_ends(panels, curves.assign(color=colors))
+    axes[4].set_ylim(bottom=0)
+    survivors = "median of survivors only (not all got there)"
+    axes[0].plot([], [], "--", color=DARK, marker="o", mfc="white", lw=1.2, label=survivors)
+    return axes
+
+
 def _curve_panels(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> dict[str, Axes]:
     """Dress four Axes for the curves and the fifth for counts; gives the four by what they show."""
     panels = dict(zip(READINGS, axes, strict=False))
@@ -279,29 +263,6 @@ def _curve_panels(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> d
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes[4].yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     return panels
-
-
-def _draw_line(ax: Axes, epochs: pd.Series, values: pd.Series, **style: Any) -> None:
-    ax.plot(epochs, values, markevery=max(1, len(epochs) // 8), zorder=4, **style)
-
-
-def _draw_trials(panels: Mapping[str, Axes], curves: pd.DataFrame, label: str = "") -> None:
-    """A line for each `color`, broken between trials (dots where there is one epoch); of many trials their middle
-    half at each epoch instead."""
-    count = curves["trial"].nunique()
-    for color, rows in curves.groupby("color"):
-        breaks = np.flatnonzero(np.diff(rows["trial"])) + 1
-        for reading, ax in panels.items():
-            if count > MANY:
-                lower, upper = (rows.groupby("epoch")[reading].quantile(at) for at in (0.25, 0.75))
-                style: dict[str, Any] = {"label": f"middle half of those of {count} {label} read"} if label else {}
-                ax.fill_between(lower.index, lower, upper, color=color, alpha=0.3, lw=0, zorder=0.5, **style)
-                ax.set_rasterization_zorder(1)  # all bands as one picture
-            else:
-                epochs, values = (np.insert(rows[name].to_numpy(float), breaks, np.nan) for name in ("epoch", reading))
-                style = {"label": f"{label} ({count})"} if label else {}
-                style |= {"lw": 0.8, "alpha": 0.6, "ms": 3, "marker": "" if rows["epoch"].max() > 1 else "."}
-                ax.plot(epochs, values, color=color, gid=f"trials {color}", **style)
 
 
 def _draw_ends(panels: Mapping[str, Axes], curves: pd.DataFrame) -> None:

@@ -28,11 +28,7 @@ const places = rows.map((row) => row.map((value, i) => scales[i].place(value)));
 
 const paths = places.map((parts, r) => {
   const points = parts.flatMap((part, i) => (part === null ? [] : [`${x(i)},${y(part)}`]));
-  const path = draw("path", { d: "M" + points.join("L"), class: trs[r].className }, plane);
-  for (const node of [path, trs[r]])
-    node.onpointerenter = node.onpointerleave = (event) =>
-      [path, trs[r]].forEach((each) => each.classList.toggle("near", event.type === "pointerenter"));
-  return path;
+  return draw("path", { d: "M" + points.join("L"), class: trs[r].className }, plane);
 });
 
 const groups = axes.map((axis, i) => {

@@ -39,10 +39,7 @@ STYLE: dict[Any, Any] = {
 }
 EDGE = "A mark on the edge of a panel stands for a value beyond it."
 LEVELS = "Levels differ in the other factors too; the baselines, which differ in fixed settings, are left out."
-MEDIANS = (
-    "Bold: medians; solid with full markers where all of the level's trials have a reading, dashed with open markers "
-    "over survivors only, the trials that got there."
-)
+MEDIANS = "Bold: medians; solid, full markers: over all of the level's trials; dashed, open: over survivors only."
 SHAPE = (
     "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the last "
     "third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness)."
@@ -82,7 +79,6 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
         "of": len(table),
         "best": str(tidy.winner(table)),
         "plane": {"axes": axes, "rows": json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))},
-        "notes": study.manifest.get("notes") or [],
         "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
     }
     return _write(study.path / "report" if out is None else Path(out), sections(study), page)
@@ -102,9 +98,9 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
 def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     """The best trial's curves of each study, the best arms, what differs, and the best so far."""
     best = {name: say.findings(study).ranked.head(5) for name, study in named.items()}
+    curves = [tidy.learning_curves(best[name].head(1), study.epochs) for name, study in named.items()]
     curves = [
-        tidy.learning_curves(best[name].head(1), study.epochs).assign(role=name, trial=number)
-        for number, (name, study) in enumerate(named.items())
+        rows.assign(role=name, trial=number) for number, (name, rows) in enumerate(zip(named, curves, strict=True))
     ]
     abouts = {name: study.manifest["dataset"]["counts"] | study.manifest["settings"] for name, study in named.items()}
     settings = pd.DataFrame(abouts).astype("str").rename_axis("setting").reset_index()
@@ -113,8 +109,8 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         "Settings that differ": settings[settings[[*named]].nunique(axis=1) > 1],
     }
     data = next(iter(named.values())).manifest["dataset"]
-    about = f"Data set {data['name']}. Scores: {say.CAVEAT}."
-    labels, classes = {name: name for name in named if len(best[name])}, len(data["classes"])
+    about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
+    labels = {name: name for name in named if len(best[name])}
     draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
     yield Section("curves", "Best trials", "The best complete trial of each study", about, draw, tables=tables)
     yield _best_so_far(named, about)
@@ -128,13 +124,13 @@ def sections(study: Study) -> Iterator[Section]:
     curves = tidy.learning_curves(found.table, study.epochs)
     shared: dict[str, Any] = {"curves": curves, "classes": len(study.manifest["dataset"]["classes"])}
     draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
-    tables = {"Baselines": tidy.baselines(found.table, study.manifest["design"]["baselines"])}
+    tables = {"Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS[:10]]]}
     yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
     if effects.scientific(factors):
         yield _isolation(found, factors, f"{LEVELS} {about}")
-    caption = f"fANOVA, complete trials only, so weak regions count less; lines: range over forests. {LEVELS} {about}"
-    draw, tables = partial(plots.importance_bars, shares=found.importance), {"Importance": found.importance}
-    yield Section("importance", "Importance", say.factor_finding(study), caption, draw, 1, tables=tables)
+    caption = f"fANOVA, complete trials only, so weak regions count less; range over forests. {LEVELS} {about}"
+    tables = {"Importance": found.importance}
+    yield Section("importance", "Importance", say.factor_finding(study), caption, tables=tables)
     for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
         edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
         finding = f"{edges} of {arms} did best at an end of the range of learning rates"
@@ -162,8 +158,10 @@ def sections(study: Study) -> Iterator[Section]:
     if (confusion := read_confusion(study.path)) is not None:
         accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
         finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
-        draw = partial(plots.confusion_image, confusion=confusion, accuracy=accuracy)
-        yield Section("confusion", "The chosen model", finding, about, draw, 1)
+        images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
+        images.insert(1, "accuracy", accuracy.to_numpy())
+        tables = {"Images by true and predicted class": images}
+        yield Section("confusion", "The chosen model", finding, about, tables=tables)
 
 
 def _confirmed(study: Study) -> Iterator[Section]:
@@ -193,16 +191,14 @@ def _confirmed(study: Study) -> Iterator[Section]:
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:
     ours = effects.scientific(factors)
     best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
-    scores = best.groupby("factor")["validation_accuracy"]
-    gaps = (scores.max() - scores.min()).dropna()
-    finding = "The best of each level over everything else"
-    if len(gaps):
-        finding += f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points"
-    differences = "Matched differences (points; 95% t interval over pairs of arms)"
+    gaps = best.groupby("factor")["validation_accuracy"].agg(lambda scores: scores.max() - scores.min()).dropna()
+    widest = f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
+    finding = f"The best of each level over everything else{widest}"
+    differences, extra = (each(found.table, factors) for each in (effects.matched_differences, effects.interactions))
     tables = {
         "Best of each level": best,
-        differences: effects.matched_differences(found.table, factors),
-        "Interactions (points beyond what both levels add up to)": effects.interactions(found.table, factors),
+        "Matched differences (points; 95% t interval over pairs of arms)": differences,
+        "Interactions (points beyond what both levels add up to)": extra,
     }
     caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
     draw = partial(plots.isolation_points, table=found.table, factors=ours)
@@ -232,15 +228,15 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
     for part in parts:
         images = {}
         if part.draw:
-            make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels, rows=part.rows)
             with mpl.rc_context(STYLE):
+                make = partial(plots.compose, part.draw, part.finding, part.caption, part.panels, rows=part.rows)
                 wide, narrow = make(columns=2), make(columns=1)
-                images = {"wide": _image(wide, "svg"), "narrow": _image(narrow, "svg")}
-                (folder / "figures" / f"{part.name}.png").write_bytes(_image(wide, "png"))
-                (folder / "figures" / f"{part.name}.svg").write_bytes(images["wide"])
+                svg, png, small = _image(wide, "svg"), _image(wide, "png"), _image(narrow, "svg")
+            (folder / "figures" / f"{part.name}.svg").write_bytes(svg)
+            (folder / "figures" / f"{part.name}.png").write_bytes(png)
+            images = {"wide": base64.b64encode(svg).decode(), "narrow": base64.b64encode(small).decode()}
         tables = {label: say.readable(table) for label, table in part.tables.items() if len(table)}
-        encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
-        shown.append({"part": part, "images": encoded, "tables": tables})
+        shown.append({"part": part, "images": images, "tables": tables})
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template("report.html.jinja").render(sections=shown, caveat=say.CAVEAT, **page)
@@ -301,5 +297,5 @@ def _image(figure: Figure, kind: str) -> bytes:
     vector = kind == "svg"  # in it, only what is dense is a picture
     figure.savefig(buffer, format=kind, dpi=60 if vector else 150, metadata={"Date": None} if vector else None)
     content = buffer.getvalue()
-    # A hundredth of a point is fine enough, and a third of the size is digits.
-    return re.sub(rb"(\.\d\d)\d+", rb"\1", content) if vector else content
+    # A hundredth of a point is fine enough, and a third of the size is digits. (In tags alone: text stays as it is.)
+    return re.sub(rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), content) if vector else content

@@ -46,15 +46,15 @@ def show(value: Any, name: str) -> str:
     in percentage points, other fractional numbers with three significant digits."""
     if pd.isna(value):
         return MISSING
-    if isinstance(value, str):
-        return spoken(value) if name == "factor" else value
+    if not isinstance(value, float):
+        if name in ("parameters", "forward_flops"):
+            return f"{value / 1e6:,.1f} M"
+        return spoken(value) if name == "factor" else str(value)
     if name.endswith("accuracy") or name in SHARES:
         return f"{value:.1%}"
     if name in POINTS:
         return f"{100 * value:+.1f}"
-    if name in ("parameters", "forward_flops") or name.endswith("seconds"):
-        return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:,.1f}" if name.endswith("seconds") else f"{value:.3g}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -89,9 +89,8 @@ def states(trials: pd.DataFrame, stage: str = "search") -> str:
 def answer(study: Study) -> list[str]:
     """Three sentences: the best arm, the factor that matters, what it cost and what to run next; the first two from
     the confirm stage where it has said something."""
-    rivals, doubt = _doubt(study)
-    cost = f"{cost_finding(study)}. Next: {_next(study, rivals)}."
-    searched = [f"{headline(study)}{doubt}.", f"{factor_finding(study)}."]
+    cost = f"{cost_finding(study)}. Next: {_next(study)}."
+    searched = [f"{headline(study)}{_doubt(study)}.", f"{factor_finding(study)}."]
     return [*(sentences(study) or searched), cost]
 
 
@@ -109,20 +108,18 @@ def headline(study: Study) -> str:
     return said
 
 
-def _doubt(study: Study) -> tuple[int, str]:
+def _doubt(study: Study) -> str:
     """How many other arms have a score inside the winner's 95% interval for the sampling of validation images alone
     (Wilson 1927), and what that and the choice of a maximum say of the best."""
     scores, images = findings(study).ranked, study.manifest["dataset"]["counts"].get("validation") or 0
     if scores.empty or not images:
-        return 0, "; which arm is best cannot be told yet"
+        return "; which arm is best cannot be told yet"
     top = round(scores["validation_accuracy"].iloc[0] * images)
     low = stats.binomtest(top, images).proportion_ci(method="wilson").low
     rivals = scores.loc[scores["validation_accuracy"] >= low, "arm"].nunique() - 1
-    said = f"; a maximum over {plural(len(scores), 'complete search trial')}, {plural(images, 'validation image')} and "
-    said += "one seed is optimistic"
-    if rivals:
-        said += f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more"
-    return rivals, said
+    tie = f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more"
+    drawn = f"{plural(len(scores), 'complete search trial')}, {plural(images, 'validation image')} and one seed"
+    return f"; a maximum over {drawn} is optimistic{tie if rivals else ''}"
 
 
 def factor_finding(study: Study) -> str:
@@ -133,13 +130,13 @@ def factor_finding(study: Study) -> str:
         why = ", and the factors do not predict their scores" if trials >= effects.ENOUGH_TRIALS else ""
         return f"Which factor matters cannot be told yet: {plural(trials, 'complete trial')} beside the baselines{why}"
     names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
-    leading = pd.concat([shares.head(1), shares[shares["factor"].isin(names)].head(1)]).drop_duplicates("factor")
-    said = [
-        f"{spoken(row['factor'])}, {row['importance']:.0%} ({row['least']:.0%}–{row['most']:.0%} by forest)"
-        for row in leading.to_dict("records")
+    first, ours = shares.head(1), shares[shares["factor"].isin(names)].head(1)
+    spread = [
+        f"{spoken(str(row.factor))}, {row.importance:.0%} ({row.least:.0%}–{row.most:.0%} by forest)"
+        for row in pd.concat([first, ours]).drop_duplicates("factor").itertuples()
     ]
     lead = f"What seems to explain most of the variance over {trials} complete trials (fANOVA) is the "
-    return lead + "; of the scientific factors the ".join(said)
+    return lead + "; of the scientific factors the ".join(spread)
 
 
 def cost_finding(study: Study) -> str:
@@ -167,7 +164,7 @@ def steadiness_finding(study: Study, shape: pd.DataFrame) -> str:
     return f"Without the pool {' and '.join(said)}, {len(groups[0])} and {len(groups[1])} complete trials"
 
 
-def _next(study: Study, rivals: int) -> str:
+def _next(study: Study) -> str:
     found, table = findings(study), findings(study).table
     if not study.manifest.get("ended"):
         return "let the study end; the same command goes on with it"
@@ -186,7 +183,7 @@ def _next(study: Study, rivals: int) -> str:
         return f"more trials (--samples {2 * max(len(table), 10)}), in case there is a better arm"
     if not found.importance["tells"].any():
         return f"more trials (--samples {2 * max(len(table), 10)})"
-    return f"the best arm{' and its rivals' if rivals else ''} again with several seeds (--confirm-seeds 3)"
+    return "the best arms again with several seeds (--confirm-seeds 3)"
 
 
 def scope(study: Study, stage: str = "search") -> str:
@@ -210,10 +207,10 @@ def scope(study: Study, stage: str = "search") -> str:
 def closing_lines(study: Study) -> list[str]:
     """Plain lines for the terminal: the answer, the five best, the baselines, and warnings."""
     found, shown = findings(study), ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
-    fixed = curves.baselines(found.table, study.manifest["design"]["baselines"])
+    fixed = found.table[curves.is_baseline(found.table)]
     tables = {
         f"Best complete trials ({CAVEAT}):": readable(found.ranked.head(5), "trial", *shown),
-        "Baselines (last reading):": readable(fixed, "baseline", "trial", "state", *shown),
+        "Baselines (last reading):": readable(fixed, "origin", "trial", "state", *shown),
     }
     lines = [*answer(study), scope(study)]
     for title, table in tables.items():

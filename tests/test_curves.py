@@ -11,7 +11,6 @@ from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write
 from analysis import Study, load_study
 from analysis.curves import (
     arm_levels,
-    baselines,
     best_so_far,
     factor_levels,
     learning_curves,
@@ -71,16 +70,6 @@ def test_results_hold_every_search_trial_with_its_last_reading(tmp_path: Path) -
     assert table["epochs"].tolist() == [2] * 7 + [0]
     assert table["seconds"].tolist() == [5.0] * 7 + [0.0]
     assert table["validation_loss"].isna().tolist() == [False] * 6 + [True, True]
-
-
-def test_baselines_are_all_there_also_what_has_not_run(tmp_path: Path) -> None:
-    study = tied(tmp_path)
-    table = baselines(table_of(study), BASELINES)
-    assert table["baseline"].tolist() == list(BASELINES)
-    assert table["state"].tolist() == ["not run", "complete", "not run"]
-    assert table["trial"].isna().tolist() == [True, False, True]
-    row = table.iloc[1]
-    assert (row["trial"], row["epochs"], row["train_loss"], row["validation_accuracy"]) == (3, 2, 0.1, 0.9)
 
 
 def test_learning_curves_are_the_epochs_with_state_and_role(tmp_path: Path) -> None:

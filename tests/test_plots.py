@@ -15,14 +15,11 @@ from analysis import curves as tidy
 from analysis import load_study
 from analysis.cost import pareto
 from analysis.curves import READINGS, factor_levels, learning_curves, results
-from analysis.effects import importance
 from analysis.plots import (
     axis_limits,
     best_lines,
     comparative_curves,
     compose,
-    confusion_image,
-    importance_bars,
     isolation_points,
     level_curves,
     level_palette,
@@ -59,25 +56,25 @@ def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
     for ax, reading in zip(axes, READINGS, strict=False):
         shown = ["epoch", reading]
         for role in LABELS:
-            np.testing.assert_array_equal(points(ax, role), curves.loc[curves["role"] == role, shown])
+            np.testing.assert_array_equal(points(ax, f"{role} whole"), curves.loc[curves["role"] == role, shown])
         others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
-        drawn = points(ax, "trials #9a9a9a")
+        drawn = points(ax, "trials other")
         drawn = drawn[~np.isnan(drawn[:, 0])]
         np.testing.assert_array_equal(drawn, others[shown])
-    alive = [sum(len(made.readings) >= epoch for made in search_like()) for epoch in range(1, 7)]
-    np.testing.assert_array_equal(points(axes[4], "n"), list(enumerate(alive, 1)))
+    alive = [sum(len(made.readings) >= epoch for made in search_like()) - len(LABELS) for epoch in range(1, 7)]
+    np.testing.assert_array_equal(points(axes[4], "n other"), list(enumerate(alive, 1)))
 
 
 def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
     table, curves = curves_of(tmp_path, search_like(100))
     axes = comparative_curves(panels(), curves, LABELS, classes=10)
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
-    (band,) = [mark for mark in axes[3].collections if len(mark.get_paths()) and not mark.get_gid()]
+    (band,) = [mark for mark in axes[3].collections if mark.get_gid() == "trials other"]
     first = curves[(curves["role"] == "other") & (curves["epoch"] == 1)]["validation_accuracy"]
     corners = np.array(band.get_paths()[0].vertices)
     heights = corners[corners[:, 0] == 1][:, 1]
     assert [heights.min(), heights.max()] == pytest.approx(list(np.quantile(first, [0.25, 0.75])))
-    assert f"middle half of those of {table.shape[0] - 4} other trials read" in axes[0].get_legend_handles_labels()[1]
+    assert f"{table.shape[0] - 4} other trials and their median" in axes[0].get_legend_handles_labels()[1]
     levels = factor_levels(table, FACTORS[4])
     axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
@@ -86,7 +83,7 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
 
 def test_no_line_joins_two_trials(tmp_path: Path) -> None:
     _, curves = curves_of(tmp_path, [MadeTrial("stopped", falling(2)), MadeTrial("stopped", falling(3))])
-    drawn = points(comparative_curves(panels(), curves, {}, classes=10)[0], "trials #9a9a9a")
+    drawn = points(comparative_curves(panels(), curves, {}, classes=10)[0], "trials other")
     np.testing.assert_array_equal(drawn[:, 0], [1, 2, np.nan, 1, 2, 3])
 
 
@@ -227,12 +224,9 @@ def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) 
     assert ax.get_xscale() == "log"
 
 
-def test_bars_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
+def test_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
     made = search_like(40)
     table, _ = curves_of(tmp_path, made)
-    shares = importance(table, FACTORS)
-    (ax,) = importance_bars(panels(1), shares)
-    assert [bar.get_width() for bar in ax.patches] == shares["importance"].tolist()[::-1]
     so_far = tidy.best_so_far(table)
     axes = best_lines(panels(2), {"a": so_far, "b": so_far.head(3)})
     assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
@@ -244,23 +238,11 @@ def test_bars_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
     np.testing.assert_array_equal(line.get_xydata(), front[["seconds_per_epoch", "validation_accuracy"]])
 
 
-@pytest.mark.parametrize("classes", [3, 100])
-def test_the_confusion_matrix_is_shaded_by_share(classes: int) -> None:
-    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
-    names = [f"class {i}" for i in range(classes)]
-    confusion = pd.DataFrame(counts, names, names)
-    (ax,) = confusion_image(panels(1), confusion, pd.Series(counts.diagonal() / counts.sum(1), names))
-    np.testing.assert_allclose(ax.get_images()[0].get_array(), counts / counts.sum(axis=1)[:, None])  # type: ignore[arg-type]
-    shown = [text.get_text() for text in ax.texts]
-    assert shown == ([str(count) for count in counts.flat] if classes == 3 else [])
-
-
 def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
     table, _ = curves_of(tmp_path, [])
     for draw, count in (
         (lambda axes: isolation_points(axes, table, FACTORS[1:]), 4),
         (lambda axes: rate_points(axes, table, FACTORS[0]), 1),
-        (lambda axes: importance_bars(axes, importance(table, FACTORS)), 1),
         (lambda axes: best_lines(axes, {"a": tidy.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),
     ):

@@ -299,7 +299,7 @@ def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Pa
     ]  # fmt: skip
     study = load_study(write_study(tmp_path / "a", made, design=design(FACTORS[0], FACTORS[1], FACTORS[4])))
     assert "over 36 complete trials (fANOVA) is the depth, " in answer(study)[1]
-    assert answer(study)[2].endswith("Next: the best arms again with several seeds.")
+    assert answer(study)[2].endswith("Next: the best arms again with several seeds (--confirm-seeds 3).")
     edge = load_study(write_study(tmp_path / "b", [*made, last(0.9, learning_rate=0.29)], design=design(*FACTORS)))
     assert (
         "Next: learning rates from 0.029 to 2.9, for the best of k7 s2 pool d18 lies at the high end" in answer(edge)[2]

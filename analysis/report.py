@@ -117,51 +117,63 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
 
 
 def sections(study: Study) -> Iterator[Section]:
-    """The page from above: what is confirmed, the comparative curves, what each factor does in the search, what it
-    cost, and the chosen model."""
+    """The page from above: what is confirmed, the comparative curves of the search, what each factor does in it, what
+    the study cost, and the chosen model. What there are no trials for is left out."""
     yield from _confirmed(study)
-    found, factors, about = say.findings(study), study.manifest["design"]["factors"], say.scope(study)
+    found, about = say.findings(study), say.scope(study)
+    varied = bool((~tidy.is_baseline(found.table)).any())
     curves = tidy.learning_curves(found.table, study.epochs)
     shared: dict[str, Any] = {"curves": curves, "classes": len(study.manifest["dataset"]["classes"])}
-    draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
-    tables = {"Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS[:10]]]}
-    yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
-    if effects.scientific(factors):
-        yield _isolation(found, factors, f"{LEVELS} {about}")
-    caption = f"fANOVA, complete trials only, so weak regions count less; range over forests. {LEVELS} {about}"
-    tables = {"Importance": found.importance}
-    yield Section("importance", "Importance", say.factor_finding(study), caption, tables=tables)
-    for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
-        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
-        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
-        caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {LEVELS} {about}"
-        draw = partial(plots.rate_points, table=found.table, factor=rate)
-        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
-        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, tables=tables)
+    if len(found.table):
+        draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
+        tables = {"Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS[:10]]]}
+        yield Section("curves", "Comparative curves", say.headline(study), f"{about} {EDGE}", draw, tables=tables)
+    if varied:
+        yield from _effects(found, study.manifest["design"]["factors"], say.factor_finding(study), f"{LEVELS} {about}")
     by_level = {name: costs(found.spent.merge(levels, on="trial"), "level") for name, levels in found.levels.items()}
     tables = {f"Cost by {by}": costs(found.spent, by) for by in ("stage", "state")}
-    tables["Cost by level"] = _stacked(by_level)
-    yield Section("cost", "Cost", say.cost_finding(study), about, tables=tables)
-    draw = partial(plots.pareto_points, table=found.table)
-    yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3)
-    yield _best_so_far({study.manifest["name"]: study}, about)
+    yield Section("cost", "Cost", say.cost_finding(study), about, tables=tables | {"Cost by level": _stacked(by_level)})
+    if len(found.table):
+        draw = partial(plots.pareto_points, table=found.table)
+        yield Section("pareto", "Accuracy against cost", "What no other trial beats at its cost", about, draw, 3)
+        yield _best_so_far({study.manifest["name"]: study}, about)
     shape = tidy.training_shape(found.table, study.epochs)
     shapes = _stacked({name: tidy.shape_by_level(shape, levels) for name, levels in found.levels.items()})
     finding, tables = say.steadiness_finding(study, shape), {"Shape of training by level": shapes}
     yield Section("shape", "Shape of training", finding, f"{SHAPE} {about}", tables=tables)
-    for name, levels in {"arm": tidy.arm_levels(found.table), **found.levels}.items():
+    for name, levels in {"arm": tidy.arm_levels(found.table), **found.levels}.items() if varied else ():
         quartiles = tidy.level_curves(curves, levels)
         draw = partial(plots.level_curves, levels=levels, quartiles=quartiles, **shared)
         heading = "The best arms" if name == "arm" else f"By {say.spoken(name)}"
         caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
         yield Section(f"by-{name}", heading, level_finding(quartiles, say.spoken(name)), caption, draw)
     if (confusion := read_confusion(study.path)) is not None:
-        accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
-        finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
-        images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
-        images.insert(1, "accuracy", accuracy.to_numpy())
-        tables = {"Images by true and predicted class": images}
-        yield Section("confusion", "The chosen model", finding, about, tables=tables)
+        yield _chosen(confusion, about)
+
+
+def _effects(
+    found: say.Findings, factors: Sequence[Mapping[str, Any]], importance: str, about: str
+) -> Iterator[Section]:
+    if effects.scientific(factors):
+        yield _isolation(found, factors, about)
+    caption = f"fANOVA, complete trials only, so weak regions count less; range over forests. {about}"
+    yield Section("importance", "Importance", importance, caption, tables={"Importance": found.importance})
+    for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
+        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
+        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
+        caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
+        draw = partial(plots.rate_points, table=found.table, factor=rate)
+        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
+        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, tables=tables)
+
+
+def _chosen(confusion: pd.DataFrame, about: str) -> Section:
+    accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
+    finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
+    images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
+    images.insert(1, "accuracy", accuracy.to_numpy())
+    tables = {"Images by true and predicted class": images}
+    return Section("confusion", "The chosen model", finding, about, tables=tables)
 
 
 def _confirmed(study: Study) -> Iterator[Section]:

@@ -197,7 +197,7 @@ def _confirmed(study: Study) -> Iterator[Section]:
     best = found.means[found.outcome].sort_values("mean", ascending=False)["label"]
     draw = partial(seed_curves, curves=found.curves, labels=list(best[:6]))
     caption = f"Bold: means over seeds of the {min(6, len(best))} best arms; faint: a seed each. {about}"
-    yield Section("confirmed-curves", "Curves of the confirmed arms", finding, caption, draw, 4)
+    yield Section("confirmed-curves", "Curves of the confirmed arms", "The confirmed arms by epoch", caption, draw, 4)
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:

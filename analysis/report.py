@@ -158,13 +158,14 @@ def _effects(
         yield _isolation(found, factors, about)
     caption = f"fANOVA, complete trials only, so weak regions count less; range over forests. {about}"
     yield Section("importance", "Importance", importance, caption, tables={"Importance": found.importance})
-    for rate in (factor for factor in factors if factor["name"] == "learning_rate"):
-        edges, arms = (found.rates["edge"] != "").sum(), say.plural(len(found.rates), "arm")
-        finding = f"{edges} of {arms} did best at an end of the range of learning rates"
+    for factor in (factor for factor in factors if factor["name"] in found.responses):
+        name, rows = factor["name"].replace("_", "-"), found.responses[factor["name"]]
+        edges, noun = (rows["edge"] != "").sum(), say.spoken(factor["name"])
+        finding = f"{edges} of {say.plural(len(rows), 'arm')} did best at an end of the range of {noun}s"
         caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
-        draw = partial(plots.rate_points, table=found.table, factor=rate)
-        tables = {"Best by arm, and where that is at an end, which range to try next": found.rates.head(20)}
-        yield Section("learning-rate", "Learning rate", finding, caption, draw, 1, tables=tables)
+        draw = partial(plots.rate_points, table=found.table, factor=factor)
+        tables = {"Best by arm, and where that is at an end, which range to try next": rows.head(20)}
+        yield Section(name, noun.capitalize(), finding, caption, draw, 1, tables=tables)
 
 
 def _chosen(confusion: pd.DataFrame, about: str) -> Section:

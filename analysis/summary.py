@@ -33,8 +33,8 @@ class Findings:
         self.levels = {factor["name"]: curves.factor_levels(self.table, factor) for factor in factors}
         self.spent = spent(study.trials, study.epochs, study.manifest["settings"])
         self.importance = effects.importance(self.table, factors)
-        rates = [effects.rate_response(self.table, factor) for factor in factors if factor["name"] == "learning_rate"]
-        self.rates = rates[0] if rates else pd.DataFrame(columns=["arm", "edge"])
+        ranges = [factor for factor in factors if "levels" not in factor]
+        self.responses = {factor["name"]: effects.rate_response(self.table, factor) for factor in ranges}
 
 
 findings = lru_cache(maxsize=4)(Findings)
@@ -171,15 +171,17 @@ def _next(study: Study) -> str:
     if found.ranked.empty and len(table):
         diverged = (table["state"] == "diverged").any()
         return "lower learning rates, as trials diverged" if diverged else "see why no trial is complete (study.log)"
-    for row in found.rates.head(1).to_dict("records"):
-        if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
-            end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
-            return f"learning rates from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
-    confirmed = verdict(study)
-    if confirmed is not None:
-        needed = confirmed.effects["seeds_needed"].max()
-        if needed <= FEW_SEEDS:
+    for name, rows in found.responses.items():
+        for row in rows.head(1).to_dict("records"):
+            if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
+                end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
+                return f"{spoken(name)}s from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
+    if (confirmed := verdict(study)) is not None:
+        told = confirmed.effects if len(confirmed.effects) else pd.concat([*confirmed.differences.values()])
+        if (needed := told["seeds_needed"].max()) <= FEW_SEEDS:
             return f"--confirm-seeds {needed:.0f}, which could tell effects as large as those not told"
+        if table.empty:
+            return "nothing" if told["tells"].all() else f"nothing that {FEW_SEEDS} seeds could tell"
         return f"more trials (--samples {2 * max(len(table), 10)}), in case there is a better arm"
     if not found.importance["tells"].any():
         return f"more trials (--samples {2 * max(len(table), 10)})"

@@ -23,6 +23,7 @@ FIELDS = [field.name for field in fields(TrialConfig) if field.name != "seed"]
 CONFIDENCE, POWER, MOST_SEEDS = 0.95, 0.8, 200
 FEW_ARMS = 8
 """Up to so many arms of a factorial design, a factor's effect is also shown at every level of the others."""
+ROLES = ["winner", "changed", "arm", "baseline", "earlier"]
 READINGS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 
 
@@ -44,10 +45,12 @@ def labelled(trials: pd.DataFrame, design: Mapping[str, Any], winner: int | None
 
 
 def arms_of(confirm: pd.DataFrame) -> pd.DataFrame:
-    """The arms of `labelled` trials, as each one's first trial, with how many of its trials are of each state."""
+    """The arms of `labelled` trials, as each one's first trial, with how many of its trials are of each state; the
+    winner first, what is compared with it next, baselines last."""
     states = pd.crosstab(confirm["label"], confirm["state"])
     counts = pd.DataFrame({state: states.get(state, 0) for state in ("complete", "diverged", "failed")}, states.index)
-    return confirm.drop_duplicates("label").join(counts, on="label").reset_index(drop=True)
+    arms = confirm.drop_duplicates("label").join(counts, on="label")
+    return arms.sort_values("role", key=lambda role: role.map(ROLES.index), kind="stable", ignore_index=True)
 
 
 def _role(arm: Mapping[Any, Any], design: Mapping[str, Any], winner: Mapping[Any, Any] | None) -> tuple[str, str, str]:

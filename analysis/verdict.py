@@ -48,6 +48,7 @@ def verdict(study: Study) -> Verdict | None:
     readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
     means = {reading: confirm.arm_means(confirm.seed_table(rows, reading)) for reading in readings}
     arms = confirm.arms_of(trials[trials["label"].isin(seeds.index)])
+    seeds = seeds.loc[arms["label"]]
     winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
     references = [*winner.head(1), *fixed.head(1)]
     optimism = None

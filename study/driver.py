@@ -33,7 +33,7 @@ from study.searcher import ConfirmSearcher, StageSearcher, StudySearcher
 from study.settings import DecidedSettings, StudySettings
 from trainables.config import EpochMetrics, TrialConfig, UsageError
 from trainables.datasets import TrialData, confirm_data, search_data
-from trainables.resnet import network_cost
+from trainables.resnet import NetworkCost, network_cost
 from trainables.trainable import ResNetTrainable
 
 log = logging.getLogger("study")
@@ -73,10 +73,13 @@ class RecordCallback(DriverCallback):
 
     def begin(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
         """Record a new trial."""
-        data = self._record.state.header["dataset"]
-        cost = network_cost(config, tuple(data["image_shape"]), len(data["classes"]))
         about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
-        self._record.append("trial_started", trial=number, **about, **asdict(cost))
+        self._record.append("trial_started", trial=number, **about, **asdict(self.cost(config)))
+
+    def cost(self, config: TrialConfig) -> NetworkCost:
+        """What a trial's network costs."""
+        data = self._record.state.header["dataset"]
+        return network_cost(config, tuple(data["image_shape"]), len(data["classes"]))
 
     def resume(self, number: int) -> Any:
         """The newest checkpoint that a trial can go on from; record which it is."""
@@ -334,6 +337,8 @@ class Stages:
         """All confirm trials that have not ended, of the arms that the search stage chose."""
         plan, state = self._plan, self._record.state
         wanted = missing_trials(plan.design, state, plan.settings.confirm_seeds)
+        # Seed by seed, so that a stage cut short is even; the dear ones first, so that no core waits long at its end.
+        wanted.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
         searcher = ConfirmSearcher(wanted, state, self._keeper.begin, self._keeper.resume)
         trials = len(state.in_stage("confirm")) + len(wanted)
         self._run(searcher, FIFOScheduler(), confirm_data(plan.images.data, plan.images.split), trials)

@@ -46,7 +46,7 @@ def verdict(study: Study) -> Verdict | None:
     if seeds.empty:
         return None
     readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
-    means = {reading: confirm.arm_means(confirm.seed_table(rows, reading)) for reading in readings}
+    means = {reading: means_of(rows, reading) for reading in readings}
     arms = confirm.arms_of(trials[trials["label"].isin(seeds.index)])
     seeds = seeds.loc[arms["label"]]
     winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
@@ -65,6 +65,13 @@ def verdict(study: Study) -> Verdict | None:
         differences={label: confirm.differences(seeds, label) for label in dict.fromkeys(references)},
         optimism=optimism,
     )
+
+
+def means_of(curves: pd.DataFrame, reading: str, epoch: int | None = None) -> pd.DataFrame:
+    """`arm_means` of a reading; no interval reaches below 0, and none of an accuracy above 1."""
+    means = confirm.arm_means(confirm.seed_table(curves, reading, epoch))
+    most = 1.0 if reading.endswith("accuracy") else None
+    return means.assign(low=means["low"].clip(lower=0.0), high=means["high"].clip(upper=most))
 
 
 def sentences(study: Study) -> list[str]:
@@ -144,9 +151,7 @@ def listed(found: Verdict) -> dict[str, pd.DataFrame]:
     shown = {f"Arms ({SCOPE[:-1]})": about.join(_means(found.means)).reset_index()}
     shared, last = (complete.groupby("trial")["epoch"].max().agg(which) for which in ("min", "max"))
     if shared < last:
-        there = {
-            reading: confirm.arm_means(confirm.seed_table(found.curves, reading, shared)) for reading in found.means
-        }
+        there = {reading: means_of(found.curves, reading, shared) for reading in found.means}
         shown[f"At epoch {shared}, the last that all have"] = _means(there).reset_index()
     for label, rows in found.differences.items():
         shown[f"Differences in {OUTCOMES[found.outcome]} from {label}"] = _listed(rows)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from analysis.plots import DARK, FAINT, LINES, MARKERS, OKABE_ITO, _dress
 
@@ -68,8 +68,9 @@ def seed_curves(axes: Sequence[Axes], curves: pd.DataFrame, labels: Sequence[str
                 )
         if reading.endswith("loss"):
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("{x:g}")
+            ax.yaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         _dress(ax, title, "epoch", "" if reading.endswith("loss") else "y")
     return axes

@@ -80,7 +80,7 @@ def sentences(study: Study) -> list[str]:
     if found is None:
         return []
     seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
-    images = study.manifest["dataset"]["counts"]["test"]
+    images = study.manifest["dataset"]["counts"].get("test", 0)
     lead = f"Confirmed with {seeds} on {images:,} test images"
     said = [f"{lead}: {_standing(found)}."]
     if len(found.effects):
@@ -182,8 +182,8 @@ def _listed(rows: pd.DataFrame) -> pd.DataFrame:
         difference=points,
         adjusted_p=["–" if p != p else f"{p:.2g}" for p in rows["p"]],
         told=["yes" if tells else "no" for tells in rows["tells"]],
-        seeds_that_could=["" if tells else "over 200" if need != need else f"{need:.0f}"
-                          for tells, need in zip(rows["tells"], rows["seeds_needed"], strict=True)],
+        seeds_that_could=["" if row["tells"] else "–" if row["p"] != row["p"] else f"{row['seeds_needed']:.0f}".replace(
+            "nan", "over 200") for row in rows.to_dict("records")],
     )  # fmt: skip
 
 

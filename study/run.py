@@ -122,9 +122,11 @@ def conclude(state: "StudyState", wanted: int, command: str) -> int:
         log.error("not whole: %d of %d trials ended; to go on: %s", ended, wanted, command)
         return 1
     # What has no search stage needs a confirm trial, all else a search trial.
-    if not any(trial.stage == state.trials[0].stage for trial in state.in_state("complete")):
+    stage = state.trials[0].stage
+    if not any(trial.stage == stage for trial in state.in_state("complete")):
         found = f"{len(state.in_state('diverged'))} diverged, {len(failed)} failed"
-        log.error("not whole: no trial is complete (%s); to go on: %s with more --samples", found, command)
+        more = "--samples" if stage == "search" else "--confirm-seeds"
+        log.error("not whole: no trial is complete (%s); to go on: %s with more %s", found, command, more)
         return 1
     return 0
 

@@ -42,6 +42,10 @@ TRIES = 3
 """A trial that failed so often is not tried again unless it is asked for."""
 
 
+class CannotStart(Exception):  # noqa: N818
+    """What trials run on cannot be started: one line that says why."""
+
+
 @dataclass
 class Interrupted:
     """Whether a person or the system asked the study to end, and whether it ends when it can (or at once)."""
@@ -167,7 +171,7 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
     """Begin or continue a study with the settings given, from its images to the end of its record.
 
     Raises:
-        UsageError, DataUnavailable: something asked for cannot be; nothing was started.
+        UsageError, DataUnavailable, CannotStart: something asked for cannot be; nothing was started.
         RecordError: the study's record is damaged; nothing was started.
         CannotWrite: the study directory could not be written to; the study can go on later.
         KeyboardInterrupt: it was interrupted before anything was recorded.
@@ -239,10 +243,10 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
             # Tune logs the traceback of a failed trial as an error; the record keeps what matters of it.
             logging_level=logging.INFO if settings.verbose else logging.CRITICAL,
         )
-    except (OSError, ValueError) as error:
-        if settings.address is None:
-            raise
+    except Exception as error:  # which is all that Ray says of a machine that is too busy for its processes to come up
         reason = str(error).strip().splitlines()[0]
+        if settings.address is None:
+            raise CannotStart(f"Ray cannot be started: {reason}") from error
         raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error
     try:
         yield context.dashboard_url or ""

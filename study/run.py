@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: Mapping[str, Any], console: Console) -> int:
     # Not before the command line is known to be right: ray and torch take seconds to import.
     from study.design_files import show_design
-    from study.driver import run_study
+    from study.driver import CannotStart, run_study
     from study.plan import begin_study, command
     from study.record import CannotWrite, RecordError
     from trainables.datasets import DataUnavailable
@@ -84,7 +84,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
-    except (DataUnavailable, RecordError) as error:
+    except (CannotStart, DataUnavailable, RecordError) as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 1
     except CannotWrite as error:

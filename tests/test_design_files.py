@@ -121,7 +121,7 @@ OPTIMIZER = '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlevels = ["sgd"
 NESTEROV = '[[factors]]\nname = "nesterov"\nrole = "nuisance"\nlevels = [false, true]\n'
 VARIED = (
     "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, learning_rate, optimizer, "
-    "momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize, averaging"
+    "momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize"
 )
 
 

@@ -99,6 +99,10 @@ def check_readings(trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
             assert epochs[f"{part}_{reading}"].notna().tolist() == (stage == mine).tolist(), (part, reading)
 
 
+def unordered(made: list[dict]) -> list[str]:
+    return sorted(json.dumps(config, sort_keys=True) for config in made)
+
+
 def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(OWN)
@@ -134,16 +138,18 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
         configs(search)[0] | {"seed": 1},
     ]
     confirm = trials[trials["stage"] == "confirm"]
-    assert configs(confirm) == arms
+    assert unordered(configs(confirm)) == unordered(arms)
+    assert confirm["forward_flops"].is_monotonic_decreasing, "the dear ones first"
     assert set(confirm["origin"]) == {"confirm"}
-    assert (study / "best" / "trial.txt").read_text() == "6\n", "the winner's first seed"
+    first = 6 + configs(confirm).index(winner)
+    assert (study / "best" / "trial.txt").read_text() == f"{first}\n", "the winner's first seed"
     assert json.loads((study / "best" / "config.json").read_text())["config"] == winner
     counts = json.loads((study / "study.json").read_text())["dataset"]["counts"]
     assert counts["train"] + counts["validation"] == 200
     by_class = pd.read_csv(study / "best" / "accuracy_by_class.csv")
     assert by_class["images"].sum() == counts["test"]
     mean = (by_class["test_accuracy"] * by_class["images"]).sum() / counts["test"]
-    assert mean == pytest.approx(epochs.set_index(["trial", "epoch"]).loc[(6, 3), "test_accuracy"])
+    assert mean == pytest.approx(epochs.set_index(["trial", "epoch"]).loc[(first, 3), "test_accuracy"])
     assert (study / "report" / "index.html").exists()
 
     # One seed more is one trial more of every arm, and nothing else.
@@ -151,9 +157,9 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     more, more_epochs = place.tables("own")
     pd.testing.assert_frame_equal(more[:10], trials)
     pd.testing.assert_frame_equal(more_epochs[: len(epochs)], epochs)
-    assert configs(more[10:]) == [{**arm, "seed": 2} for arm in arms]
+    assert configs(more[10:]) == [{**config, "seed": 2} for config in configs(confirm)]
     check_readings(more, more_epochs)
-    assert (study / "best" / "trial.txt").read_text() == "6\n"
+    assert (study / "best" / "trial.txt").read_text() == f"{first}\n"
 
     record = (study / "record.jsonl").read_bytes()
     assert place.run("own", f"{command} --confirm-seeds 2") == 0
@@ -173,7 +179,7 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
         TrialConfig(**small, stem_kernel=3, max_epochs=1, seed=1).to_dict(),
         TrialConfig(**small, stem_kernel=7, max_epochs=2, seed=1).to_dict(),
     ]
-    assert configs(trials) == expected
+    assert unordered(configs(trials)) == unordered(expected)
     assert set(trials["stage"]) == {"confirm"}
     settings = json.loads((study / "study.json").read_text())["settings"]
     assert (settings["epochs"], settings["samples"]) == (2, 0)
@@ -182,7 +188,7 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
 
     assert place.run("course", "--confirm-seeds 2") == 0, place.said("course")
     more, more_epochs = place.tables("course")
-    assert configs(more) == expected + [{**config, "seed": 2} for config in expected]
+    assert configs(more) == configs(trials) + [{**config, "seed": 2} for config in configs(trials)]
     check_readings(more, more_epochs)
     record = (study / "record.jsonl").read_bytes()
     assert place.run("course", "--epochs 1 --confirm-seeds 2") == 2

@@ -53,7 +53,7 @@ def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
 def refused(place: Path, *arguments: str) -> str:
     """The one line that says why, after status 2 and with nothing made."""
     process = start(place, *arguments)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors
     assert not (place / "results").exists()
     (line,) = errors.splitlines()

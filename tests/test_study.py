@@ -346,7 +346,7 @@ def test_exit_status(ended, status):
 @pytest.mark.skipif("RESNET_STUDY_IMAGES" not in os.environ, reason="RESNET_STUDY_IMAGES names no folder of images")
 def test_the_baselines_learn_real_images(tmp_path):
     place = Place(tmp_path, Path(os.environ["RESNET_STUDY_IMAGES"]))
-    done = place.run(*("--image-size 32 --samples 3 --train-images 1000 --epochs 2 --name cifar").split())
+    done = place.run(*("--image-size 32 --samples 3 --train-images 2500 --epochs 2 --name cifar").split())
     assert done.returncode == 0, done.stdout + done.stderr
     trials, epochs = place.tables("cifar")
     assert trials["state"].tolist() == ["complete"] * 3

@@ -182,9 +182,16 @@ def _listed(rows: pd.DataFrame) -> pd.DataFrame:
         difference=points,
         adjusted_p=["–" if p != p else f"{p:.2g}" for p in rows["p"]],
         told=["yes" if tells else "no" for tells in rows["tells"]],
-        seeds_that_could=["" if row["tells"] else "–" if row["p"] != row["p"] else f"{row['seeds_needed']:.0f}".replace(
-            "nan", "over 200") for row in rows.to_dict("records")],
-    )  # fmt: skip
+        seeds_that_could=[_seeds_that_could(row) for row in rows.to_dict("records")],
+    )
+
+
+def _seeds_that_could(row: Mapping[Any, Any]) -> str:
+    if row["tells"]:
+        return ""
+    if pd.isna(row["p"]):
+        return "–"
+    return f"over {confirm.MOST_SEEDS}" if pd.isna(row["seeds_needed"]) else f"{row['seeds_needed']:.0f}"
 
 
 def _mean(row: Mapping[Any, float]) -> str:

@@ -85,6 +85,13 @@ def keep_best(folder: Path, state: StudyState) -> None:
         new.rename(best)
 
 
+def finish_ended(folder: Path, state: StudyState) -> None:
+    """Do what a driver that was killed had left to do for trials recorded as ended."""
+    keep_best(folder, state)
+    for trial in state.ended_trials():
+        remove_checkpoints(folder, trial.trial)
+
+
 def _newest_first(home: Path) -> list[tuple[int, Path]]:
     named = [(re.fullmatch(r"(\d+)-[0-9a-f]{8}\.pt", path.name), path) for path in home.glob("*.pt")]
     return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)

@@ -22,7 +22,7 @@ from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from study.checkpoints import keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
+from study.checkpoints import finish_ended, keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
 from study.confirm import missing_trials, most_arms
 from study.designs import Design
 from study.monitor import DriverCallback, Monitor, duration
@@ -151,9 +151,7 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
         last = trial.diverged or len(trial.epochs) >= trial.config["max_epochs"]
         if trial.epochs and (last or trial.trial in stopped):
             end_trial(record, trial.trial, state_at_end(len(trial.epochs), trial.diverged, trial.config["max_epochs"]))
-    keep_best(record.folder, record.state)
-    for trial in record.state.ended_trials():
-        remove_checkpoints(record.folder, trial.trial)
+    finish_ended(record.folder, record.state)
 
 
 @dataclass(frozen=True)
@@ -186,6 +184,7 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
             settings, design = continue_study(given, state, folder)
             unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
             if not unfinished and not missing(design, settings, state):
+                finish_ended(folder, state)
                 log.info("nothing to run: all %d trials have ended", len(state.trials))
                 return Outcome(folder, state, len(state.trials), interrupted=False)
         images = resolve_images(settings, fingerprint)

@@ -205,8 +205,13 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
     record = (place.root / "extended" / "record.jsonl").read_bytes()
     shutil.rmtree(place.root / "extended" / "report")
     for arguments in ("--samples 5", ""):
+        # What a driver leaves that is killed between the record of a trial's end and what follows from it.
+        left = place.root / "extended" / "checkpoints" / "19"
+        left.mkdir(parents=True)
+        (left / "3-00000000.pt").touch()
         assert place.run("extended", arguments) == 0
         assert "nothing to run" in place.said("extended")
+        assert not left.parent.exists()
     assert (place.root / "extended" / "record.jsonl").read_bytes() == record
     assert (place.root / "extended" / "report" / "index.html").exists()
     assert place.run("extended", "--epochs 4 --seed 9") == 2

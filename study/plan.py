@@ -281,11 +281,15 @@ def time_training(
     out on a processor without instructions for it, where it takes up to a hundred times as long.
     """
     torch.set_num_threads(threads)
-    has_bf16 = gpu or any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
-    precisions = [name for name in precisions if name != "bf16" or has_bf16 or len(precisions) == 1]
+    precisions = [name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1]
     trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
     rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(3)]
     return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}
+
+
+def has_bf16() -> bool:
+    """Whether this processor has instructions for bf16."""
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _epoch_seconds(images: Images, flops: Sequence[int], dearest: float) -> float:

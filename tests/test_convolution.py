@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from trainables import convolution as module
 from trainables.convolution import Conv2d
+
+
+@pytest.fixture(params=[(0, 0), (4, 4), (9, 25)], ids=str)
+def limits(request, monkeypatch):
+    """What any processor may take, whatever this one would."""
+    monkeypatch.setattr(module, "limits", lambda dtype: request.param)
 
 
 @pytest.mark.parametrize(
@@ -11,7 +18,7 @@ from trainables.convolution import Conv2d
      (4, 4, 1, 2, 0), (3, 3, 1, 2, 0), (3, 3, 7, 2, 3), (2, 2, 7, 2, 3), (3, 3, 2, 1, 1), (4, 6, 5, 2, 2),
      (9, 9, 3, 1, 1)],
 )  # fmt: skip
-def test_equals_torch_in_double_precision(height, width, kernel, stride, padding):
+def test_equals_torch_in_double_precision(limits, height, width, kernel, stride, padding):
     torch.manual_seed(0)
     convolution = Conv2d(3, 5, kernel, stride, padding).to(memory_format=torch.channels_last)
     x = torch.randn(6, 3, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -28,7 +35,7 @@ def test_equals_torch_in_double_precision(height, width, kernel, stride, padding
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_in_bf16_it_is_as_close_as_torch_is(size):
+def test_in_bf16_it_is_as_close_as_torch_is(limits, size):
     torch.manual_seed(0)
     convolution = Conv2d(32, 32, 3, 1, 1).to(memory_format=torch.channels_last)
     x = torch.randn(8, 32, size, size).contiguous(memory_format=torch.channels_last)
@@ -49,3 +56,17 @@ def test_in_bf16_it_is_as_close_as_torch_is(size):
     for mine, torchs in zip(ours, theirs, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, torchs, rtol=0.05, atol=0.02 * torchs.abs().max().item())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_are_not_copied_for_every_row_of_a_map(precision):
+    """`@` of a map and a matrix may become a batch of B×H products; in bf16 that took a hundred times as long."""
+    convolution = Conv2d(16, 16, 3, 1, 1).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 16, 2, 2).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            out = convolution(x)
+        out.sum().backward()
+    counts = {event.key: event.count for event in profiler.key_averages()}
+    # Nine taps, each a product in forward, two in backward.
+    assert (counts["aten::mm"], counts.get("aten::bmm", 0)) == (27, 0)

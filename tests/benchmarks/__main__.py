@@ -6,6 +6,7 @@ study on RESNET_STUDY_IMAGES), precision (bf16 against float32), choices (readin
 replay). On a machine with a GPU: `python -m tests.benchmarks.gpu`.
 """
 
+import itertools
 import os
 import platform
 import sys
@@ -13,18 +14,30 @@ from collections.abc import Callable
 
 import torch
 
-from study.plan import machine
+from study.plan import has_bf16, machine
 from tests.benchmarks import choices, driver, epoch, precision, study
+from trainables.training import PRECISIONS
+
+
+def precisions() -> tuple[str, ...]:
+    """Those that this processor has instructions for."""
+    return PRECISIONS if has_bf16() else ("float32",)
+
+
+def epochs() -> None:
+    """An epoch beside the plain recipe, in every precision."""
+    for name in precisions():
+        epoch.main(name)
 
 
 def profiles() -> None:
     """Where an epoch goes, by operator."""
-    for arm in epoch.ARMS:
-        print(f"{arm}:\n{epoch.profile(arm, 'float32')}")
+    for arm, name in itertools.product(epoch.ARMS, precisions()):
+        print(f"{arm}, {name}:\n{epoch.profile(arm, name)}")
 
 
 PARTS: dict[str, Callable[[], None]] = {
-    "epoch": lambda: epoch.main("float32"),
+    "epoch": epochs,
     "profile": profiles,
     "study": study.default_study,
     "driver": driver.main,

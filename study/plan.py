@@ -37,7 +37,7 @@ from trainables.datasets import (
     split_images,
 )
 from trainables.resnet import network_cost
-from trainables.training import PRECISIONS, Trainer
+from trainables.training import PRECISIONS, Trainer, prepare_process
 
 log = logging.getLogger("study")
 
@@ -280,7 +280,7 @@ def time_training(
     The precisions take turns, for the machine is busy starting Ray while this runs. Of several, bf16 is left
     out on a processor without instructions for it, where it takes up to a hundred times as long.
     """
-    torch.set_num_threads(threads)
+    prepare_process(threads)
     precisions = [name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1]
     trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
     rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(3)]

@@ -9,7 +9,7 @@ from trainables.convolution import Conv2d
 @pytest.fixture(params=[(0, 0), (4, 4), (9, 25)], ids=str)
 def limits(request, monkeypatch):
     """What any processor may take, whatever this one would."""
-    monkeypatch.setattr(module, "limits", lambda dtype: request.param)
+    monkeypatch.setattr(module, "limits", lambda dtype, channels: request.param)
 
 
 @pytest.mark.parametrize(

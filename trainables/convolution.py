@@ -18,14 +18,16 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 
-
 @cache
-def limits(dtype: torch.dtype) -> tuple[int, int]:
+def limits(dtype: torch.dtype, channels: int) -> tuple[int, int]:
     """Pixels of an output map up to which all is computed tap by tap, and up to which the gradient of the weights is.
 
-    Found by timing both on one core, batch 128. In float32, oneDNN falls behind later where it has AVX-512.
+    Found by timing both on one core, batch 128: the more `channels` come out, the sooner oneDNN falls behind,
+    and later in float32 where it has AVX-512.
     """
-    return (4, 4) if dtype == torch.float32 and torch.cpu.get_capabilities().get("avx512_f") else (9, 25)
+    if dtype == torch.float32:
+        return (4, 4) if torch.cpu.get_capabilities().get("avx512_f") else (9, 25)
+    return (25, 25) if channels >= 512 else (9, 25)
 
 
 class Conv2d(nn.Conv2d):
@@ -40,7 +42,7 @@ class Conv2d(nn.Conv2d):
         if x_BxCxHxW.device.type != "cpu":
             return super().forward(x_BxCxHxW)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_BxCxHxW.dtype
-        if size.numel() > limits(dtype)[1]:
+        if size.numel() > limits(dtype, self.out_channels)[1]:
             return super().forward(x_BxCxHxW)
         out: Tensor = _SmallMapConvolution.apply(x_BxCxHxW, self.weight, size, stride, padding)
         return out
@@ -57,7 +59,8 @@ class _SmallMapConvolution(torch.autograd.Function):
         ctx.save_for_backward(x_BxCxHxW, weight_OxCxKxK)
         ctx.stride, ctx.padding = stride, padding
         ctx.taps = _taps(x_BxCxHxW.shape[2:], size, weight_OxCxKxK.shape[2], stride, padding)
-        if size.numel() > limits(x_BxCxHxW.dtype)[0]:
+        ctx.by_taps = size.numel() <= limits(x_BxCxHxW.dtype, len(weight_OxCxKxK))[0]
+        if not ctx.by_taps:
             return F.conv2d(x_BxCxHxW, weight_OxCxKxK, None, stride, padding)
         x_BxHxWxC = x_BxCxHxW.permute(0, 2, 3, 1)
         out_BxHxWxO = torch.zeros(len(x_BxCxHxW), *size, len(weight_OxCxKxK))
@@ -79,7 +82,7 @@ class _SmallMapConvolution(torch.autograd.Function):
             torch.mm(grad_NxO.t(), x_NxC, out=weight_grad_OxCxKxK[tap])
         if not ctx.needs_input_grad[0]:
             x_grad_BxCxHxW = None
-        elif grad_BxOxHxW[0, 0].numel() > limits(x_BxCxHxW.dtype)[0]:
+        elif not ctx.by_taps:
             x_grad_BxCxHxW = conv2d_input(x_BxCxHxW.shape, weight_OxCxKxK, grad_BxOxHxW, ctx.stride, ctx.padding)
         else:
             x_grad_BxHxWxC = torch.zeros(x_BxHxWxC.shape)

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray import tune
 
 from trainables.config import TrialConfig
 from trainables.datasets import TrialData
 from trainables.resnet import pack, unpack
-from trainables.training import Trainer
+from trainables.training import Trainer, prepare_process
 
 
 class ResNetTrainable(tune.Trainable):
@@ -26,8 +25,7 @@ class ResNetTrainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        # An unset OMP_NUM_THREADS, or one that a reused worker kept, would decide otherwise.
-        torch.set_num_threads(config["cpus"])
+        prepare_process(config["cpus"])
         # Shared memory: the images are on a machine once, however many trials read them.
         self.data: TrialData = ray.get(config["data"])
         self.label = f"{config['study']} slot {config['slot']}"

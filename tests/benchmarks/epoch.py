@@ -19,7 +19,7 @@ from tests.benchmarks import plain
 from trainables.config import TrialConfig
 from trainables.datasets import Part, TrialData
 from trainables.resnet import network_cost
-from trainables.training import Batches, Trainer
+from trainables.training import Batches, Trainer, prepare_process
 
 ARMS = {
     "k7 s2 pool d18": TrialConfig(),
@@ -50,7 +50,7 @@ class Speed:
 
 def time_ours(config: TrialConfig, shape: tuple[int, int, int], count: int, precision: str) -> Speed:
     """One trial's speed, on one thread; the first epoch warms up."""
-    torch.set_num_threads(1)
+    prepare_process(1)
     trainer = Trainer(config, noise(count, shape), "cpu", precision)
     trainer.run_epoch()
     metrics = trainer.run_epoch()

@@ -81,7 +81,7 @@ def sentences(study: Study) -> list[str]:
         return []
     seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
     images = study.manifest["dataset"]["counts"].get("test", 0)
-    lead = f"Confirmed with {seeds} on {images:,} test images"
+    lead = f"Confirmed with {seeds}" + (f" on {images:,} test images" if found.outcome == "test_accuracy" else "")
     said = [f"{lead}: {_standing(found)}."]
     if len(found.effects):
         said.append(f"{factor_verdict(found)}.")
@@ -91,11 +91,12 @@ def sentences(study: Study) -> list[str]:
 def _standing(found: Verdict) -> str:
     """What the winner reaches, how much that is more than the first baseline and less than the search promised; of
     other designs, what every arm reaches."""
-    means = found.means["test_accuracy"].set_index("label")
     winner = found.arms.loc[found.arms["role"] == "winner", "label"]
     if winner.empty:
+        means = found.means[found.outcome].set_index("label")
         names = means.sort_values("mean", ascending=False).head(4).index
-        return "; ".join(f"{name} {_mean(means.loc[name])}" for name in names) + " test accuracy"
+        return "; ".join(f"{name} {_mean(means.loc[name])}" for name in names) + f" {OUTCOMES[found.outcome]}"
+    means = found.means["test_accuracy"].set_index("label")
     arm = found.arms[found.arms["role"] == "winner"].iloc[0]
     text = f"the winner ({arm['arm']}, learning rate {arm['learning_rate']:.3g}) reaches "
     text += f"{_mean(means.loc[winner.iloc[0]])} test accuracy"

@@ -1,6 +1,7 @@
 """What a study with a confirm stage says, in words and on its page, beside numbers computed from its tables."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -99,3 +100,12 @@ def test_the_page_and_the_terminal_lead_with_it(study, tmp_path):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
     # Search scores are named for what they are.
     assert "search-stage validation scores" in page
+
+
+def test_a_design_that_compares_training_accuracy_leads_with_that(study):
+    design = study.manifest["design"] | {"search": "factorial", "outcome": "train_accuracy"}
+    epochs = study.epochs.assign(train_accuracy=study.epochs["test_accuracy"] / 2)
+    first = say.sentences(replace(study, manifest=study.manifest | {"design": design}, epochs=epochs))[0]
+    assert re.match(r"Confirmed with 3 seeds: .* training accuracy\.$", first)
+    half = confirmed(study).groupby(["arm", "learning_rate"])["test_accuracy"].mean() / 2
+    assert f"{half.max():.1%} (" in first

@@ -22,12 +22,16 @@ from torch.nn.grad import conv2d_input
 def limits(dtype: torch.dtype, channels: int) -> tuple[int, int]:
     """Pixels of an output map up to which all is computed tap by tap, and up to which the gradient of the weights is.
 
-    Found by timing both on one core, batch 128: the more `channels` come out, the sooner oneDNN falls behind,
-    and later in float32 where it has AVX-512.
+    Found by timing both on one core, batch 128, on three kinds of processor: the more `channels` come out, the
+    sooner oneDNN falls behind. In float32 its convolutions have AVX-512 where the processor does, the matrix
+    products of MKL only on one of Intel's.
     """
-    if dtype == torch.float32:
-        return (4, 4) if torch.cpu.get_capabilities().get("avx512_f") else (9, 25)
-    return (25, 25) if channels >= 512 else (9, 25)
+    if dtype != torch.float32:
+        return (25, 25) if channels >= 512 else (9, 25)
+    processor = torch.cpu.get_capabilities()
+    if not processor.get("avx512_f"):
+        return (9, 25)
+    return (25, 25) if channels >= 256 and "Intel" in processor.get("cpu_name", "") else (4, 4)
 
 
 class Conv2d(nn.Conv2d):

@@ -9,6 +9,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import ray
 from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.tune.execution import tune_controller
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
@@ -26,7 +27,18 @@ from study.checkpoints import finish_ended, keep_best, load_checkpoint, remove_c
 from study.confirm import missing_trials, most_arms
 from study.designs import Design
 from study.monitor import DriverCallback, Monitor, duration
-from study.plan import Plan, begin_study, command, continue_study, find_study, git_commit, make_plan, resolve_images
+from study.plan import (
+    MOST_CONCURRENT,
+    Plan,
+    begin_study,
+    command,
+    continue_study,
+    find_study,
+    git_commit,
+    make_plan,
+    resolve_images,
+    time_here,
+)
 from study.record import CannotWrite, Record, StudyState, state_at_end
 from study.scheduler import build_scheduler, replay, rungs
 from study.searcher import ConfirmSearcher, StageSearcher, StudySearcher
@@ -188,9 +200,11 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
                 log.info("nothing to run: all %d trials have ended", len(state.trials))
                 return Outcome(folder, state, len(state.trials), interrupted=False)
         images = resolve_images(settings, fingerprint)
+        aside = ending.enter_context(ThreadPoolExecutor(1))
+        timings = aside.submit(time_here, settings, design, images)
         with ray_running(settings) as dashboard:
             interrupted.listen()  # Ray takes SIGTERM for itself when it starts
-            plan = make_plan(settings, design, images)
+            plan = make_plan(settings, design, images, timings.result())
             interrupted.when_it_can = True
             if record is None:
                 record = Record(plan.folder, plan.header())
@@ -232,6 +246,9 @@ def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interru
 @contextmanager
 def ray_running(settings: StudySettings) -> Iterator[str]:
     """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty text."""
+    if (os.cpu_count() or 1) <= MOST_CONCURRENT:
+        # Ray starts a process a core at once; the first trials then find there what takes seconds to import.
+        os.environ.setdefault("RAY_preload_python_modules", "trainables.trainable,torch._dynamo")
     try:
         _check_reachable(settings.address)
         context = ray.init(
@@ -324,6 +341,8 @@ class Stages:
         self._record = record
         self._console = console
         self._keeper = RecordCallback(record, interrupted)
+        # Tune asks for processes with a variable that only another library reads: none that is there would do.
+        class_cache.DEFAULT_ENV_VARS.clear()
         # Tune 2.60 knows two ways for a trial to fail, and that Ray ended its process for want of memory is neither:
         # it would end the whole experiment.
         for module in (actor_manager, tune_controller):

@@ -196,8 +196,10 @@ class Plan:
         }
 
 
-def make_plan(settings: DecidedSettings, design: Design, images: Images) -> Plan:
+def make_plan(settings: DecidedSettings, design: Design, images: Images, timings: Mapping[str, float] | None) -> Plan:
     """Decide what is left open; Ray must be up, for it tells what the machine or cluster has.
+
+    `timings` are those of `time_here`; where it gave none they are taken now.
 
     Raises:
         UsageError: a trial needs more than any machine has.
@@ -216,11 +218,9 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images) -> Plan
         notes.append(f"baselines: left out for want of samples: {', '.join(left_out)}")
     if settings.sampler == "gp" and settings.scheduler == "asha":
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
-    asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
-    shape, classes = images.data.image_shape, len(images.data.classes)
-    flops = {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks()}
-    dearest = max(flops, key=lambda arm: flops[arm])
-    timings = _time_training(dearest, images, settings.cpus_per_trial, gpus, asked)
+    if timings is None:
+        remote = ray.remote(time_training).options(num_cpus=settings.cpus_per_trial, num_gpus=gpus)
+        timings = ray.get(remote.remote(*_timing(settings, design, images, gpus)))
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
@@ -228,7 +228,9 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images) -> Plan
         notes.append(f"precision: {precision}, {why} (the dearest arm: {speeds})")
     trials = (settings.samples) * (0.5 if settings.scheduler == "asha" else 1.0)
     trials += settings.confirm_seeds * most_arms(design)
-    estimate = trials * epochs * _epoch_seconds(images, list(flops.values()), timings[precision]) / concurrent
+    estimate = (
+        trials * epochs * _epoch_seconds(images, list(_flops(design, images).values()), timings[precision]) / concurrent
+    )
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
 
@@ -258,24 +260,45 @@ def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
     return settings.max_concurrent, []
 
 
-def _time_training(
-    config: TrialConfig, images: Images, cpus: int, gpus: float, precisions: Sequence[str]
-) -> dict[str, float]:
-    """Seconds an image of training `config`, by precision, where the trials will run."""
-    data = images.data
-    remote = ray.remote(time_training).options(num_cpus=cpus, num_gpus=gpus)
+def time_here(settings: DecidedSettings, design: Design, images: Images) -> dict[str, float] | None:
+    """What `time_training` finds, where this machine's CPU is sure to be what trials run on; else None.
+
+    Unlike a task of Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
+    """
+    if settings.address is not None or (torch.cuda.is_available() and settings.gpus_per_trial != 0):
+        return None
+    return time_training(*_timing(settings, design, images, 0))
+
+
+def _timing(
+    settings: DecidedSettings, design: Design, images: Images, gpus: float
+) -> tuple[TrialConfig, TrialData, Sequence[str], int, bool]:
+    """What `time_training` is to time: a few images, the dearest arm, the precisions left open."""
+    data, flops = images.data, _flops(design, images)
     # A core may need a second for ten images of the dearest arm, a GPU is not even warm after them.
     count = 1024 if gpus else 16
     sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
-    probe = TrialData(sample, None, None, len(data.classes), data.flip)
-    timings: dict[str, float] = ray.get(remote.remote(config, probe, precisions, cpus, bool(gpus)))
-    return timings
+    asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
+    dearest = max(flops, key=lambda arm: flops[arm])
+    return (
+        dearest,
+        TrialData(sample, None, None, len(data.classes), data.flip),
+        asked,
+        settings.cpus_per_trial,
+        gpus > 0,
+    )
+
+
+def _flops(design: Design, images: Images) -> dict[TrialConfig, int]:
+    """FLOPs of a forward pass of an image, by network of the design."""
+    shape, classes = images.data.image_shape, len(images.data.classes)
+    return {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks()}
 
 
 def time_training(
     config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
 ) -> dict[str, float]:
-    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of three rounds.
+    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of two rounds.
 
     The precisions take turns, for the machine is busy starting Ray while this runs. Of several, bf16 is left
     out on a processor without instructions for it, where it takes up to a hundred times as long.
@@ -283,7 +306,7 @@ def time_training(
     prepare_process(threads)
     precisions = [name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1]
     trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
-    rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(3)]
+    rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(2)]
     return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}
 
 

@@ -85,7 +85,6 @@ def planned(tmp_path, monkeypatch):
     """A plan on digits, made without Ray: two trials at once, and an image of the dearest arm takes 1.5 seconds."""
     monkeypatch.setattr(study.plan, "_gpus_per_trial", lambda settings: 0.0)
     monkeypatch.setattr(study.plan, "_concurrent", lambda settings, gpus: (2, []))
-    monkeypatch.setattr(study.plan, "_time_training", lambda *about: {"bf16": 1.5, "float32": 2.5})
     # Networks of which one costs a third of the dearest: on average they cost two thirds.
     networks = {"k2 s1 no-pool d34": TrialConfig(), "k3 s2 pool d10": TrialConfig(depth=10)}
     monkeypatch.setattr(study.plan, "network_cost", lambda arm, *_: SimpleNamespace(forward_flops=30 * arm.depth - 240))
@@ -94,7 +93,7 @@ def planned(tmp_path, monkeypatch):
         settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), **given})
         design = replace(design)
         object.__setattr__(design, "networks", lambda: list(networks.values()))
-        return make_plan(settings, design, resolve_images(settings))
+        return make_plan(settings, design, resolve_images(settings), {"bf16": 1.5, "float32": 2.5})
 
     return plan
 

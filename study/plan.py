@@ -265,7 +265,8 @@ def time_here(settings: DecidedSettings, design: Design, images: Images) -> dict
 
     Unlike a task of Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
     """
-    if settings.address is not None or (torch.cuda.is_available() and settings.gpus_per_trial != 0):
+    gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
+    if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
         return None
     return time_training(*_timing(settings, design, images, 0))
 

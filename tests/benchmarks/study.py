@@ -101,20 +101,22 @@ def default_study() -> None:
     print(f"  turnover of a trial: median {statistics.median(turnovers):.2f} s of {len(turnovers)} (target 0.3 s)")
 
 
-def against_plain(samples: int = 20, epochs: int = 6) -> None:
+def against_plain(dataset: str, *train_images: str, samples: int = 20, epochs: int = 6) -> None:
     """Print the wall time of the project's study and of the plain one, of the same design, samples and epochs."""
-    arguments = ("--samples", str(samples), "--dataset", "digits", "--epochs", str(epochs))
-    ours = run_study(*arguments, "--confirm-seeds", "0")  # the plain one has no confirm stage
+    arguments = ["--samples", str(samples), "--dataset", dataset, "--epochs", str(epochs), "--confirm-seeds", "0"]
+    arguments += ["--train-images", *train_images] if train_images else []
+    ours = run_study(*arguments)  # without a confirm stage, which the plain one has not
     started = time.perf_counter()
     plain = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.plain", "digits", str(samples), str(epochs)],
+        [sys.executable, "-m", "tests.benchmarks.plain", dataset, str(samples), str(epochs), *train_images],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     found = re.search(r"best validation accuracy ([\d.]+)", plain.stdout)
     assert found
-    print(f"study of {samples} samples and {epochs} epochs on digits: ours {ours.seconds:.0f} s, best {ours.best:.4f};")
-    print(f"  plain {seconds:.0f} s, best {found[1]}: {seconds / ours.seconds:.1f}× (target 6×)")
+    print(f"study of {samples} samples and {epochs} epochs on {' '.join((dataset, *train_images))}:")
+    print(f"  ours {ours.seconds:.0f} s, best {ours.best:.4f}; plain {seconds:.0f} s, best {found[1]}")
+    print(f"  {seconds / ours.seconds:.1f}× (target 6×)")
 
 
 def memory(folder: str) -> None:

@@ -106,10 +106,10 @@ class Design:
         real = [self.existing(arm) for arm in arms]
         return [arm for number, arm in enumerate(real) if arm not in real[:number]]
 
-    def networks(self) -> list[TrialConfig]:
+    def networks(self, epochs: int) -> list[TrialConfig]:
         """What the study may train, for what they cost: a trial of every arm and of every baseline."""
-        baselines = [self.baseline(name, 1, 0) for name in self.baselines]
-        return baselines + ([self.config(arm, 1, 0) for arm in self.arms()] if self.factors else [])
+        baselines = [self.baseline(name, epochs, 0) for name in self.baselines]
+        return baselines + ([self.config(arm, epochs, 0) for arm in self.arms()] if self.factors else [])
 
     def one_budget(self) -> "Design":
         """The design whose baselines have no budget of epochs of their own."""

@@ -226,11 +226,7 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
         why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
         notes.append(f"precision: {precision}, {why} (the dearest arm: {speeds})")
-    trials = (settings.samples) * (0.5 if settings.scheduler == "asha" else 1.0)
-    trials += settings.confirm_seeds * most_arms(design)
-    estimate = (
-        trials * epochs * _epoch_seconds(images, list(_flops(design, images).values()), timings[precision]) / concurrent
-    )
+    estimate = _core_seconds(settings, design, images, epochs, timings[precision]) / concurrent
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
 
@@ -275,25 +271,20 @@ def _timing(
     settings: DecidedSettings, design: Design, images: Images, gpus: float
 ) -> tuple[TrialConfig, TrialData, Sequence[str], int, bool]:
     """What `time_training` is to time: a few images, the dearest arm, the precisions left open."""
-    data, flops = images.data, _flops(design, images)
+    data, flops = images.data, _flops(design, images, 1)
     # A core may need a second for ten images of the dearest arm, a GPU is not even warm after them.
     count = 1024 if gpus else 16
     sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
     asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
     dearest = max(flops, key=lambda arm: flops[arm])
-    return (
-        dearest,
-        TrialData(sample, None, None, len(data.classes), data.flip),
-        asked,
-        settings.cpus_per_trial,
-        gpus > 0,
-    )
+    few = TrialData(sample, None, None, len(data.classes), data.flip)
+    return dearest, few, asked, settings.cpus_per_trial, gpus > 0
 
 
-def _flops(design: Design, images: Images) -> dict[TrialConfig, int]:
-    """FLOPs of a forward pass of an image, by network of the design."""
+def _flops(design: Design, images: Images, epochs: int) -> dict[TrialConfig, int]:
+    """FLOPs of a forward pass of an image, by network of the design; its trials have so many epochs, or their own."""
     shape, classes = images.data.image_shape, len(images.data.classes)
-    return {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks()}
+    return {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks(epochs)}
 
 
 def time_training(
@@ -316,13 +307,19 @@ def has_bf16() -> bool:
     return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
-def _epoch_seconds(images: Images, flops: Sequence[int], dearest: float) -> float:
-    """Core-seconds of an epoch of the mean arm, roughly, from the `dearest` arm's seconds an image.
+def _core_seconds(
+    settings: DecidedSettings, design: Design, images: Images, epochs: int, image_seconds: float
+) -> float:
+    """Of the whole study, roughly, where training takes the dearest arm `image_seconds` an image.
 
-    The time of an image is taken to go by FLOPs, and evaluation to cost a third of training.
+    Time is taken to go by FLOPs, evaluation to cost a third of training, and ASHA to save half of the epochs.
     """
-    share = sum(flops) / len(flops) / max(flops)
-    return (len(images.split.train.labels) + len(images.split.validation.labels) / 3) * dearest * share
+    flops, split = _flops(design, images, epochs), images.split
+    train, validation, test = (len(part.labels) for part in (split.train, split.validation, split.test))
+    search = settings.samples * (train + validation / 3) * (0.5 if settings.scheduler == "asha" else 1.0)
+    confirm = settings.confirm_seeds * most_arms(design) * (train + validation + test / 3)
+    mean = sum(cost * network.max_epochs for network, cost in flops.items()) / len(flops) / max(flops.values())
+    return (search + confirm) * mean * image_seconds
 
 
 def command() -> str:

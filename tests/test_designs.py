@@ -55,11 +55,13 @@ def test_arms_are_all_combinations():
 
 
 def test_networks_are_those_of_the_baselines_and_of_the_arms():
-    networks = SEARCH.networks()
+    networks = SEARCH.networks(7)
     assert [config.arm for config in networks[:3]] == ["k7 s2 pool d18", "k2 s1 pool d18", "k2 s1 no-pool d18"]
     assert [config.init for config in networks] == ["default"] * 3 + ["he"] * 48
     assert len({config.arm for config in networks[3:]}) == 48
-    assert [config.arm for config in DESIGNS["course"].networks()] == [config.arm for config in networks[:3]]
+    assert {config.max_epochs for config in networks} == {7}
+    assert [config.max_epochs for config in DESIGNS["course"].networks(7)] == [50, 50, 20]
+    assert [config.arm for config in DESIGNS["course"].networks(7)] == [config.arm for config in networks[:3]]
 
 
 def test_course_is_the_baselines_alone_with_their_own_epochs():
@@ -111,7 +113,7 @@ def test_factorial_designs(name, rates, fixed, levels, samples, outcome):
     assert design.arms() == product
     assert samples % len(product) == 0
     # Labels tell the arms apart.
-    assert len({config.arm for config in design.networks()}) == len(product)
+    assert len({config.arm for config in design.networks(7)}) == len(product)
     assert not design.baselines
 
 
@@ -167,7 +169,7 @@ def test_what_depends_on_a_factor_that_does_not_exist_does_not_exist():
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 16, 16), (3, 64, 64)])
 def test_the_dearest_arm_is_the_deepest_that_keeps_most_pixels(shape):
-    flops = {arm.arm: network_cost(arm, shape, 10).forward_flops for arm in SEARCH.networks()[3:]}
+    flops = {arm.arm: network_cost(arm, shape, 10).forward_flops for arm in SEARCH.networks(7)[3:]}
     # An even kernel with padding 1 makes 33×33 of 32×32, and 17, 9 and 5 where the others have 16, 8 and 4.
     assert max(flops, key=lambda arm: flops[arm]) == "k2 s1 no-pool d34"
     assert min(flops, key=lambda arm: flops[arm]) == "k3 s2 pool d10"

@@ -48,15 +48,18 @@ class Speed:
     batches: float
 
 
-def time_ours(config: TrialConfig, shape: tuple[int, int, int], count: int, precision: str) -> Speed:
-    """One trial's speed, on one thread; the first epoch warms up."""
+def time_ours(
+    config: TrialConfig, shape: tuple[int, int, int], count: int, precision: str, device: str = "cpu"
+) -> Speed:
+    """One trial's speed, on one thread or a GPU; the first epoch warms up."""
     prepare_process(1)
-    trainer = Trainer(config, noise(count, shape), "cpu", precision)
+    trainer = Trainer(config, noise(count, shape), device, precision)
     trainer.run_epoch()
     metrics = trainer.run_epoch()
     started = time.perf_counter()
     for images, _ in Batches(trainer.train, config.batch_size, True, trainer.generator):
-        trainer.pixels.normalize(images)
+        last = trainer.pixels.normalize(images)
+    last.sum().item()  # which waits for the device
     share = (time.perf_counter() - started) / metrics.train_seconds
     return Speed(count / metrics.train_seconds, count / metrics.eval_seconds, share)
 

@@ -1,21 +1,27 @@
-"""An epoch on one GPU: `python -m tests.benchmarks.gpu`. Needs torch and `trainables`, no Ray.
+"""Epochs on one GPU: `python -m tests.benchmarks.gpu`. Needs torch, torchvision and `trainables`, no Ray.
 
-Noise in the size of CIFAR-10's search stage: 45,000 training and 5,000 validation images of 3×32×32.
+Noise in the size of CIFAR-10's training images, one, two and four trials at once: what a study gains by giving
+a trial a share of the card (`--gpus-per-trial 0.5` or `0.25`). The share of the card is of the rate of a matrix
+product in bf16, measured in the same run.
 """
 
+import multiprocessing
+import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from tests.benchmarks.epoch import ARMS, SHAPE, noise
+from tests.benchmarks.epoch import ARMS, SHAPE, time_ours
 from trainables.resnet import network_cost
-from trainables.training import PRECISIONS, Trainer
+from trainables.training import PRECISIONS
 
-TRAIN, VALIDATION, EPOCHS = 45_000, 5_000, 3
+IMAGES = 45_000
+AT_ONCE = (1, 2, 4)
 
 
-def products(size: int = 8192) -> float:
+def time_products(size: int = 8192) -> float:
     """The rate of a bf16 matrix product on the GPU, TFLOP/s."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     for repeats in (3, 20):  # the first to warm up
@@ -27,29 +33,36 @@ def products(size: int = 8192) -> float:
     return 2 * size**3 * repeats / (time.perf_counter() - started) / 1e12
 
 
+def row(arm: str, precision: str, at_once: int, products: float, device: str, images: int) -> str:
+    """One row of the table."""
+    with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
+        trials = [pool.submit(time_ours, ARMS[arm], SHAPE, images, precision, device) for _ in range(at_once)]
+        speeds = [trial.result() for trial in trials]
+    rate = sum(speed.training for speed in speeds)
+    performed = 3 * network_cost(ARMS[arm], SHAPE, 10).forward_flops * rate / 1e12
+    evaluation = statistics.median(speed.training / speed.evaluation for speed in speeds)
+    batches = statistics.median(speed.batches for speed in speeds)
+    return (
+        f"{arm:18} {precision:9} {at_once:6} {images / speeds[0].training:8.2f} {rate:9.0f} {performed:8.1f} "
+        f"{performed / products:6.0%} {evaluation:10.2f} {batches:8.1%}"
+    )
+
+
 def main() -> int:
     """Print the table."""
     if not torch.cuda.is_available():
         print("no GPU here", file=sys.stderr)
         return 1
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 products {products():.0f} TFLOP/s")
-    print(f"{'arm':18} {'precision':9} {'s/epoch':>8} {'train/s':>9} {'eval/s':>9} {'TFLOP/s':>8} {'GiB':>6}")
-    whole = noise(TRAIN, SHAPE)
-    part = type(whole.train)(whole.train.images[:VALIDATION], whole.train.labels[:VALIDATION])
-    data = type(whole)(whole.train, part, None, whole.classes, whole.flip)
-    for arm, config in ARMS.items():
-        flops = 3 * network_cost(config, SHAPE, whole.classes).forward_flops
+    products = time_products()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 products {products:.0f} TFLOP/s")
+    print(
+        f"{'arm':18} {'precision':9} {'trials':>6} {'s/epoch':>8} {'train/s':>9} {'TFLOP/s':>8} {'share':>6} "
+        f"{'eval/train':>10} {'batches':>8}"
+    )
+    for arm in ARMS:
         for precision in PRECISIONS:
-            torch.cuda.reset_peak_memory_stats()
-            trainer = Trainer(config, data, "cuda", precision)
-            metrics = min((trainer.run_epoch() for _ in range(EPOCHS)), key=lambda each: each.train_seconds)
-            rate = TRAIN / metrics.train_seconds
-            print(
-                f"{arm:18} {precision:9} {metrics.train_seconds + metrics.eval_seconds:8.2f} {rate:9.0f} "
-                f"{VALIDATION / metrics.eval_seconds:9.0f} {flops * rate / 1e12:8.1f} "
-                f"{torch.cuda.max_memory_allocated() / 2**30:6.1f}",
-                flush=True,
-            )
+            for at_once in AT_ONCE:
+                print(row(arm, precision, at_once, products, "cuda", IMAGES), flush=True)
     return 0
 
 

@@ -5,6 +5,7 @@ Whatever is wrong in a file is told in one line that names its key, before anyth
 
 import itertools
 import math
+import os
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def read_design(name: str) -> Design:
     """
     if name in DESIGNS:
         return DESIGNS[name]
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     try:
         with _at("--design", str(path)):
             return design_from(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))

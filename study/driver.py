@@ -9,7 +9,6 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from study.plan import (
     git_commit,
     make_plan,
     resolve_images,
-    time_here,
+    timing_here,
 )
 from study.record import CannotWrite, Record, StudyState, state_at_end
 from study.scheduler import build_scheduler, replay, rungs
@@ -124,7 +123,8 @@ class RecordCallback(DriverCallback):
         number = trial.config["trial"]
         # Not `trial.get_error()`: that reads the copy in Tune's storage, which is not there yet.
         file = Path(trial.error_file) if trial.error_file else None
-        text = file.read_text(encoding="utf-8").strip() if file and file.exists() else "the trial's process ended"
+        text = file.read_text(encoding="utf-8").strip() if file and file.exists() else ""
+        text = text or "the trial's process ended"
         log.debug("trial %d failed:\n%s", number, text)
         error = f"{error_line(text)} (all of it: study.log)"
         self._record.append("trial_failed", trial=number, error=error)
@@ -200,11 +200,10 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
                 log.info("nothing to run: all %d trials have ended", len(state.trials))
                 return Outcome(folder, state, len(state.trials), interrupted=False)
         images = resolve_images(settings, fingerprint)
-        aside = ending.enter_context(ThreadPoolExecutor(1))
-        timings = aside.submit(time_here, settings, design, images)
+        timings = ending.enter_context(timing_here(settings, design, images))
         with ray_running(settings) as dashboard:
             interrupted.listen()  # Ray takes SIGTERM for itself when it starts
-            plan = make_plan(settings, design, images, timings.result())
+            plan = make_plan(settings, design, images, timings())
             interrupted.when_it_can = True
             if record is None:
                 record = Record(plan.folder, plan.header())
@@ -246,7 +245,7 @@ def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interru
 @contextmanager
 def ray_running(settings: StudySettings) -> Iterator[str]:
     """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty text."""
-    if (os.cpu_count() or 1) <= MOST_CONCURRENT:
+    if (os.cpu_count() or 1) <= (settings.max_concurrent or MOST_CONCURRENT) * settings.cpus_per_trial:
         # Ray starts a process a core at once; the first trials then find there what takes seconds to import.
         os.environ.setdefault("RAY_preload_python_modules", "trainables.trainable,torch._dynamo")
     try:
@@ -260,7 +259,7 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
             logging_level=logging.INFO if settings.verbose else logging.CRITICAL,
         )
     except Exception as error:  # which is all that Ray says of a machine that is too busy for its processes to come up
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if settings.address is None:
             raise CannotStart(f"Ray cannot be started: {reason}") from error
         raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error
@@ -273,7 +272,9 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
 def _check_reachable(address: str | None) -> None:
     """Raise `OSError` or `ValueError` where nothing listens at HOST:PORT, for which Ray would wait for minutes."""
     if address not in (None, "auto", "local"):
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if "://" in address:  # through Ray's client Tune would run, and the record be written, on another machine
+            raise ValueError("HOST:PORT of its head, from a machine of the cluster")
+        host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()
 
 

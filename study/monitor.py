@@ -28,7 +28,7 @@ class Monitor(DriverCallback):
         self._state = state
         self._stage = stage
         self._wanted = wanted
-        self._started = time.monotonic()
+        self._started, self._before = time.monotonic(), progress(state, stage, wanted)
         columns = (BarColumn(30), TextColumn("{task.description}", markup=False))
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("starting", total=1.0)
@@ -38,7 +38,8 @@ class Monitor(DriverCallback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         done = progress(self._state, self._stage, self._wanted)
-        left = (time.monotonic() - self._started) * (1 - done) / done if done > 0.05 else None
+        mine = done - self._before
+        left = (time.monotonic() - self._started) * (1 - done) / mine if mine > 0.05 else None
         self._progress.update(
             self._task, completed=done, description=status_line(self._state, self._stage, self._wanted, left)
         )

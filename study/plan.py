@@ -6,14 +6,19 @@
 import importlib.metadata
 import json
 import logging
+import multiprocessing
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +42,7 @@ from trainables.datasets import (
     split_images,
 )
 from trainables.resnet import network_cost
-from trainables.training import PRECISIONS, Trainer, prepare_process
+from trainables.training import PRECISIONS, time_training
 
 log = logging.getLogger("study")
 
@@ -86,8 +91,12 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
 def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:
     log.info("data set: %s", f"{dataset} ({chosen})" if chosen else dataset)
     folder = settings.folder(dataset)
-    if any(parent.exists() and not parent.is_dir() for parent in folder.parents):
-        raise UsageError(f"--results-dir: received {settings.results_dir!r}, allowed: a folder that can be written to")
+    try:
+        with tempfile.TemporaryFile(dir=next(parent for parent in folder.parents if parent.exists())):
+            pass
+    except OSError as error:
+        allowed = f"allowed: a folder that can be written to ({error.strerror})"
+        raise UsageError(f"--results-dir: received {settings.results_dir!r}, {allowed}") from error
     # A driver that was killed before its first line leaves an empty record.
     empty = not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"})
     if not empty and not has_study(folder):
@@ -125,8 +134,10 @@ def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) ->
     recorded = {key: value for key, value in state.header["design"].items() if key != "name"}
     design = design_from(state.header["design"]["name"], recorded)
     if "design" in given:
-        asked = read_design(given["design"]).one_budget()
-        if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.one_budget().to_dict())):
+        asked = read_design(given["design"])
+        if design == design.one_budget():  # by --epochs, perhaps
+            asked = asked.one_budget()
+        if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
             raise UsageError(f"--design: received {given['design']!r}, which is not the design of the study; {ALLOWED}")
     settings = decided(settings, design)
     # Trials that have begun are not taken back.
@@ -199,7 +210,7 @@ class Plan:
 def make_plan(settings: DecidedSettings, design: Design, images: Images, timings: Mapping[str, float] | None) -> Plan:
     """Decide what is left open; Ray must be up, for it tells what the machine or cluster has.
 
-    `timings` are those of `time_here`; where it gave none they are taken now.
+    `timings` are those of `timing_here`; where it gave none they are taken now.
 
     Raises:
         UsageError: a trial needs more than any machine has.
@@ -226,11 +237,17 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
         why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
         notes.append(f"precision: {precision}, {why} (the dearest arm: {speeds})")
-    estimate = _core_seconds(settings, design, images, epochs, timings[precision]) / concurrent
+    estimate = _trial_seconds(settings, design, images, epochs, timings[precision]) / concurrent
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
 
 def _gpus_per_trial(settings: StudySettings) -> float:
+    if settings.address is None and not torch.cuda.is_available():
+        # Ray counts a GPU that torch cannot use, too.
+        if settings.gpus_per_trial:
+            allowed = "0 where torch finds no GPU that it can use"
+            raise UsageError(f"--gpus-per-trial: received {settings.gpus_per_trial:g}, allowed: {allowed}")
+        return 0.0
     if settings.gpus_per_trial is not None:
         return settings.gpus_per_trial
     return GPU_SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
@@ -256,15 +273,43 @@ def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
     return settings.max_concurrent, []
 
 
-def time_here(settings: DecidedSettings, design: Design, images: Images) -> dict[str, float] | None:
-    """What `time_training` finds, where this machine's CPU is sure to be what trials run on; else None.
+@contextmanager
+def timing_here(
+    settings: DecidedSettings, design: Design, images: Images
+) -> Iterator[Callable[[], dict[str, float] | None]]:
+    """Begin `time_training` in a process of its own, where this machine's CPU is sure to be what trials run on.
 
-    Unlike a task of Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
+    Gives what waits for its result; that is None where it was not begun, or could not be ended. Unlike a task of
+    Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
     """
     gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
     if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
+        yield lambda: None
+        return
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_timing, args=(sender, *_timing(settings, design, images, 0)), daemon=True)
+    # Ctrl-C reaches every process of the terminal, and this one is ended below.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    sender.close()
+
+    def result() -> dict[str, float] | None:
+        with suppress(EOFError):
+            timings: dict[str, float] = receiver.recv()
+            return timings
         return None
-    return time_training(*_timing(settings, design, images, 0))
+
+    try:
+        yield result
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send_timing(sender: Connection, *timing: Any) -> None:
+    sender.send(time_training(*timing))
 
 
 def _timing(
@@ -287,27 +332,7 @@ def _flops(design: Design, images: Images, epochs: int) -> dict[TrialConfig, int
     return {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks(epochs)}
 
 
-def time_training(
-    config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
-) -> dict[str, float]:
-    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of two rounds.
-
-    The precisions take turns, for the machine is busy starting Ray while this runs. Of several, bf16 is left
-    out on a processor without instructions for it, where it takes up to a hundred times as long.
-    """
-    prepare_process(threads)
-    precisions = [name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1]
-    trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
-    rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(2)]
-    return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}
-
-
-def has_bf16() -> bool:
-    """Whether this processor has instructions for bf16."""
-    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
-
-
-def _core_seconds(
+def _trial_seconds(
     settings: DecidedSettings, design: Design, images: Images, epochs: int, image_seconds: float
 ) -> float:
     """Of the whole study, roughly, where training takes the dearest arm `image_seconds` an image.

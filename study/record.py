@@ -214,13 +214,15 @@ class Record:
         Raises:
             UsageError: another driver holds it, or has begun a study there.
             RecordError: it is damaged.
+            CannotWrite: there is no writing to it.
         """
         self.folder = folder
         self._clock = clock
         self._views_made = -VIEW_SECONDS
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "record.jsonl"
-        self._file = path.open("a+b", buffering=0)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b", buffering=0)
         with ExitStack() as refused:
             refused.callback(self._file.close)
             try:
@@ -243,7 +245,7 @@ class Record:
         """Write an event, on the disk when this returns; take it in; make the views if they are old.
 
         Raises:
-            CannotWrite: the disk is full, say; nothing of the event stays in the record.
+            CannotWrite: the disk is full, say; the record holds all of the event or nothing.
         """
         line = {"event": event, "time": _now(), **about}
         text = json.dumps(line, allow_nan=False).encode() + b"\n"

@@ -1,10 +1,11 @@
 """Optuna as a Tune searcher that tells Optuna the truth.
 
 A trial that the scheduler stopped is PRUNED with all its intermediate values; one that diverged is PRUNED
-with NaN at its epoch, so that TPE ranks it last (it ignores FAIL); one that crashed is FAIL. Only a trial
-that trained all its epochs is COMPLETE. (Tune's own OptunaSearch calls the stopped ones COMPLETE and never
-ends the diverged ones.) It is told from the record alone, before each draw, whether what the record says
-was written a moment ago or by an earlier driver: continuing, extending and trying again are no special cases.
+with NaN at its epoch, so that TPE ranks it last of those that ended there (it ignores FAIL); one that crashed
+is FAIL. Only a trial that trained all its epochs is COMPLETE. (Tune's own OptunaSearch calls the stopped ones
+COMPLETE and never ends the diverged ones.) It is told from the record alone, before each draw, whether what
+the record says was written a moment ago or by an earlier driver: continuing, extending and trying again are
+no special cases.
 """
 
 import math

@@ -1,6 +1,8 @@
 """What a person may ask for: one dataclass, which is also the command line."""
 
 import argparse
+import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
@@ -57,8 +59,8 @@ class StudySettings:
     epochs: int | None = _option(
         None,
         "epochs of a trial that is not stopped (default: 6 for digits, else 20)",
-        "an integer from 1",
-        _at_least(1),
+        "an integer from 1 to 1048576",
+        lambda n: 1 <= n <= 1 << 20,
     )
     seed: int = _option(
         0, "of initialisation, order of images and search", "an integer from 0 to 2147483647", lambda n: 0 <= n < 2**31
@@ -95,7 +97,10 @@ class StudySettings:
         "auto", "of the network's arithmetic; auto takes the faster", *_one_of("auto", "float32", "bf16")
     )
     checkpoint_seconds: float = _option(
-        60.0, "seconds of training between the checkpoints of a trial", "a number from 0", _at_least(0)
+        60.0,
+        "seconds of training between the checkpoints of a trial",
+        "a finite number from 0",
+        lambda n: 0 <= n < math.inf,
     )
     retry_failed: bool = _option(False, "try the study's failed trials again")
     show_design: bool = _option(False, "print the design as a file for --design, and end")
@@ -117,8 +122,8 @@ class StudySettings:
 
     def folder(self, dataset: str) -> Path:
         """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not hold."""
-        kind = Path(dataset).expanduser().resolve().name
-        return Path(self.results_dir).resolve() / (
+        kind = Path(os.path.expanduser(dataset)).resolve().name
+        return Path(os.path.expanduser(self.results_dir)).resolve() / (
             self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(self.design).stem}-{kind}")
         )
 

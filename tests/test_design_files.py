@@ -273,7 +273,10 @@ def varied(*but: str) -> str:
         ),
         ("baselines.a = 3\n" + FACTOR, "baselines.a: received 3, allowed: a table"),
         ("[baselines.a]\ndepth = 11\n" + FACTOR, "baselines.a: depth: received 11, allowed: 10, 18, 34"),
-        ("[baselines.a]\nmax_epochs = 0\n" + FACTOR, "baselines.a: max_epochs: received 0, allowed: an integer from 1"),
+        (
+            "[baselines.a]\nmax_epochs = 0\n" + FACTOR,
+            "baselines.a: max_epochs: received 0, allowed: an integer from 1 to 1048576",
+        ),
     ],
 )
 def test_a_broken_design_is_one_line_that_names_the_key(write, text, said):

@@ -60,6 +60,20 @@ def test_each_stage_is_counted_by_itself(confirming):
     assert progress(confirming, "search", 10) == pytest.approx((4 + 3 / 6) / 10)
 
 
+def test_the_time_left_is_by_what_this_driver_has_done(state, monkeypatch):
+    monkeypatch.setattr("study.monitor.time.monotonic", lambda: clock)
+    clock = 100.0
+    monitor = Monitor(state, "search", 10, Console(file=io.StringIO()))
+    clock = 130.0
+    monitor.on_step_end(0, [])
+    assert "left" not in monitor._progress.tasks[0].description, "nothing done yet, whatever earlier drivers did"
+    for number in (5, 6):
+        state.trials[number] = trial(number, "complete", 6)
+    monitor.on_step_end(0, [])
+    # 4.5 trials of 10 were there; 2 in 30 s leave 3.5.
+    assert monitor._progress.tasks[0].description.endswith(" · 52 s left")
+
+
 def test_a_trial_of_the_confirm_stage_is_told_with_its_test_accuracy(confirming, caplog):
     caplog.set_level("INFO", "study")
     monitor = Monitor(confirming, "confirm", 4, Console(file=io.StringIO()))

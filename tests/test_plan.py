@@ -1,11 +1,13 @@
 """What was left open is decided and said; here without Ray, which whole studies cover."""
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 import study.plan
@@ -19,12 +21,13 @@ from study.plan import (
     machine,
     make_plan,
     resolve_images,
-    time_training,
+    timing_here,
 )
 from study.record import StudyState
 from study.settings import StudySettings
 from trainables.config import TrialConfig, UsageError
 from trainables.datasets import Part, TrialData
+from trainables.training import time_training
 
 CONFIG = TrialConfig(stem_kernel=3, depth=10, width=4)
 
@@ -196,6 +199,47 @@ def test_one_budget_for_all_holds_when_a_study_is_continued(planned):
     for given in ({}, {"design": "course"}, {"design": "course", "epochs": 4}):
         _, design = continue_study(given, state, plan.folder)
         assert {design.baseline(name, 4, 0).max_epochs for name in design.baselines} == {4}
+
+
+def test_a_baselines_own_budget_that_was_changed_is_another_question(planned, tmp_path):
+    path = tmp_path / "own.toml"
+    text = 'search = "none"\n\n[baselines.one]\nmax_epochs = 6\n'
+    path.write_text(text)
+    plan = planned(design=str(path))
+    state = StudyState(header=json.loads(json.dumps(plan.header())))
+    assert continue_study({"design": str(path)}, state, plan.folder)[1] == plan.design
+    path.write_text(text.replace("6", "50"))
+    with pytest.raises(UsageError, match=r"^--design: received '.*own.toml', which is not the design of the study; "):
+        continue_study({"design": str(path)}, state, plan.folder)
+
+
+def test_a_gpu_that_torch_cannot_use_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})
+    settings, _ = begin_study({"dataset": "digits"})
+    assert study.plan._gpus_per_trial(settings) == 0
+    said = "--gpus-per-trial: received 0.5, allowed: 0 where torch finds no GPU that it can use"
+    with pytest.raises(UsageError) as caught:
+        study.plan._gpus_per_trial(replace(settings, gpus_per_trial=0.5))
+    assert str(caught.value) == said
+
+
+def test_training_is_timed_in_a_process_that_is_gone_afterwards(tmp_path):
+    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "precision": "float32"})
+    with timing_here(settings, design, resolve_images(settings)) as result:
+        (child,) = multiprocessing.active_children()
+        timings = result()
+    assert set(timings) == {"float32"} and 0 < timings["float32"] < 10
+    assert not psutil.pid_exists(child.pid)
+    with timing_here(replace(settings, cpus_per_trial=9999), design, resolve_images(settings)) as result:
+        assert result() is None, "Ray refuses it in words"
+
+
+def test_a_timing_that_dies_is_none(tmp_path):
+    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path)})
+    with timing_here(settings, design, resolve_images(settings)) as result:
+        multiprocessing.active_children()[0].kill()
+        assert result() is None
 
 
 def test_a_factorial_study_is_extended_by_whole_rounds(planned):

@@ -274,7 +274,9 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
         (["--address", "127.0.0.1:1"], "--address: received '127.0.0.1:1'"),
         (["--address", "nowhere"], "--address: received 'nowhere'"),
         (["--address", "auto"], "--address: received 'auto'"),
+        (["--address", "ray://127.0.0.1:10001"], "allowed: a running cluster (HOST:PORT of its head, "),
         (["--results-dir", "a-file"], "--results-dir: received 'a-file'"),
+        (["--results-dir", "/proc/no"], "--results-dir: received '/proc/no'"),
         (["--cpus-per-trial", "9999"], "--cpus-per-trial: received 9999"),
     ],
 )

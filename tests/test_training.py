@@ -218,6 +218,15 @@ def test_divergence_ends_the_epoch_and_is_not_evaluated():
     assert metrics.to_dict()["validation_loss"] is None
 
 
+def test_a_last_update_that_breaks_the_weights_leaves_no_readings():
+    data = trial_data(32)  # one batch: its loss is finite, what it leaves is not
+    trainer = Trainer(TrialConfig(**{**SMALL.to_dict(), "learning_rate": 1e30, "batch_size": 32}), data)
+    metrics = trainer.run_epoch()
+    assert math.isfinite(metrics.train_loss)
+    assert metrics.diverged
+    assert math.isnan(metrics.validation_loss) and math.isnan(metrics.validation_accuracy)
+
+
 def test_a_part_that_a_stage_must_not_read_is_none():
     data = trial_data()
     confirm = TrialData(data.train, None, random_part(20, seed=2), 4, True)

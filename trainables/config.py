@@ -56,9 +56,9 @@ class TrialConfig:
     nesterov: bool = _choice(True, False, default=False)
     weight_decay: float = _number(5e-4, "a finite number from 0", lambda x: 0 <= x < math.inf)
     label_smoothing: float = _number(0.0, "a number from 0 to below 1", lambda x: 0 <= x < 1)
-    batch_size: int = _number(128, "an integer from 2", lambda x: 2 <= x <= 1 << 20)
+    batch_size: int = _number(128, "an integer from 2 to 1048576", lambda x: 2 <= x <= 1 << 20)
     schedule: str = _choice("constant", "cosine", default="constant")
-    max_epochs: int = _number(20, "an integer from 1", lambda x: 1 <= x <= 1 << 20)
+    max_epochs: int = _number(20, "an integer from 1 to 1048576", lambda x: 1 <= x <= 1 << 20)
     normalize: str = _choice("data", "half", default="data")
     seed: int = _number(0, "an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32)
 

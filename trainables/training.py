@@ -10,7 +10,7 @@ import ctypes
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -268,6 +268,8 @@ class Trainer:
         if diverged:
             return Readings(math.nan, math.nan)
         readings = evaluate(self.model, part, self.pixels, self.precision)
+        if not math.isfinite(readings.loss):  # the epoch's last update broke the weights
+            return Readings(math.nan, math.nan)
         assert readings.predictions_N is not None
         pairs = part.labels_N * len(self.confusion_KxK) + readings.predictions_N
         counts = torch.bincount(pairs, minlength=self.confusion_KxK.numel())
@@ -287,3 +289,23 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.confusion_KxK = state["confusion"]
+
+
+def time_training(
+    config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
+) -> dict[str, float]:
+    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of two rounds.
+
+    The precisions take turns, for the machine may be busy starting Ray while this runs. Of several, bf16 is left
+    out on a processor without instructions for it, where it takes up to a hundred times as long.
+    """
+    prepare_process(threads)
+    precisions = [name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1]
+    trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
+    rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(2)]
+    return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}
+
+
+def has_bf16() -> bool:
+    """Whether this processor has instructions for bf16."""
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import torch
 
-from study.plan import has_bf16, machine
+from study.plan import machine
 from tests.benchmarks import choices, driver, epoch, precision, study
-from trainables.training import PRECISIONS
+from trainables.training import PRECISIONS, has_bf16
 
 
 def precisions() -> tuple[str, ...]:

@@ -32,13 +32,20 @@ def labelled(trials: pd.DataFrame, design: Mapping[str, Any], winner: int | None
 
     - `factor`: where it is the `winner` (a search trial's number) with one scientific factor changed, that factor;
     - `baseline`: where it is a baseline as it stands, its name;
-    - `role`: `winner`, `changed`, `baseline`; in a factorial design `arm`; `earlier` for what an earlier winner left.
+    - `role`: `winner`, `changed`, `baseline`; in a factorial design `arm`; `earlier` for what an earlier winner, or
+      before more search trials another setting of the arm's nuisances, left.
     """
     confirm = trials[trials["stage"] == "confirm"].sort_values("trial")
     numbers = confirm.groupby(FIELDS, sort=False).ngroup()
     best = trials[trials["trial"] == winner].to_dict("records")
     arms = confirm[~numbers.duplicated()].to_dict("records")
     roles = [_role(arm, design, best[0] if best else None) for arm in arms]
+    if design.get("search") == "factorial":
+        # More search trials only ever find a better setting, so the one confirmed last is what counts.
+        names = [factor["name"] for factor in scientific(design["factors"])]
+        last = {tuple(arm[name] for name in names): number for number, arm in enumerate(arms)}
+        left = set(range(len(arms))) - set(last.values())
+        roles = [("earlier", *about[1:]) if number in left else about for number, about in enumerate(roles)]
     about = pd.DataFrame(roles, columns=["role", "factor", "baseline"], dtype="str")
     about["label"] = [_label({**arm, **role}, arms) for arm, role in zip(arms, about.to_dict("records"), strict=True)]
     return confirm.assign(number=numbers).join(about, on="number").drop(columns="number").reset_index(drop=True)
@@ -142,7 +149,9 @@ def contrasts(table: pd.DataFrame, wanted: Sequence[Contrast]) -> pd.DataFrame:
         difference=differences, low=differences - half, high=differences + half, p=p, tells=p < 1 - CONFIDENCE
     )
     pairs = zip(differences, single, found["tells"], strict=True)
-    found["seeds_needed"] = [np.nan if tells else seeds_needed(size, one, arms) for size, one, tells in pairs]
+    # The smallest p of those that are not told yet is held against this.
+    level = (1 - CONFIDENCE) / max(1, (~found["tells"]).sum())
+    found["seeds_needed"] = [np.nan if tells else seeds_needed(size, one, arms, level) for size, one, tells in pairs]
     return found.reindex(columns=columns)
 
 
@@ -153,15 +162,15 @@ def holm(p: pd.Series) -> pd.Series:
     return adjusted.reindex(p.index)
 
 
-def seeds_needed(difference: float, single: float, arms: int) -> float:
-    """The least number of seeds with which a difference as large as this would be told at 5% with a power of 0.8, by
-    the noncentral t distribution (Cohen 1988, chapter 2); `single` is its variance with one seed. Missing where it
-    is more than 200."""
+def seeds_needed(difference: float, single: float, arms: int, level: float) -> float:
+    """The least number of seeds with which a difference as large as this would be told at `level` with a power of
+    0.8, by the noncentral t distribution (Cohen 1988, chapter 2); `single` is its variance with one seed. Missing
+    where it is more than 200."""
     if not single > 0 or arms < 2:
         return float("nan")
     seeds = np.arange(2, MOST_SEEDS + 1)
     freedom = (arms - 1) * (seeds - 1)
-    limit, shift = stats.t.ppf((1 + CONFIDENCE) / 2, freedom), abs(difference) / np.sqrt(single / seeds)
+    limit, shift = stats.t.ppf(1 - level / 2, freedom), abs(difference) / np.sqrt(single / seeds)
     power = stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift)
     enough = seeds[power >= POWER]
     return float(enough[0]) if len(enough) else float("nan")
@@ -195,7 +204,8 @@ def factor_effects(table: pd.DataFrame, arms: pd.DataFrame, design: Mapping[str,
             ends = (known.loc[known[name] == level, [*rest, "label"]] for level in (one, two))
             pairs = pd.merge(*ends, **({"on": rest} if rest else {"how": "cross"}))
             if len(pairs):
-                average = "on average" if rest else ""
+                whole = all((known[name] == level).sum() == len(pairs) for level in (one, two))
+                average = ("on average" if whole else "on average where both are complete") if rest else ""
                 wanted.append(_effect(name, one, two, average, list(pairs["label_x"]), list(pairs["label_y"])))
             for row in pairs.to_dict("records") if rest and len(known) <= FEW_ARMS else []:
                 at = ", ".join(f"{other.replace('_', ' ')} {level_label(row[other])}" for other in rest)

@@ -45,8 +45,8 @@ def effect_bars(axes: Sequence[Axes], contrasts: pd.DataFrame, labels: Sequence[
 
 
 def seed_curves(axes: Sequence[Axes], curves: pd.DataFrame, labels: Sequence[str]) -> Sequence[Axes]:
-    """The four readings of `confirm_curves` by epoch: a faint line a seed, the mean over seeds bold in the colour of
-    its arm for those in `labels`, at most six."""
+    """The four readings of `confirm_curves` by epoch: a faint line a seed, the mean over complete trials bold in the
+    colour of its arm for those in `labels`, at most six."""
     last = int(curves["epoch"].max())
     for ax, (reading, title) in zip(axes, PANELS.items(), strict=True):
         for label, trials in curves.groupby("label", sort=False):
@@ -55,7 +55,7 @@ def seed_curves(axes: Sequence[Axes], curves: pd.DataFrame, labels: Sequence[str
             for _, rows in trials.groupby("trial"):
                 ax.plot(rows["epoch"], rows[reading], color=color, lw=0.8, alpha=0.5)
             if place is not None:
-                mean = trials.groupby("epoch")[reading].mean()
+                mean = trials[trials["state"] == "complete"].groupby("epoch")[reading].mean()
                 style: dict[str, Any] = {"ls": ("-", *LINES)[place % 4], "marker": MARKERS[place % 7], "lw": 2}
                 ax.plot(
                     mean.index,

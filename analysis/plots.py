@@ -127,7 +127,7 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
             style: dict[str, Any] = {"marker": MARKERS[1 + i % 6], "color": OKABE_ITO[i % 6], "zorder": 3}
             ax.scatter(row[cost], row[score], s=50, label=row["origin"].removeprefix(BASELINE), **style)
         if len(rows):
-            _log(ax, "x", EngFormatter(sep=""))
+            _log(ax, "x", "{x:g}" if cost == "seconds_per_epoch" else EngFormatter(sep=""))
         _dress(ax, SCORE, label, "y")
     return axes
 

@@ -111,8 +111,11 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     data = next(iter(named.values())).manifest["dataset"]
     about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
     labels = {name: name for name in named if len(best[name])}
-    draw = partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
-    yield Section("curves", "Best trials", "The best complete trial of each study", about, draw, tables=tables)
+    draw = (
+        partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes) if labels else None
+    )
+    finding = "The best complete trial of each study" if labels else "No study has a complete search trial"
+    yield Section("curves", "Best trials", finding, about, draw, tables=tables)
     yield _best_so_far(named, about)
 
 
@@ -193,18 +196,22 @@ def _confirmed(study: Study) -> Iterator[Section]:
         labels = [f"{label}\nless {reference}" for label in effects["arm"]]
     if len(effects):
         draw = partial(effect_bars, contrasts=effects, labels=labels, title=f"Difference in {name} (points)")
-        caption = f"Full: told at 5%, adjusted for all that are shown (Holm). Open: not told. {about}"
+        caption = "Full: told at 5%, adjusted for all that are shown (Holm). Open: not told; an interval is of one "
+        caption += f"comparison, unadjusted, so one may miss 0 and be open. {about}"
         yield Section("effects", "What matters", rest[0] if rest else finding, caption, draw, 1, len(effects))
     best = found.means[found.outcome].sort_values("mean", ascending=False)["label"]
     draw = partial(seed_curves, curves=found.curves, labels=list(best[:6]))
-    caption = f"Bold: means over seeds of the {min(6, len(best))} best arms; faint: a seed each. {about}"
+    caption = f"Bold: means over complete trials of the {min(6, len(best))} best arms; faint: a seed each. "
+    caption += say.scope(study, "confirm")
     yield Section("confirmed-curves", "Curves of the confirmed arms", "The confirmed arms by epoch", caption, draw, 4)
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:
     ours = effects.scientific(factors)
     best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
-    gaps = best.groupby("factor")["validation_accuracy"].agg(lambda scores: scores.max() - scores.min()).dropna()
+    # Maxima of unlike numbers of trials are not compared.
+    even = best.groupby("factor")["complete"].transform("nunique") == 1 if "complete" in best else False
+    gaps = best[even].groupby("factor")["validation_accuracy"].agg(lambda scores: scores.max() - scores.min()).dropna()
     widest = f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
     finding = f"The best of each level over everything else{widest}"
     differences, extra = (each(found.table, factors) for each in (effects.matched_differences, effects.interactions))
@@ -222,7 +229,11 @@ def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
     cores = {name: study.manifest["settings"].get("cpus_per_trial") or 1 for name, study in named.items()}
     tables = {name: tidy.best_so_far(say.findings(study).table, cores[name]) for name, study in named.items()}
     best = {name: tidy.winner(say.findings(study).table) for name, study in named.items()}
-    found = [f"{name}, trial {best[name]} of {len(rows)}" for name, rows in tables.items() if best[name] is not None]
+    found = [
+        f"{name}, trial {best[name]}, sample {1 + list(rows['trial']).index(best[name])} of {len(rows)}"
+        for name, rows in tables.items()
+        if best[name] is not None
+    ]
     finding, caption = f"When the best came: {'; '.join(found) or 'not yet'}", f"Trials in order of number. {about}"
     return Section("best-so-far", "Best so far", finding, caption, partial(plots.best_lines, tables=tables), 2)
 

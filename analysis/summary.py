@@ -4,6 +4,7 @@ Scores here are of the search stage: one seed, validation images, the best chose
 """
 
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 import pandas as pd
@@ -151,6 +152,8 @@ def cost_finding(study: Study) -> str:
 def steadiness_finding(study: Study, shape: pd.DataFrame) -> str:
     """Whether, as the course report remarked, accuracy rises and steadiness falls without the pool: medians over
     complete trials (of `training_shape`), and a two-sided Mann–Whitney test of each at 5% (1947)."""
+    if "stem_maxpool" not in findings(study).levels:
+        return "How far training was ahead, how fast validation accuracy rose at the end, and how steadily"
     varied = shape.merge(study.trials.loc[~curves.is_baseline(study.trials), ["trial", "stem_maxpool"]], on="trial")
     groups = [rows for _, rows in varied.dropna(subset="unsteadiness").groupby("stem_maxpool")]
     if len(groups) < 2 or min(map(len, groups)) < 4:
@@ -176,15 +179,22 @@ def _next(study: Study) -> str:
             if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
                 end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
                 return f"{spoken(name)}s from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
-    if (confirmed := verdict(study)) is not None:
+    factorial = study.manifest["design"].get("search") == "factorial"
+    # In a factorial design the samples are a multiple of the arms, as those there are.
+    samples = len(table) * ceil(20 / max(1, min(10, len(table)))) if factorial else 2 * max(10, len(table))
+    more = f"more trials (--samples {samples})"
+    confirmed = verdict(study)
+    if confirmed is not None and (len(confirmed.effects) or confirmed.differences):
         told = confirmed.effects if len(confirmed.effects) else pd.concat([*confirmed.differences.values()])
-        if (needed := told["seeds_needed"].max()) <= FEW_SEEDS:
-            return f"--confirm-seeds {needed:.0f}, which could tell effects as large as those not told"
-        if table.empty:
+        if confirmed.seeds.shape[1] == 1:
+            return "--confirm-seeds 3, for one seed has no interval"
+        if (needed := told["seeds_needed"].min()) <= FEW_SEEDS:
+            return f"--confirm-seeds {needed:.0f}, which could tell the largest effect of those not told"
+        if study.manifest["design"].get("search", "sampled") != "sampled":
             return "nothing" if told["tells"].all() else f"nothing that {FEW_SEEDS} seeds could tell"
-        return f"more trials (--samples {2 * max(len(table), 10)}), in case there is a better arm"
+        return f"{more}, in case there is a better arm"
     if not found.importance["tells"].any():
-        return f"more trials (--samples {2 * max(len(table), 10)})"
+        return more
     return "the best arms again with several seeds (--confirm-seeds 3)"
 
 

@@ -7,6 +7,7 @@ is trained again.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -21,10 +22,12 @@ SCOPE = "Intervals: 95%, over seeds; that other test images would give other num
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The confirm stage of a study: its `arms`, `curves` by label, seed and epoch, the `outcome` of the design by arm
-    and seed, and tables of `analysis.conclusions`; `optimism` is the search's best score less the confirmed mean."""
+    """The confirm stage of a study: its `arms`, those `lost` of which no trial is complete but some have ended,
+    `curves` by label, seed and epoch, the `outcome` of the design by arm and seed, and tables of
+    `analysis.conclusions`; `optimism` is the search's best score less the confirmed mean."""
 
     arms: pd.DataFrame
+    lost: pd.DataFrame
     curves: pd.DataFrame
     outcome: str
     seeds: pd.DataFrame
@@ -47,7 +50,9 @@ def verdict(study: Study) -> Verdict | None:
         return None
     readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
     means = {reading: means_of(rows, reading) for reading in readings}
-    arms = confirm.arms_of(trials[trials["label"].isin(seeds.index)])
+    arms = confirm.arms_of(trials[trials["role"] != "earlier"])
+    there = arms["label"].isin(seeds.index)
+    lost, arms = arms[~there & (arms["diverged"] + arms["failed"] > 0)], arms[there]
     seeds = seeds.loc[arms["label"]]
     winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
     references = [*winner.head(1), *fixed.head(1)]
@@ -57,6 +62,7 @@ def verdict(study: Study) -> Verdict | None:
         optimism = float(score - means["test_accuracy"].set_index("label").loc[winner.iloc[0], "mean"])
     return Verdict(
         arms=arms,
+        lost=lost,
         curves=rows,
         outcome=outcome,
         seeds=seeds,
@@ -82,7 +88,7 @@ def sentences(study: Study) -> list[str]:
     seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
     images = study.manifest["dataset"]["counts"].get("test", 0)
     lead = f"Confirmed with {seeds}" + (f" on {images:,} test images" if found.outcome == "test_accuracy" else "")
-    said = [f"{lead}: {_standing(found)}."]
+    said = [f"{lead}: {_standing(found)}{_lost(found)}."]
     if len(found.effects):
         said.append(f"{factor_verdict(found)}.")
     return said
@@ -111,6 +117,13 @@ def _standing(found: Verdict) -> str:
     return text
 
 
+def _lost(found: Verdict) -> str:
+    """The arms that have no number, for none of their trials is complete."""
+    rows = found.lost.to_dict("records")
+    said = [f"{row['label']} ({row['diverged']} diverged, {row['failed']} failed)" for row in rows]
+    return f"; not complete with any seed: {', '.join(said)}" if said else ""
+
+
 def factor_verdict(found: Verdict) -> str:
     """Which factors matter when changed alone, by how much, and how many seeds could tell of the others."""
     rows = found.effects.to_dict("records")
@@ -118,15 +131,18 @@ def factor_verdict(found: Verdict) -> str:
     lead = f"What matters for {OUTCOMES[found.outcome]}"
     largest = sorted(clear, key=lambda row: -abs(row["difference"]))[:6]
     said = "; ".join(map(_effect, largest))
-    text = (
-        f"{lead}: {said}" if clear else f"{lead} cannot be told: no factor's effect is clear of the spread over seeds"
-    )
-    unclear = [row["factor"] for row in rows if row["factor"] not in {each["factor"] for each in clear}]
+    if found.seeds.shape[1] == 1:
+        return f"{lead} cannot be told by one seed, which shows no spread"
+    many = f"none of the {len(rows)} effects compared is" if len(rows) > 1 else "the one effect compared is not"
+    text = f"{lead}: {said}" if clear else f"{lead} cannot be told: {many} clear of the spread over seeds"
+    text += " (p adjusted for their number)" if not clear and len(rows) > 1 else ""
+    unclear = [row for row in rows if row["factor"] not in {each["factor"] for each in clear}]
     if clear and unclear:
-        text += f"; not told: {', '.join(name.replace('_', ' ') for name in dict.fromkeys(unclear))}"
-    needed = max((row["seeds_needed"] for row in rows if row["seeds_needed"] == row["seeds_needed"]), default=None)
-    if unclear and needed:
-        text += f" (about {needed:.0f} seeds could tell effects as large as these)"
+        text += f"; not told: {', '.join(dict.fromkeys(row['factor'].replace('_', ' ') for row in unclear))}"
+    if unclear:
+        needed = [row["seeds_needed"] for row in unclear]
+        most = f"over {confirm.MOST_SEEDS}" if any(map(isnan, needed)) else f"about {max(needed):.0f}"
+        text += f"; {most} seeds could tell effects as large as these"
     return text
 
 

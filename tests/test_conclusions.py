@@ -148,7 +148,7 @@ def test_differences_have_the_interval_of_the_residual_and_holms_p():
     by_hand.append(min(1, max(by_hand[-1], largest)))
     assert sorted(found["p"]) == pytest.approx(by_hand)
     assert list(found["tells"]) == list(found["p"] < 0.05)
-    assert found["seeds_needed"].isna().tolist() == found["tells"].tolist()
+    assert found.loc[found["tells"], "seeds_needed"].isna().all()
 
 
 def test_holm_by_hand():
@@ -167,7 +167,7 @@ def test_one_seed_gives_differences_without_intervals():
 
 def test_as_many_seeds_as_are_named_do_tell_in_four_of_five():
     spread, difference, arms = 0.01, 0.006, 5
-    needed = int(confirm.seeds_needed(difference, 2 * spread**2, arms))
+    needed = int(confirm.seeds_needed(difference, 2 * spread**2, arms, 0.05))
     random, told = np.random.default_rng(3), {needed: 0, needed - 2: 0}
     for seeds in told:
         for _ in range(2000):
@@ -178,7 +178,42 @@ def test_as_many_seeds_as_are_named_do_tell_in_four_of_five():
             told[seeds] += abs(table[1].mean() - table[0].mean()) / error > stats.t.ppf(0.975, freedom)
     assert told[needed] / 2000 >= 0.78
     assert told[needed - 2] / 2000 < 0.8
-    assert np.isnan(confirm.seeds_needed(1e-6, spread, arms))
+    assert np.isnan(confirm.seeds_needed(1e-6, spread, arms, 0.05))
+
+
+def test_the_seeds_named_tell_the_first_of_several_comparisons_in_four_of_five():
+    """What is told is adjusted for all that are compared, so the number of seeds must be too."""
+    random, arms, seeds = np.random.default_rng(3), 6, 3
+    index = [f"a{number}" for number in range(arms)]
+    table = pd.DataFrame(random.normal(0, 0.01, (arms, seeds)), index)
+    table.loc["a1"] += table.loc["a0"].mean() - table.loc["a1"].mean() + 0.012
+    rows = confirm.differences(table, "a0")
+    assert not rows["tells"].any()
+    row = rows.iloc[0]
+    needed, spread = int(row["seeds_needed"]), np.sqrt(least_squares_fast(table.to_numpy())[0])
+    told = {needed: 0, needed - 2: 0}
+    for count in told:
+        for _ in range(2000):
+            drawn = random.normal(0, spread, (arms, count))
+            square, freedom = least_squares_fast(drawn)
+            shifted = abs(drawn[1].mean() + row["difference"] - drawn[0].mean()) / np.sqrt(2 * square / count)
+            told[count] += 2 * stats.t.sf(shifted, freedom) < 0.05 / (arms - 1)
+    assert told[needed] / 2000 >= 0.78
+    assert told[needed - 2] / 2000 < 0.8
+
+
+def test_a_factorial_arm_confirmed_at_two_settings_counts_once_at_the_later():
+    one, two = ({"residual": residual, "learning_rate": 0.1} for residual in (True, False))
+    table = trials(
+        *(("confirm", "complete", {**config, "seed": seed}) for seed in (1, 2) for config in (one, two)),
+        *(("confirm", "complete", {**two, "learning_rate": 0.2, "seed": seed}) for seed in (1, 2)),
+    )
+    labelled = confirm.labelled(table, SQUARE, None)
+    assert labelled.groupby(["residual", "learning_rate"])["role"].unique().map(list).to_dict() == {
+        (True, 0.1): ["arm"],
+        (False, 0.1): ["earlier"],
+        (False, 0.2): ["arm"],
+    }
 
 
 def least_squares_fast(table: np.ndarray) -> tuple[float, int]:
@@ -230,6 +265,17 @@ def test_a_factorial_designs_effects_are_means_over_pairs_and_pairs():
     half = stats.t.ppf(0.975, freedom) * np.sqrt(square / 2)  # a mean over two pairs and two seeds: 2·s²/(2·2)
     row = found.loc[("depth", "on average")]
     assert row["high"] - row["difference"] == pytest.approx(half)
+
+
+def test_an_average_that_lacks_an_arm_says_so():
+    made = [{"residual": residual, "depth": depth} for residual in (True, False) for depth in (18, 34)]
+    table = trials(*(("confirm", "complete", {**config, "seed": seed}) for seed in (1, 2) for config in made))
+    arms = confirm.arms_of(confirm.labelled(table, SQUARE, winner=None))
+    seeds = pd.DataFrame([[0.80, 0.82], [0.84, 0.85], [0.79, 0.80]], arms["label"][:3], [1, 2])
+    found = confirm.factor_effects(seeds, arms, SQUARE).set_index(["factor", "others"])["difference"]
+    a, b, c = seeds.mean(axis=1)
+    assert found[("residual", "on average where both are complete")] == pytest.approx(c - a)
+    assert found[("depth", "on average where both are complete")] == pytest.approx(b - a)
 
 
 def test_contrasts_of_nothing():

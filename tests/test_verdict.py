@@ -10,7 +10,7 @@ import pytest
 from analysis import verdict as say
 from analysis.load import load_study
 from analysis.report import write_report
-from analysis.summary import closing_lines
+from analysis.summary import answer, closing_lines
 from study.record import write_views
 from tests.simulated import EFFECTS, simulate, tables
 
@@ -109,3 +109,51 @@ def test_a_design_that_compares_training_accuracy_leads_with_that(study):
     assert re.match(r"Confirmed with 3 seeds: .* training accuracy\.$", first)
     half = confirmed(study).groupby(["arm", "learning_rate"])["test_accuracy"].mean() / 2
     assert f"{half.max():.1%} (" in first
+
+
+def test_an_arm_that_is_complete_with_no_seed_is_named(study):
+    rows = study.trials["stage"].eq("confirm") & study.trials["learning_rate"].eq(0.01) & study.trials["depth"].eq(18)
+    kernel = rows & study.trials["stem_kernel"].eq(7)
+    assert kernel.sum() == 3
+    lost = replace(study, trials=study.trials.assign(state=study.trials["state"].mask(kernel, "diverged")))
+    first = say.sentences(lost)[0]
+    assert first.endswith("; not complete with any seed: imagenet-stem (3 diverged, 0 failed).")
+    assert "imagenet-stem" not in say.verdict(lost).seeds.index
+
+
+def test_one_seed_tells_nothing_and_asks_for_more(study):
+    seed = study.trials.loc[study.trials["stage"] == "confirm", "seed"].min()
+    one = replace(study, trials=study.trials[(study.trials["stage"] == "search") | (study.trials["seed"] == seed)])
+    assert say.sentences(one)[1] == "What matters for test accuracy cannot be told by one seed, which shows no spread."
+    assert answer(one)[-1].endswith("Next: --confirm-seeds 3, for one seed has no interval.")
+
+
+def test_a_study_whose_only_confirmed_arm_has_nothing_beside_it_has_a_report(study, tmp_path):
+    """One arm is complete, the others diverged: no effect, no difference."""
+    design = study.manifest["design"] | {"search": "factorial", "baselines": {}}
+    confirm = study.trials["stage"].eq("confirm")
+    first = confirm & study.trials["arm"].eq(study.trials.loc[confirm, "arm"].iloc[0])
+    trials = study.trials.assign(state=study.trials["state"].mask(confirm & ~first, "diverged"))
+    alone = replace(study, trials=trials, manifest=study.manifest | {"design": design})
+    assert say.verdict(alone).effects.empty and not say.verdict(alone).differences
+    assert "not complete with any seed" in write_report(alone, tmp_path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("needed", "said"), [([4.0, 9.0], "about 9 seeds"), ([4.0, np.nan], "over 200 seeds")])
+def test_the_seeds_that_could_tell_are_those_of_the_factors_named(study, needed, said):
+    found = say.verdict(study)
+    rows = pd.DataFrame(
+        {
+            "factor": ["depth", "depth", "stem_stride", "stem_maxpool"],
+            "change": "a → b",
+            "others": "on average",
+            "difference": 0.01,
+            "low": 0.0,
+            "high": 0.02,
+            "p": [0.01, 0.5, 0.5, 0.5],
+            "tells": [True, False, False, False],
+            "seeds_needed": [np.nan, 150.0, *needed],
+        }
+    )
+    text = say.factor_verdict(replace(found, effects=rows))
+    assert text.endswith(f"; not told: stem stride, stem maxpool; {said} could tell effects as large as these")

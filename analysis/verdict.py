@@ -142,7 +142,7 @@ def factor_verdict(found: Verdict) -> str:
     if unclear:
         needed = [row["seeds_needed"] for row in unclear]
         most = f"over {confirm.MOST_SEEDS}" if any(map(isnan, needed)) else f"about {max(needed):.0f}"
-        text += f"; {most} seeds could tell effects as large as these"
+        text += f"; telling effects as large as these takes {most} seeds"
     return text
 
 

@@ -156,4 +156,4 @@ def test_the_seeds_that_could_tell_are_those_of_the_factors_named(study, needed,
         }
     )
     text = say.factor_verdict(replace(found, effects=rows))
-    assert text.endswith(f"; not told: stem stride, stem maxpool; {said} could tell effects as large as these")
+    assert text.endswith(f"; not told: stem stride, stem maxpool; telling effects as large as these takes {said}")

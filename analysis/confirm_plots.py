@@ -26,7 +26,7 @@ def arm_points(axes: Sequence[Axes], seeds: pd.DataFrame, means: pd.DataFrame, t
     style: dict[str, Any] = {"color": OKABE_ITO[0], "ecolor": "black", "capsize": 4, "ms": 7, "zorder": 3}
     ax.errorbar(rows["mean"], range(len(rows)), xerr=spread, fmt="D", gid="mean", **style)
     _rows(ax, [str(label) for label in rows.index])
-    _dress(ax, title, "%", "x")
+    _dress(ax, "", title, "x")  # below, where it fits beside long labels
     return axes
 
 
@@ -40,7 +40,7 @@ def effect_bars(axes: Sequence[Axes], contrasts: pd.DataFrame, labels: Sequence[
         ax.errorbar([row["difference"]], [place], xerr=spread, fmt="D", gid="told" if row["tells"] else "open", **style)
     ax.axvline(0, color="black", lw=1)
     _rows(ax, labels[::-1])
-    _dress(ax, title, "points", "x")
+    _dress(ax, "", title, "x")
     return axes
 
 

@@ -84,7 +84,9 @@ def sentences(study: Study) -> list[str]:
     """The best arm with its interval, and what each scientific factor does; nothing where nothing is confirmed."""
     found = verdict(study)
     if found is None:
-        return []
+        confirm_states = study.trials.loc[study.trials["stage"] == "confirm", "state"]
+        ended = len(confirm_states) and not (confirm_states == "running").any()
+        return ["Nothing is confirmed: its arms have no complete seed in common."] if ended else []
     seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
     images = study.manifest["dataset"]["counts"].get("test", 0)
     lead = f"Confirmed with {seeds}" + (f" on {images:,} test images" if found.outcome == "test_accuracy" else "")

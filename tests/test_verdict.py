@@ -157,3 +157,11 @@ def test_the_seeds_that_could_tell_are_those_of_the_factors_named(study, needed,
     )
     text = say.factor_verdict(replace(found, effects=rows))
     assert text.endswith(f"; not told: stem stride, stem maxpool; telling effects as large as these takes {said}")
+
+
+def test_a_confirm_stage_without_a_common_seed_says_so(study, tmp_path):
+    confirm = study.trials["stage"].eq("confirm")
+    lost = replace(study, trials=study.trials.assign(state=study.trials["state"].mask(confirm, "diverged")))
+    assert say.sentences(lost) == ["Nothing is confirmed: its arms have no complete seed in common."]
+    assert "no complete seed in common" in write_report(lost, tmp_path).read_text(encoding="utf-8")
+    assert closing_lines(lost)[0].startswith("Nothing is confirmed")

@@ -6,11 +6,10 @@
 import importlib.metadata
 import json
 import logging
-import multiprocessing
 import os
+import pickle
 import platform
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +48,13 @@ MOST_CONCURRENT = 8
 """Trials at once unless the person says more: a searcher with many trials in flight learns little."""
 GPU_SHARE = 0.25
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
+
+
+TIMING = """
+import json, pickle, sys
+from trainables.training import time_training
+json.dump(time_training(*pickle.load(sys.stdin.buffer)), sys.stdout)
+"""
 
 
 @dataclass(frozen=True)
@@ -286,30 +291,24 @@ def timing_here(
     if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
         yield lambda: None
         return
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_timing, args=(sender, *_timing(settings, design, images, 0)), daemon=True)
-    # Ctrl-C reaches every process of the terminal, and this one is ended below.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    process.start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    sender.close()
+    # In a session of its own, for Ctrl-C reaches every process of a terminal's, and this one is ended below.
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "-P", "-c", TIMING], **pipes)
+    assert process.stdin and process.stdout
+    with suppress(BrokenPipeError), process.stdin as sent:
+        pickle.dump(_timing(settings, design, images, 0), sent)
 
     def result() -> dict[str, float] | None:
-        with suppress(EOFError):
-            timings: dict[str, float] = receiver.recv()
-            return timings
-        return None
+        assert process.stdout
+        said = process.stdout.read()
+        return json.loads(said) if process.wait() == 0 else None
 
     try:
         yield result
     finally:
         process.kill()
-        process.join()
-
-
-def _send_timing(sender: Connection, *timing: Any) -> None:
-    sender.send(time_training(*timing))
+        process.wait()
+        process.stdout.close()
 
 
 def _timing(

@@ -927,3 +927,14 @@ def test_real_images(tmp_path: Path) -> None:
     assert np.bincount(split.train.labels).tolist() == [360] * 10
     assert np.bincount(split.validation.labels).tolist() == [40] * 10
     assert load_images(folder, tmp_path).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_a_part_without_any_file_is_refused(tmp_path: Path, empty: str) -> None:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for number in range(6 if part != empty else 0):
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / part / name / f"{number}.png")
+    with pytest.raises(UsageError, match=rf"too few readable images in {empty}: a \(0\), b \(0\)"):
+        load_images(str(tmp_path / "images"), tmp_path / "data", 8)

@@ -335,7 +335,7 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
         log.warning("%r: %s are passed over", str(root), problem)
     parts = np.array([part for part, _, _ in files])
     classes, labels = np.unique([name for _, name, _ in files], return_inverse=True)
-    for part in np.unique(parts):
+    for part in ("",) if "" in parts else ("train", "test"):  # one of these may have no file at all
         sizes = np.bincount(labels[good & (parts == part)], minlength=len(classes))
         if few := [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < LEAST[part]]:
             where, allowed = f" in {part}" if part else "", f"{LEAST[part]} or more a class"

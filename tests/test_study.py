@@ -253,8 +253,8 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
     driver.send_signal(signal.SIGINT)
     driver.send_signal(signal.SIGTERM)
     said = driver.communicate(timeout=10)
-    # Ended by itself or by SIGINT (seen, why is not known): a shell says 130 of both.
-    assert driver.returncode in (130, -signal.SIGINT), said
+    # By itself, or by one of the signals (each seen once in many runs, why is not known): at once it is.
+    assert driver.returncode in (130, -signal.SIGINT, -signal.SIGTERM), said
     wait_for(lambda: not alive(trials), seconds=15)
     assert sum(len(trial.epochs) for trial in read_record(study).trials.values()) >= recorded
 

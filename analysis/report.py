@@ -210,8 +210,14 @@ def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about:
     ours = effects.scientific(factors)
     best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
     # Maxima of unlike numbers of trials are not compared.
-    even = best.groupby("factor")["complete"].transform("nunique") == 1 if "complete" in best else False
-    gaps = best[even].groupby("factor")["validation_accuracy"].agg(lambda scores: scores.max() - scores.min()).dropna()
+    complete = best["complete"] if "complete" in best else pd.Series(0, best.index)
+    even = complete.groupby(best["factor"]).transform("nunique") == 1
+    gaps = (
+        best[even.to_numpy()]
+        .groupby("factor")["validation_accuracy"]
+        .agg(lambda scores: scores.max() - scores.min())
+        .dropna()
+    )
     widest = f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
     finding = f"The best of each level over everything else{widest}"
     differences, extra = (each(found.table, factors) for each in (effects.matched_differences, effects.interactions))

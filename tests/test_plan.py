@@ -12,6 +12,7 @@ import pytest
 import study.plan
 from study.designs import DESIGNS
 from study.plan import (
+    TIMING,
     Plan,
     begin_study,
     continue_study,
@@ -223,10 +224,16 @@ def test_a_gpu_that_torch_cannot_use_is_none(tmp_path, monkeypatch):
     assert str(caught.value) == said
 
 
+def timed_in() -> psutil.Process:
+    """The process that times training, among what other tests have left to this one (multiprocessing's tracker)."""
+    (child,) = (child for child in psutil.Process().children() if TIMING in child.cmdline())
+    return child
+
+
 def test_training_is_timed_in_a_process_that_is_gone_afterwards(tmp_path):
     settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "precision": "float32"})
     with timing_here(settings, design, resolve_images(settings)) as result:
-        (child,) = psutil.Process().children()
+        child = timed_in()
         timings = result()
     assert set(timings) == {"float32"} and 0 < timings["float32"] < 10
     assert not child.is_running()
@@ -237,7 +244,7 @@ def test_training_is_timed_in_a_process_that_is_gone_afterwards(tmp_path):
 def test_a_timing_that_dies_is_none(tmp_path):
     settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path)})
     with timing_here(settings, design, resolve_images(settings)) as result:
-        psutil.Process().children()[0].kill()
+        timed_in().kill()
         assert result() is None
 
 

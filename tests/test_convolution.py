@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables import convolution as module
 from trainables.convolution import Conv2d
@@ -70,3 +71,27 @@ def test_weights_are_not_copied_for_every_row_of_a_map(precision):
     counts = {event.key: event.count for event in profiler.key_averages()}
     # Nine taps, each a product in forward, two in backward.
     assert (counts["aten::mm"], counts.get("aten::bmm", 0)) == (27, 0)
+
+
+class Converted(TorchDispatchMode):
+    """Counts the elements that are converted to another precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ == "_to_copy":
+            self.elements += out.numel()
+        return out
+
+
+def test_only_the_taps_that_meet_a_pixel_are_converted():
+    """In bf16 on a map of one pixel: one tap of nine; converting all took longer than the product."""
+    convolution = Conv2d(64, 64, 3, 1, 1).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 64, 1, 1, dtype=torch.bfloat16).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16), Converted() as converted:
+        convolution(x).sum().backward()
+    maps = 2 * x.numel()  # what comes out, and the gradient of what went in
+    assert converted.elements == 64 * 64 + maps

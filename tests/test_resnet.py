@@ -10,7 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18, resnet34
 
 from trainables.config import DEPTHS, TrialConfig
-from trainables.resnet import BasicBlock, ZeroPaddingShortcut, build_resnet, load_resnet, network_cost, save_resnet
+from trainables.resnet import (
+    BasicBlock,
+    BatchNorm2d,
+    ZeroPaddingShortcut,
+    build_resnet,
+    load_resnet,
+    network_cost,
+    save_resnet,
+)
 
 IMAGE_SHAPES = [(1, 16, 16), (1, 28, 28), (3, 32, 32)]
 
@@ -136,3 +144,21 @@ def test_saved_network_answers_as_before(tmp_path):
     save_resnet(tmp_path, config, (3, 32, 32), ("a", "b", "c"), [0.5] * 3, [0.2] * 3, model.state_dict())
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_resnet(tmp_path)(images), model(images))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_batch_norm_equals_torchs_on_maps_of_one_pixel_too(size):
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(5), nn.BatchNorm2d(5).double()
+    x = torch.randn(8, 5, size, size, requires_grad=True)
+    exact_x = x.detach().double().requires_grad_()
+    gradient = torch.randn(8, 5, size, size)
+    got, exact = ours(x), theirs(exact_x)
+    got.backward(gradient)
+    exact.backward(gradient.double())
+    pairs = ((got, exact), (x.grad, exact_x.grad), (ours.weight.grad, theirs.weight.grad))
+    for mine, torchs in (*pairs, (ours.running_var, theirs.running_var)):
+        torch.testing.assert_close(mine.double(), torchs, rtol=1e-5, atol=1e-5)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x).double(), theirs(exact_x), rtol=1e-5, atol=1e-5)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()

@@ -48,50 +48,58 @@ class Conv2d(nn.Conv2d):
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_BxCxHxW.dtype
         if size.numel() > limits(dtype, self.out_channels)[1]:
             return super().forward(x_BxCxHxW)
-        out: Tensor = _SmallMapConvolution.apply(x_BxCxHxW, self.weight, size, stride, padding)
+        out: Tensor = _SmallMapConvolution.apply(x_BxCxHxW.to(dtype), self.weight, size, stride, padding)
         return out
 
 
 class _SmallMapConvolution(torch.autograd.Function):
-    """Tap by tap where the map is small enough for it, else oneDNN with its gradient of the weights replaced."""
+    """Tap by tap where the map is small enough for it, else oneDNN with its gradient of the weights replaced.
+
+    Computed in the precision of `x`. The weights keep theirs, and so does their gradient: on a map of one pixel
+    a single tap of nine meets it, and to convert the others would take longer than the product.
+    """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, x_BxCxHxW: Tensor, weight_OxCxKxK: Tensor, size: torch.Size, stride: int, padding: int
     ) -> Tensor:
-        ctx.save_for_backward(x_BxCxHxW, weight_OxCxKxK)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.stride, ctx.padding, ctx.weight = stride, padding, weight_OxCxKxK
         ctx.taps = _taps(x_BxCxHxW.shape[2:], size, weight_OxCxKxK.shape[2], stride, padding)
         ctx.by_taps = size.numel() <= limits(x_BxCxHxW.dtype, len(weight_OxCxKxK))[0]
         if not ctx.by_taps:
+            weight_OxCxKxK = weight_OxCxKxK.to(x_BxCxHxW.dtype)
+            ctx.save_for_backward(x_BxCxHxW, weight_OxCxKxK)
             return F.conv2d(x_BxCxHxW, weight_OxCxKxK, None, stride, padding)
+        weights_OxC = [weight_OxCxKxK[tap].to(x_BxCxHxW.dtype) for tap, _, _ in ctx.taps]
+        ctx.save_for_backward(x_BxCxHxW, *weights_OxC)
         x_BxHxWxC = x_BxCxHxW.permute(0, 2, 3, 1)
         out_BxHxWxO = torch.zeros(len(x_BxCxHxW), *size, len(weight_OxCxKxK))
-        for tap, outputs, inputs in ctx.taps:
-            out_BxHxWxO[outputs] += _product(x_BxHxWxC[inputs], weight_OxCxKxK[tap].t())
+        for (_, outputs, inputs), weight_OxC in zip(ctx.taps, weights_OxC, strict=True):
+            out_BxHxWxO[outputs] += _product(x_BxHxWxC[inputs], weight_OxC.t())
         return out_BxHxWxO.to(x_BxCxHxW.dtype).permute(0, 3, 1, 2)
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
-        (x_BxCxHxW, weight_OxCxKxK), (grad_BxOxHxW,) = ctx.saved_tensors, gradients
+        (x_BxCxHxW, *weights), (grad_BxOxHxW,) = ctx.saved_tensors, gradients
         x_BxHxWxC, grad_BxHxWxO = x_BxCxHxW.permute(0, 2, 3, 1), grad_BxOxHxW.permute(0, 2, 3, 1)
         # In the memory layout of the weights, which the optimizer then need not copy.
-        weight_grad_OxCxKxK = torch.empty_like(weight_OxCxKxK)
-        if len(ctx.taps) < weight_OxCxKxK[0, 0].numel():
+        weight_grad_OxCxKxK = torch.empty_like(ctx.weight)
+        if len(ctx.taps) < weight_grad_OxCxKxK[0, 0].numel():
             weight_grad_OxCxKxK.zero_()
         for tap, outputs, inputs in ctx.taps:
             grad_NxO, x_NxC = grad_BxHxWxO[outputs].flatten(0, 2), x_BxHxWxC[inputs].flatten(0, 2)
-            torch.mm(grad_NxO.t(), x_NxC, out=weight_grad_OxCxKxK[tap])
+            if x_NxC.dtype == weight_grad_OxCxKxK.dtype:
+                torch.mm(grad_NxO.t(), x_NxC, out=weight_grad_OxCxKxK[tap])
+            else:
+                weight_grad_OxCxKxK[tap] = grad_NxO.t() @ x_NxC
         if not ctx.needs_input_grad[0]:
             x_grad_BxCxHxW = None
         elif not ctx.by_taps:
-            x_grad_BxCxHxW = conv2d_input(x_BxCxHxW.shape, weight_OxCxKxK, grad_BxOxHxW, ctx.stride, ctx.padding)
+            x_grad_BxCxHxW = conv2d_input(x_BxCxHxW.shape, weights[0], grad_BxOxHxW, ctx.stride, ctx.padding)
         else:
             x_grad_BxHxWxC = torch.zeros(x_BxHxWxC.shape)
-            for tap, outputs, inputs in ctx.taps:
-                x_grad_BxHxWxC[inputs] += _product(grad_BxHxWxO[outputs], weight_OxCxKxK[tap])
+            for (_, outputs, inputs), weight_OxC in zip(ctx.taps, weights, strict=True):
+                x_grad_BxHxWxC[inputs] += _product(grad_BxHxWxO[outputs], weight_OxC)
             x_grad_BxCxHxW = x_grad_BxHxWxC.to(x_BxCxHxW.dtype).permute(0, 3, 1, 2)
         return x_grad_BxCxHxW, weight_grad_OxCxKxK, None, None, None
 

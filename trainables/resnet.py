@@ -20,13 +20,25 @@ from trainables.config import DEPTHS, TrialConfig
 from trainables.convolution import Conv2d
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d`; maps of one pixel in two dimensions, for in four torch takes ten times as long for their gradient."""
+
+    def forward(self, x_BxCxHxW: Tensor) -> Tensor:
+        if x_BxCxHxW.shape[2:].numel() > 1:
+            return super().forward(x_BxCxHxW)
+        return super().forward(x_BxCxHxW.flatten(1))[:, :, None, None]
+
+    def _check_input_dim(self, input: Tensor) -> None:  # two dimensions will do
+        pass
+
+
 class Stem(nn.Sequential):
     """The first convolution and, where the config has it, the maximum pool."""
 
     def __init__(self, config: TrialConfig, in_channels: int) -> None:
         super().__init__()
         self.conv = Conv2d(in_channels, config.width, config.stem_kernel, config.stem_stride, config.stem_kernel // 2)
-        self.norm = nn.BatchNorm2d(config.width)
+        self.norm = BatchNorm2d(config.width)
         self.relu = nn.ReLU(inplace=True)
         if config.stem_maxpool:
             self.pool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -49,9 +61,9 @@ class BasicBlock(nn.Module):
     def __init__(self, config: TrialConfig, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1)
-        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.norm1 = BatchNorm2d(out_channels)
         self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1)
-        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.norm2 = BatchNorm2d(out_channels)
         self.shortcut = _shortcut(config, in_channels, out_channels, stride) if config.residual else None
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
@@ -67,7 +79,7 @@ def _shortcut(config: TrialConfig, in_channels: int, out_channels: int, stride: 
         return nn.Identity()
     if config.shortcut == "zero-padding":
         return ZeroPaddingShortcut(in_channels, out_channels, stride)
-    return nn.Sequential(Conv2d(in_channels, out_channels, 1, stride, 0), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(Conv2d(in_channels, out_channels, 1, stride, 0), BatchNorm2d(out_channels))
 
 
 class ResNet(nn.Module):

@@ -21,7 +21,7 @@ from trainables.convolution import Conv2d
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`; maps of one pixel in two dimensions, for in four torch takes ten times as long for their gradient."""
+    """`nn.BatchNorm2d`, maps of one pixel in two dimensions: their gradient takes torch ten times as long in four."""
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
         if x_BxCxHxW.shape[2:].numel() > 1:

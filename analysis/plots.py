@@ -176,8 +176,8 @@ def compose(
     figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - above / height))  # type: ignore[union-attr, call-arg]
     figure.text(0.1 / width, 1 - 0.1 / height, head, fontsize=12, fontweight="bold", va="top")
     figure.text(0.1 / width, 0.1 / height, foot, fontsize=8, color="#444444", va="bottom")
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it would be worked out again for each format
+    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
+    figure.set_layout_engine(None)  # it would be worked out again for each format
     for ax in axes:  # the layout's last digits differ from run to run
         ax.set_position([round(end, 5) for end in ax.get_position().bounds])
     if legend:

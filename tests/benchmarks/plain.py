@@ -102,7 +102,7 @@ def train_trial(config: dict[str, Any], data: TrialData) -> None:
         tune.report({"validation_accuracy": training.validate()})
 
 
-def study(dataset: str, samples: int, epochs: int, train_images: int | None) -> None:
+def study(dataset: str, samples: int, epochs: int, seed: int, train_images: int | None = None) -> None:
     """A study of the design `search`, baselines included, other trials drawn at random; prints the best."""
     from ray import tune
 
@@ -116,7 +116,7 @@ def study(dataset: str, samples: int, epochs: int, train_images: int | None) -> 
     data = search_data(images, split_images(images, train_images))
     state = StudyState(header={"settings": {}})
     begin = beginning(lambda event, **about: state.apply({"event": event, "time": "", **about}))
-    draw = StudySearcher(SEARCH, samples, "random", epochs, 0, state, begin, lambda _: None)
+    draw = StudySearcher(SEARCH, samples, "random", epochs, seed, state, begin, lambda _: None)
     configs = [draw.suggest(str(number))["config"] for number in range(samples)]  # type: ignore[index]
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, data=data), {"cpu": 1}),
@@ -130,4 +130,4 @@ def study(dataset: str, samples: int, epochs: int, train_images: int | None) -> 
 if __name__ == "__main__":
     from tests.benchmarks import plain  # what Ray gets from a `__main__` module it takes by value, which fails
 
-    plain.study(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else None)
+    plain.study(sys.argv[1], *map(int, sys.argv[2:]))

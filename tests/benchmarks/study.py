@@ -101,22 +101,27 @@ def default_study() -> None:
     print(f"  turnover of a trial: median {statistics.median(turnovers):.2f} s of {len(turnovers)} (target 0.3 s)")
 
 
-def against_plain(dataset: str, *train_images: str, samples: int = 20, epochs: int = 6) -> None:
-    """Print the wall time of the project's study and of the plain one, of the same design, samples and epochs."""
-    arguments = ["--samples", str(samples), "--dataset", dataset, "--epochs", str(epochs), "--confirm-seeds", "0"]
-    arguments += ["--train-images", *train_images] if train_images else []
-    ours = run_study(*arguments)  # without a confirm stage, which the plain one has not
-    started = time.perf_counter()
-    plain = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.plain", dataset, str(samples), str(epochs), *train_images],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    seconds = time.perf_counter() - started
-    found = re.search(r"best validation accuracy ([\d.]+)", plain.stdout)
-    assert found
+def against_plain(dataset: str, *train_images: str, samples: int = 20, epochs: int = 6, seeds: int = 3) -> None:
+    """Print the wall time of the project's study and of the plain one, same design, samples and epochs, in turn."""
     print(f"study of {samples} samples and {epochs} epochs on {' '.join((dataset, *train_images))}:")
-    print(f"  ours {ours.seconds:.0f} s, best {ours.best:.4f}; plain {seconds:.0f} s, best {found[1]}")
-    print(f"  {seconds / ours.seconds:.1f}× (target 6×)")
+    rows = []
+    for seed in range(seeds):
+        ours = run_study(
+            *("--samples", str(samples), "--dataset", dataset, "--epochs", str(epochs), "--seed", str(seed)),
+            *("--confirm-seeds", "0"),  # the plain one has no confirm stage
+            *(("--train-images", *train_images) if train_images else ()),
+        )
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "tests.benchmarks.plain", dataset]
+        command += [*map(str, (samples, epochs, seed)), *train_images]
+        plain = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        seconds = time.perf_counter() - started
+        found = re.search(r"best validation accuracy ([\d.]+)", plain.stdout)
+        assert found
+        rows.append((ours.seconds, ours.best, seconds, float(found[1])))
+        print("  seed {}: ours {:.0f} s, best {:.4f}; plain {:.0f} s, best {:.4f}".format(seed, *rows[-1]), flush=True)
+    ratio = statistics.median(row[2] / row[0] for row in rows)
+    print(f"  {ratio:.1f}× in the median (target 6×)")
 
 
 def memory(folder: str) -> None:

@@ -74,8 +74,9 @@ def _role(arm: Mapping[Any, Any], design: Mapping[str, Any], winner: Mapping[Any
     unlike = [field for field in FIELDS if winner is not None and arm[field] != winner[field]]
     if winner is not None and not unlike:
         return "winner", "", baseline
-    changed = [factor["name"] for factor in scientific(design["factors"]) if factor["name"] in unlike]
-    followers = {factor["name"] for factor in design["factors"] if set(changed) & set(factor.get("when", ()))}
+    # A factor that is there at a level of a changed one only follows it.
+    followers = {factor["name"] for factor in design["factors"] if set(unlike) & set(factor.get("when", ()))}
+    changed = [factor["name"] for factor in scientific(design["factors"]) if factor["name"] in {*unlike} - followers]
     if len(changed) == 1 and set(unlike) <= {*changed, *followers}:
         return "changed", changed[0], baseline
     return "baseline" if baseline else "earlier", "", baseline
@@ -122,6 +123,16 @@ def residual(table: pd.DataFrame) -> tuple[float, int]:
     return (float((rest.to_numpy() ** 2).sum() / freedom) if freedom > 0 else float("nan")), freedom
 
 
+def unlike_spread(table: pd.DataFrame) -> str | None:
+    """The arm of a `seed_table` whose variance over seeds is too large to be that of the others, at 5% (Cochran 1941,
+    The distribution of the largest of a set of estimated variances); `residual` does not hold for it."""
+    variances, (arms, seeds) = table.var(axis=1), table.shape
+    if arms < 2 or seeds < 2 or not variances.sum() > 0:
+        return None
+    limit = stats.f.isf((1 - CONFIDENCE) / arms, seeds - 1, (arms - 1) * (seeds - 1))
+    return str(variances.idxmax()) if variances.max() / variances.sum() > 1 / (1 + (arms - 1) / limit) else None
+
+
 @dataclass(frozen=True)
 class Contrast:
     """A difference to be told: the mean of the arms `plus` less that of the arms `minus`, by label."""
@@ -132,15 +143,18 @@ class Contrast:
 
 
 def contrasts(table: pd.DataFrame, wanted: Sequence[Contrast]) -> pd.DataFrame:
-    """A row for each contrast: what it is about, its `difference`, the Student t interval from `residual`, `p`
-    adjusted for all rows (Holm 1979), whether that `tells` at 5%, and, where it does not, the `seeds_needed`."""
+    """A row for each contrast: what it is about, its `difference`, the Student t interval from `residual` (where there
+    is an `unlike_spread`, from the contrast's own spread over seeds), `p` adjusted for all rows (Holm 1979), whether
+    that `tells` at 5%, and, where it does not, the `seeds_needed`."""
     (square, freedom), (arms, seeds) = residual(table), table.shape
-    means = table.mean(axis=1).to_dict()
     columns = [*(wanted[0].about if wanted else ()), "difference", "low", "high", "p", "tells", "seeds_needed"]
-    differences = np.array([np.mean([means[arm] for arm in each.plus]) - np.mean([means[arm] for arm in each.minus])
-                            for each in wanted])  # fmt: skip
+    by_seed = np.array([table.loc[[*each.plus]].mean() - table.loc[[*each.minus]].mean() for each in wanted])
+    by_seed = by_seed.reshape(len(wanted), seeds)
+    differences = by_seed.mean(axis=1)
     # Their variances when there is one seed.
     single = np.array([square * (1 / len(each.plus) + 1 / len(each.minus)) for each in wanted])
+    if unlike_spread(table):
+        single, freedom, arms = by_seed.var(axis=1, ddof=1), seeds - 1, 2
     with np.errstate(all="ignore"):
         error = np.sqrt(single / seeds)
         half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
@@ -205,7 +219,7 @@ def factor_effects(table: pd.DataFrame, arms: pd.DataFrame, design: Mapping[str,
             pairs = pd.merge(*ends, **({"on": rest} if rest else {"how": "cross"}))
             if len(pairs):
                 whole = all((known[name] == level).sum() == len(pairs) for level in (one, two))
-                average = ("on average" if whole else "on average where both are complete") if rest else ""
+                average = ("on average" if whole else "on average over arms of both") if rest else ""
                 wanted.append(_effect(name, one, two, average, list(pairs["label_x"]), list(pairs["label_y"])))
             for row in pairs.to_dict("records") if rest and len(known) <= FEW_ARMS else []:
                 at = ", ".join(f"{other.replace('_', ' ')} {level_label(row[other])}" for other in rest)

@@ -80,9 +80,10 @@ def _places(values: pd.Series, factor: Mapping[str, Any]) -> pd.Series:
     if "levels" in factor:
         order = list(dict.fromkeys([*factor["levels"], *values]))
         return (values.map(order.index) + 0.5) / len(order)
-    line, *ends = (np.log(x) if factor["scale"] == "log" else x for x in (values, factor["low"], factor["high"]))
-    low, high = min(*ends, line.min()), max(*ends, line.max())
-    places: pd.Series = (line - low) / (high - low)
+    low, high = factor["low"], factor["high"]
+    values = values.clip(low, high)  # where a condition leaves the factor out, its value may be 0
+    line, *ends = (np.log(x) if factor["scale"] == "log" else x for x in (values, low, high))
+    places: pd.Series = (line - ends[0]) / (ends[1] - ends[0])
     return places
 
 
@@ -150,6 +151,8 @@ def rate_response(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
     the best (a logarithmic scale) or half the range (a linear one)."""
     name, logarithmic = factor["name"], factor["scale"] == "log"
     varied = table[~is_baseline(table)]
+    for other, level in factor.get("when", {}).items():  # only there does it exist
+        varied = varied[varied[other] == level]
     best = ranked(varied).drop_duplicates("arm").set_index("arm")[["trial", name, SCORE]]
     states = pd.crosstab(varied["arm"], varied["state"]).reindex(best.index)
     counts = {state: states.get(state, 0) for state in ("complete", "diverged")}
@@ -158,6 +161,7 @@ def rate_response(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFram
     edge = np.select([place <= EDGE, place >= 1 - EDGE], ["low", "high"], "")
     reach = 1.0 if logarithmic else (high - low) / 2
     below, above = (10.0**end if logarithmic else end for end in (value - reach, value + reach))
+    below = below.clip(lower=min(factor["low"], 0.0))  # no such value is negative unless the design's are
     following = {"edge": edge, "next_low": below.where(edge != ""), "next_high": above.where(edge != "")}
     table = best.rename(columns={name: "best"}).assign(trials=states.sum(axis=1), **counts, **following)
     return table.reset_index()

@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,8 +23,7 @@ from analysis import summary as say
 from analysis.confirm_plots import arm_points, effect_bars, seed_curves
 from analysis.cost import costs
 from analysis.load import Study, read_confusion
-from analysis.verdict import OUTCOMES, effect_label, listed, sentences, verdict
-from analysis.verdict import SCOPE as INTERVALS
+from analysis.verdict import OUTCOMES, effect_label, listed, scope, sentences, verdict
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
@@ -99,8 +99,11 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     """The best trial's curves of each study, the best arms, what differs, and the best so far."""
     best = {name: say.findings(study).ranked.head(5) for name, study in named.items()}
     curves = [tidy.learning_curves(best[name].head(1), study.epochs) for name, study in named.items()]
+    # By a role of its own, for a study may be called what a role of a search is.
+    roles = {name: f"study {name}" for name in named}
     curves = [
-        rows.assign(role=name, trial=number) for number, (name, rows) in enumerate(zip(named, curves, strict=True))
+        rows.assign(role=roles[name], trial=number)
+        for number, (name, rows) in enumerate(zip(named, curves, strict=True))
     ]
     abouts = {name: study.manifest["dataset"]["counts"] | study.manifest["settings"] for name, study in named.items()}
     settings = pd.DataFrame(abouts).astype("str").rename_axis("setting").reset_index()
@@ -110,7 +113,7 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     }
     data = next(iter(named.values())).manifest["dataset"]
     about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
-    labels = {name: name for name in named if len(best[name])}
+    labels = {roles[name]: name for name in named if len(best[name])}
     draw = (
         partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes) if labels else None
     )
@@ -151,7 +154,7 @@ def sections(study: Study) -> Iterator[Section]:
         caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
         yield Section(f"by-{name}", heading, level_finding(quartiles, say.spoken(name)), caption, draw)
     if (confusion := read_confusion(study.path)) is not None:
-        yield _chosen(confusion, about)
+        yield _chosen(confusion, say.chosen_scope(study))
 
 
 def _effects(
@@ -172,7 +175,7 @@ def _effects(
 
 
 def _chosen(confusion: pd.DataFrame, about: str) -> Section:
-    accuracy = pd.Series(confusion.to_numpy().diagonal() / confusion.sum(axis=1).clip(1), confusion.index)
+    accuracy = pd.Series(confusion.to_numpy().diagonal(), confusion.index) / confusion.sum(axis=1).replace(0, np.nan)
     finding = f"Least accurate on class {accuracy.idxmin()}, {accuracy.min():.1%}"
     images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
     images.insert(1, "accuracy", accuracy.to_numpy())
@@ -184,7 +187,7 @@ def _confirmed(study: Study) -> Iterator[Section]:
     """The arms that were trained again with several seeds, what differs among them, and their curves."""
     if (found := verdict(study)) is None:
         return
-    name, about = OUTCOMES[found.outcome], f"{INTERVALS} {say.scope(study, 'confirm')}"
+    name, about = OUTCOMES[found.outcome], f"{scope(found)} {say.scope(study, 'confirm')}"
     title = f"{name.capitalize()} after the last epoch (%)"
     draw: Any = partial(arm_points, seeds=found.seeds, means=found.means[found.outcome], title=title)
     finding, *rest = sentences(study)

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import curves, effects
+from analysis.conclusions import FIELDS
 from analysis.cost import spent
 from analysis.load import Study
 from analysis.verdict import sentences, verdict
@@ -164,11 +165,12 @@ def steadiness_finding(study: Study, shape: pd.DataFrame) -> str:
         word = "higher" if without.median() > pooled.median() else "lower"
         word = word if stats.mannwhitneyu(without, pooled).pvalue < 0.05 else "not clearly different"
         said.append(f"{noun} is {word} ({without.median():.1%} against {pooled.median():.1%})")
-    return f"Without the pool {' and '.join(said)}, {len(groups[0])} and {len(groups[1])} complete trials"
+    return f"Among {len(groups[0])} and {len(groups[1])} complete trials, without the pool {' and '.join(said)}"
 
 
 def _next(study: Study) -> str:
     found, table = findings(study), findings(study).table
+    search = study.manifest["design"].get("search", "sampled")
     if not study.manifest.get("ended"):
         return "let the study end; the same command goes on with it"
     if found.ranked.empty and len(table):
@@ -179,20 +181,24 @@ def _next(study: Study) -> str:
             if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
                 end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
                 return f"{spoken(name)}s from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
-    factorial = study.manifest["design"].get("search") == "factorial"
     # In a factorial design the samples are a multiple of the arms, as those there are.
-    samples = len(table) * ceil(20 / max(1, min(10, len(table)))) if factorial else 2 * max(10, len(table))
+    samples = len(table) * ceil(20 / max(1, min(10, len(table)))) if search == "factorial" else 2 * max(10, len(table))
     more = f"more trials (--samples {samples})"
     confirmed = verdict(study)
     if confirmed is not None and (len(confirmed.effects) or confirmed.differences):
         told = confirmed.effects if len(confirmed.effects) else pd.concat([*confirmed.differences.values()])
-        if confirmed.seeds.shape[1] == 1:
-            return "--confirm-seeds 3, for one seed has no interval"
+        seeds = confirmed.seeds.shape[1]
+        # What counts is a seed that all arms have completed.
+        lost = int(confirmed.arms[["complete", "diverged", "failed"]].sum(axis=1).max()) - seeds
+        if seeds == 1:
+            return f"--confirm-seeds {3 + lost}, for one seed has no interval"
         if (needed := told["seeds_needed"].min()) <= FEW_SEEDS:
-            return f"--confirm-seeds {needed:.0f}, which could tell the largest effect of those not told"
-        if study.manifest["design"].get("search", "sampled") != "sampled":
+            return f"--confirm-seeds {needed + lost:.0f}, which could tell the largest effect of those not told"
+        if search != "sampled":
             return "nothing" if told["tells"].all() else f"nothing that {FEW_SEEDS} seeds could tell"
         return f"{more}, in case there is a better arm"
+    if search == "none":
+        return "see why nothing is confirmed (study.log)"
     if not found.importance["tells"].any():
         return more
     return "the best arms again with several seeds (--confirm-seeds 3)"
@@ -214,6 +220,16 @@ def scope(study: Study, stage: str = "search") -> str:
         f"Data set {data['name']}: {images}. {states(study.trials, stage)}; "
         f"at most {plural(settings['epochs'], 'epoch')}{unfinished}. {how}"
     ).strip()
+
+
+def chosen_scope(study: Study) -> str:
+    """What the confusion matrix of the chosen model is of: its first confirm seed, or before there is one the search
+    trial."""
+    best, trials = curves.winner(findings(study).table), study.trials
+    confirmed = trials[(trials["stage"] == "confirm") & (trials["state"] == "complete")]
+    if len(confirmed[FIELDS].merge(trials.loc[trials["trial"] == best, FIELDS])):
+        return f"The winner's first confirm seed, on test images. {scope(study, 'confirm')}"
+    return f"The best search trial, on validation images. {scope(study)}"
 
 
 def closing_lines(study: Study) -> list[str]:

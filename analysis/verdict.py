@@ -18,11 +18,12 @@ from analysis.load import Study
 
 OUTCOMES: Mapping[str, str] = {"test_accuracy": "test accuracy", "train_accuracy": "training accuracy"}
 SCOPE = "Intervals: 95%, over seeds; that other test images would give other numbers is not in them."
+SPREADS = "Those of differences take all arms to spread alike."
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The confirm stage of a study: its `arms`, those `lost` of which no trial is complete but some have ended,
+    """The confirm stage of a study: its `arms`, those `lost` of which a trial has ended that is not complete,
     `curves` by label, seed and epoch, the `outcome` of the design by arm and seed, and tables of
     `analysis.conclusions`; `optimism` is the search's best score less the confirmed mean."""
 
@@ -43,16 +44,21 @@ def verdict(study: Study) -> Verdict | None:
     design, table = study.manifest["design"], curves.results(study.trials, study.epochs)
     best = curves.winner(table)
     trials = confirm.labelled(study.trials, design, best)
-    rows = confirm.confirm_curves(trials[trials["role"] != "earlier"], study.epochs)
+    trials = trials[trials["role"] != "earlier"]
+    if trials.empty:
+        return None
+    arms = confirm.arms_of(trials)
+    lost = arms[arms["diverged"] + arms["failed"] > 0]
+    # Seeds are compared that all arms have completed: an arm that lost most of them would take them from the others.
+    without = lost.loc[2 * lost["complete"] < arms["complete"].max(), "label"]
+    rows = confirm.confirm_curves(trials[~trials["label"].isin(without)], study.epochs)
     outcome = design.get("outcome", "test_accuracy")
     seeds = confirm.seed_table(rows, outcome)
     if seeds.empty:
         return None
     readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
     means = {reading: means_of(rows, reading) for reading in readings}
-    arms = confirm.arms_of(trials[trials["role"] != "earlier"])
-    there = arms["label"].isin(seeds.index)
-    lost, arms = arms[~there & (arms["diverged"] + arms["failed"] > 0)], arms[there]
+    arms = arms[arms["label"].isin(seeds.index)]
     seeds = seeds.loc[arms["label"]]
     winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
     references = [*winner.head(1), *fixed.head(1)]
@@ -80,6 +86,13 @@ def means_of(curves: pd.DataFrame, reading: str, epoch: int | None = None) -> pd
     return means.assign(low=means["low"].clip(lower=0.0), high=means["high"].clip(upper=most))
 
 
+def scope(found: Verdict) -> str:
+    """What the intervals are of."""
+    if (arm := confirm.unlike_spread(found.seeds)) is None:
+        return f"{SCOPE} {SPREADS}"
+    return f"{SCOPE} Those of differences are each by its own spread: {arm} spreads more than others (Cochran's test)."
+
+
 def sentences(study: Study) -> list[str]:
     """The best arm with its interval, and what each scientific factor does; nothing where nothing is confirmed."""
     found = verdict(study)
@@ -90,6 +103,7 @@ def sentences(study: Study) -> list[str]:
     seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
     images = study.manifest["dataset"]["counts"].get("test", 0)
     lead = f"Confirmed with {seeds}" + (f" on {images:,} test images" if found.outcome == "test_accuracy" else "")
+    lead += ", each arm after its own epochs" if found.arms["max_epochs"].nunique() > 1 else ""
     said = [f"{lead}: {_standing(found)}{_lost(found)}."]
     if len(found.effects):
         said.append(f"{factor_verdict(found)}.")
@@ -120,10 +134,14 @@ def _standing(found: Verdict) -> str:
 
 
 def _lost(found: Verdict) -> str:
-    """The arms that have no number, for none of their trials is complete."""
-    rows = found.lost.to_dict("records")
-    said = [f"{row['label']} ({row['diverged']} diverged, {row['failed']} failed)" for row in rows]
-    return f"; not complete with any seed: {', '.join(said)}" if said else ""
+    """The arms that are not complete with every seed, or have no number, for they are with few of them."""
+    rows = found.lost.assign(there=found.lost["label"].isin(found.seeds.index)).to_dict("records")
+    said = [
+        f"{row['label']} ({row['complete']} complete, {row['diverged']} diverged, {row['failed']} failed"
+        f"{'' if row['there'] else '; left out'})"
+        for row in rows
+    ]
+    return f"; not complete with every seed: {', '.join(said)}" if said else ""
 
 
 def factor_verdict(found: Verdict) -> str:
@@ -167,12 +185,15 @@ def listed(found: Verdict) -> dict[str, pd.DataFrame]:
     about = trials[["arm", "learning_rate", "complete", "diverged"]].assign(
         learning_rate=[f"{rate:.3g}" for rate in trials["learning_rate"]]
     )
-    shown = {f"Arms ({SCOPE[:-1]})": about.join(_means(found.means)).reset_index()}
+    shown = {f"Arms ({scope(found)[:-1]})": about.join(_means(found.means)).reset_index()}
     shared, last = (complete.groupby("trial")["epoch"].max().agg(which) for which in ("min", "max"))
     if shared < last:
         there = {reading: means_of(found.curves, reading, shared) for reading in found.means}
         shown[f"At epoch {shared}, the last that all have"] = _means(there).reset_index()
+    effects = set(trials.index[trials["role"] == "changed"])
     for label, rows in found.differences.items():
+        if trials.loc[label, "role"] == "winner":  # the others stand among the effects, adjusted for these
+            rows = rows[~rows["arm"].isin(effects)]
         shown[f"Differences in {OUTCOMES[found.outcome]} from {label}"] = _listed(rows)
     shown[f"Effects on {OUTCOMES[found.outcome]}"] = _listed(found.effects)
     if "winner" not in set(found.arms["role"]):

@@ -197,6 +197,9 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
             unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
             if not unfinished and not missing(design, settings, state):
                 finish_ended(folder, state)
+                if state.ended is None:  # the driver was killed after its last trial
+                    record.append("driver_started", pid=os.getpid(), host=platform.node())
+                    record.append("driver_ended", seconds=0.0, missing=0)
                 log.info("nothing to run: all %d trials have ended", len(state.trials))
                 return Outcome(folder, state, len(state.trials), interrupted=False)
         images = resolve_images(settings, fingerprint)
@@ -239,7 +242,8 @@ def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interru
             raise
     finally:
         with suppress(CannotWrite):
-            record.append("driver_ended", seconds=time.monotonic() - started)
+            left = len(state.in_state("running")) + missing(plan.design, settings, state)
+            record.append("driver_ended", seconds=time.monotonic() - started, missing=left)
 
 
 @contextmanager

@@ -85,13 +85,18 @@ class TrialState:
 
 @dataclass
 class StudyState:
-    """All that the record says; `reported` are (trial, epoch) in the order in which they came."""
+    """All that the record says; `reported` are (trial, epoch) in the order in which they came.
+
+    `started` is when the driver began that runs or was killed, `ended` when one ended that left no trial missing.
+    """
 
     header: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, TrialState] = field(default_factory=dict)
     reported: list[tuple[int, int]] = field(default_factory=list)
     driver: dict[str, Any] = field(default_factory=dict)
+    started: str | None = None
     ended: str | None = None
+    last: str = ""
     wall_seconds: float = 0.0
 
     def apply(self, event: Mapping[str, Any]) -> None:
@@ -109,11 +114,12 @@ class StudyState:
         if kind == "study":
             self.header = about
         elif kind == "driver_started":
-            self.ended, self.driver = None, about
+            self.wall_seconds = self.wall()
+            self.started, self.ended, self.driver = event["time"], None, about
             # A study may be extended or moved: the settings of its last start stand.
             self.header["settings"] = event.get("settings", self.header["settings"])
         elif kind == "driver_ended":
-            self.ended = event["time"]
+            self.started, self.ended = None, None if event.get("missing") else event["time"]
             self.wall_seconds += event["seconds"]
         elif kind == "trial_started" and number == len(self.trials):
             TrialConfig.from_dict(event["config"])
@@ -123,6 +129,7 @@ class StudyState:
             self._apply_to(self.trials[number], kind, event)
         else:
             raise ValueError(f"unexpected event {kind!r} of trial {number!r}")
+        self.last = event["time"]
 
     def _apply_to(self, trial: TrialState, kind: str, event: Mapping[str, Any]) -> None:
         """Take in an event of a trial that has begun."""
@@ -178,7 +185,14 @@ class StudyState:
             spent = stages.setdefault(trial.stage, {"core": 0.0, "accelerator": 0.0})
             spent["core"] += trial.seconds * cpus
             spent["accelerator"] += trial.seconds * gpus
-        return {**stages, "wall": self.wall_seconds}
+        return {**stages, "wall": self.wall()}
+
+    def wall(self) -> float:
+        """Seconds of all drivers; one that runs or was killed counts up to its last event."""
+        if self.started is None:
+            return self.wall_seconds
+        span = datetime.fromisoformat(self.last) - datetime.fromisoformat(self.started)
+        return self.wall_seconds + span.total_seconds()
 
     def manifest(self) -> dict[str, Any]:
         """The content of `study.json`."""

@@ -274,11 +274,65 @@ def test_an_average_that_lacks_an_arm_says_so():
     seeds = pd.DataFrame([[0.80, 0.82], [0.84, 0.85], [0.79, 0.80]], arms["label"][:3], [1, 2])
     found = confirm.factor_effects(seeds, arms, SQUARE).set_index(["factor", "others"])["difference"]
     a, b, c = seeds.mean(axis=1)
-    assert found[("residual", "on average where both are complete")] == pytest.approx(c - a)
-    assert found[("depth", "on average where both are complete")] == pytest.approx(b - a)
+    assert found[("residual", "on average over arms of both")] == pytest.approx(c - a)
+    assert found[("depth", "on average over arms of both")] == pytest.approx(b - a)
 
 
 def test_contrasts_of_nothing():
     assert confirm.contrasts(SEEDS, []).empty
     same = confirm.contrasts(SEEDS, [Contrast({"arm": "x"}, ["x"], ["x"])])
     assert same["difference"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("spreads", "low", "high"), [((1, 1, 1, 1), 0.93, 0.97), ((1, 1, 1, 6), 0.92, 1.0)])
+def test_intervals_hold_the_truth_where_one_arm_spreads_more_too(spreads, low, high):
+    """Five seeds; the pooled residual alone covers the noisy arm's differences in about 82 of 100."""
+    draw = np.random.default_rng(3)
+    truth, covered, named = np.array([0.1, 0.2, 0.3, 0.4]), [], 0
+    for _ in range(800):
+        scores = truth[:, None] + draw.normal(0, 1, 5) + draw.normal(0, 1, (4, 5)) * np.array(spreads)[:, None]
+        table = pd.DataFrame(scores, list("abcd"))
+        rows = confirm.differences(table, "d")
+        covered += list((rows["low"] < truth[:3] - 0.4) & (truth[:3] - 0.4 < rows["high"]))
+        named += confirm.unlike_spread(table) == "d"
+    assert low <= np.mean(covered) <= high
+    assert named / 800 > 0.8 if spreads[-1] == 6 else named / 800 < 0.05
+
+
+def test_an_unlike_spread_gives_each_difference_its_own_interval():
+    table = pd.DataFrame([[0.5, 0.51, 0.49, 0.5], [0.6, 0.61, 0.6, 0.59], [0.1, 0.5, 0.9, 0.2]], ["a", "b", "c"])
+    variances = table.var(axis=1)
+    limit = stats.f.isf(0.05 / 3, 3, 6)  # Cochran's limit for three variances of three degrees of freedom: 0.7977
+    assert 1 / (1 + 2 / limit) == pytest.approx(0.798, abs=0.001)
+    assert variances["c"] / variances.sum() > 0.798
+    assert confirm.unlike_spread(table) == "c"
+    for row in confirm.differences(table, "a").to_dict("records"):
+        exact = stats.ttest_rel(table.loc[row["arm"]], table.loc["a"])
+        interval = exact.confidence_interval(0.95)
+        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    assert confirm.unlike_spread(table.head(2)) is None
+
+
+def test_a_factor_that_goes_with_the_one_changed_leaves_it_alone():
+    """Zero padding is there in residual networks only: the winner without the addition has another shortcut, too."""
+    design = {
+        "search": "sampled",
+        "factors": [
+            {"name": "residual", "role": "scientific", "levels": [True, False]},
+            {"name": "shortcut", "role": "scientific", "levels": ["projection", "zero-padding"],
+             "when": {"residual": True}},
+        ],
+        "baselines": {},
+    }  # fmt: skip
+    best = {"residual": True, "shortcut": "zero-padding"}
+    plain, projection = {"residual": False}, {"residual": True, "shortcut": "projection"}
+    table = trials(
+        ("search", "complete", best),
+        *(("confirm", "complete", {**config, "seed": 1}) for config in (best, plain, projection)),
+    )
+    found = confirm.labelled(table, design, winner=0)
+    assert found[["role", "factor"]].to_numpy().tolist() == [
+        ["winner", ""],
+        ["changed", "residual"],
+        ["changed", "shortcut"],
+    ]

@@ -236,6 +236,17 @@ def test_a_best_rate_at_an_end_of_the_range_is_flagged(
         assert math.isnan(row["next_low"])
 
 
+def test_a_range_that_a_condition_left_out_is_not_its_best_value(tmp_path: Path) -> None:
+    """Label smoothing exists with SGD only; elsewhere it is 0, which has no place on a logarithmic scale."""
+    factor = {"name": "label_smoothing", "role": "nuisance", "low": 0.01, "high": 0.2, "scale": "log"}
+    factor |= {"when": {"optimizer": "sgd"}}
+    score = [(1.0, 0.5, 1.0, 0.5)]
+    configs = [{"optimizer": "adam"}, *({"optimizer": "sgd", "label_smoothing": 0.05} for _ in range(2))]
+    table = table_of(tmp_path, [MadeTrial("complete", score, config=config) for config in configs])
+    (row,) = rate_response(table, factor).to_dict("records")
+    assert (row["best"], row["trials"], row["edge"]) == (0.05, 2, "")
+
+
 def test_rates_are_by_arm_best_first_and_may_be_linear(tmp_path: Path) -> None:
     made = [
         trial(0.7, depth=10, momentum=0.5),

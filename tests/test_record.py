@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from study.record import CannotWrite, Record, RecordError, read_record, state_at_end, write_views
+from study.record import CannotWrite, Record, RecordError, StudyState, read_record, state_at_end, write_views
 from trainables.config import TrialConfig, UsageError
 
 SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
@@ -94,6 +94,29 @@ def test_manifest(folder):
     # Five epochs of 2.5 s, on two cores and half an accelerator each.
     assert manifest["seconds"] == {"search": {"core": 25.0, "accelerator": 6.25}, "wall": 12.5}
     assert pd.Timestamp(manifest["created"]) <= pd.Timestamp(manifest["ended"])
+
+
+def test_a_study_has_ended_when_no_trial_is_missing(folder):
+    record = Record(folder)
+    for missing, ended in ((3, False), (0, True)):
+        record.append("driver_started", pid=2, host="here")
+        record.append("driver_ended", seconds=1.0, missing=missing)
+        assert (record.state.manifest()["ended"] is not None) is ended
+    record.close()
+
+
+def test_the_wall_time_of_a_killed_driver_counts_up_to_its_last_event():
+    state = StudyState()
+    at = "2026-11-24T04:{:02}:00.000+00:00".format
+    state.apply({"event": "study", "version": 1, "time": at(0), **HEADER})
+    state.apply({"event": "driver_started", "time": at(1), "pid": 1, "host": "here"})
+    config = TrialConfig().to_dict()
+    about = {"stage": "search", "origin": "random", "arm": "a", "config": config, "parameters": 1, "forward_flops": 1}
+    state.apply({"event": "trial_started", "time": at(4), "trial": 0, **about})
+    assert state.wall() == 180
+    state.apply({"event": "driver_started", "time": at(9), "pid": 2, "host": "here"})
+    state.apply({"event": "driver_ended", "time": at(10), "seconds": 60.0, "missing": 1})
+    assert state.wall() == 240
 
 
 def test_read_back_it_is_the_same(folder):

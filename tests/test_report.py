@@ -12,11 +12,19 @@ from typing import Any
 import pytest
 from synthetic import BASELINES, FACTORS, MadeTrial, falling, manifest, search_like, write_study
 
-from analysis import load_study
+from analysis import load_studies, load_study
 from analysis.__main__ import main
 from analysis.curves import factor_levels, learning_curves, level_curves, results, training_shape
-from analysis.report import TRIALS_SHOWN, level_finding, role_labels, shown_trials, small_curves, write_report
-from analysis.summary import answer, closing_lines, headline, scope, steadiness_finding
+from analysis.report import (
+    TRIALS_SHOWN,
+    level_finding,
+    role_labels,
+    shown_trials,
+    small_curves,
+    write_comparison,
+    write_report,
+)
+from analysis.summary import answer, chosen_scope, closing_lines, headline, scope, steadiness_finding
 from trainables.config import UsageError
 
 DIVERGED = MadeTrial("diverged", [(float("nan"), 0.1, float("nan"), 0.1)])
@@ -271,6 +279,27 @@ def test_a_report_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         write_report(study, tmp_path / "file")
 
 
+def test_studies_may_be_called_what_a_role_is(tmp_path: Path) -> None:
+    for name in ("other", "winner"):
+        write_study(tmp_path / name, search_like(), name=name)
+    studies = load_studies([tmp_path / "other", tmp_path / "winner"])
+    assert "other – winner" in write_comparison(studies, tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "said"),
+    [
+        (False, "The best search trial, on validation images."),
+        (True, "The winner's first confirm seed, on test images."),
+    ],
+)
+def test_the_confusion_matrix_says_whose_it_is(tmp_path: Path, confirmed: bool, said: str) -> None:
+    config = {"learning_rate": 0.02}
+    seeds = [MadeTrial("complete", falling(1), "confirm", {**config, "seed": 1}, stage="confirm")] if confirmed else []
+    folder = write_study(tmp_path, [MadeTrial("complete", falling(1), config=config), *seeds])
+    assert chosen_scope(load_study(folder)).startswith(said)
+
+
 def test_the_manifest_on_the_page_is_json(made_report: Path) -> None:
     (shown, _) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
     assert json.loads(shown) == manifest(design=design(*SHOWN))
@@ -321,7 +350,7 @@ def test_the_course_reports_remark_on_the_pool_is_put_to_the_test(tmp_path: Path
         return steadiness_finding(study, training_shape(results(study.trials, study.epochs), study.epochs))
 
     text = said([*unsteady, *steady], tmp_path / "a")
-    assert text.startswith("Without the pool accuracy is higher (")
+    assert text.startswith("Among 6 and 6 complete trials, without the pool accuracy is higher (")
     assert "and unsteadiness is higher (" in text
     same = said([*steady, *(curve(False, t.readings[0][3] - 0.01, 0.012) for t in steady)], tmp_path / "b")
     assert "unsteadiness is not clearly different" in same

@@ -17,6 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from analysis.load import load_study
+from analysis.summary import scope
 from study.driver import RecordCallback
 from study.record import StudyState, TrialState, read_record
 from study.run import conclude
@@ -233,7 +235,8 @@ def test_an_interrupted_study_ends_in_good_order(place, number):
     assert not alive(children)
     state = read_record(study)
     assert {trial.state for trial in state.trials.values()} == {"running"}
-    assert state.ended is not None
+    assert state.ended is None and state.started is None, "the driver has ended, the study has not"
+    assert "; the study is not finished" in scope(load_study(study))
     assert not list(study.rglob("*.tmp"))
 
 

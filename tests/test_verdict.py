@@ -117,8 +117,45 @@ def test_an_arm_that_is_complete_with_no_seed_is_named(study):
     assert kernel.sum() == 3
     lost = replace(study, trials=study.trials.assign(state=study.trials["state"].mask(kernel, "diverged")))
     first = say.sentences(lost)[0]
-    assert first.endswith("; not complete with any seed: imagenet-stem (3 diverged, 0 failed).")
+    assert first.endswith("; not complete with every seed: imagenet-stem (0 complete, 3 diverged, 0 failed; left out).")
     assert "imagenet-stem" not in say.verdict(lost).seeds.index
+
+
+@pytest.mark.parametrize(("lost", "seeds", "said"), [(1, 2, "2 complete, 1 diverged, 0 failed)"), (2, 3, "left out)")])
+def test_seeds_that_an_arm_lost_are_named_and_few_do_not_take_them_from_the_others(study, lost, seeds, said):
+    confirm = study.trials["stage"].eq("confirm")
+    kernel = confirm & study.trials["learning_rate"].eq(0.01) & study.trials["stem_kernel"].eq(7)
+    gone = kernel & (kernel.cumsum() <= lost)
+    assert gone.sum() == lost
+    left = replace(study, trials=study.trials.assign(state=study.trials["state"].mask(gone, "diverged")))
+    found, first = say.verdict(left), say.sentences(left)[0]
+    assert found.seeds.shape[1] == seeds
+    assert first.endswith(f"{said}.") and "not complete with every seed: imagenet-stem (" in first
+    assert ("imagenet-stem" in found.seeds.index) == (lost == 1)
+
+
+def test_the_seeds_to_ask_for_count_those_that_were_lost(study):
+    confirm = study.trials["stage"].eq("confirm")
+    last = study.trials.loc[confirm, "seed"].max()
+    rows = study.trials["state"].mask(confirm & study.trials["seed"].ne(last), "diverged")
+    one = replace(study, trials=study.trials.assign(state=rows))
+    assert answer(one)[-1].endswith("Next: --confirm-seeds 5, for one seed has no interval.")
+
+
+def test_an_arm_that_differs_from_the_winner_is_listed_once(study):
+    found = say.verdict(study)
+    listed = say.listed(found)
+    winner = found.arms.loc[found.arms["role"] == "winner", "label"].iloc[0]
+    rows = listed[f"Differences in test accuracy from {winner}"]
+    assert list(rows["arm"]) == list(found.arms.loc[found.arms["role"] == "baseline", "label"])
+    assert len(listed["Effects on test accuracy"]) == (found.arms["role"] == "changed").sum()
+
+
+def test_arms_of_unlike_budgets_are_said_to_be(study):
+    longer = study.trials["stage"].eq("confirm") & study.trials["stem_kernel"].eq(7)
+    uneven = replace(study, trials=study.trials.assign(max_epochs=study.trials["max_epochs"].mask(longer, 9)))
+    assert say.sentences(uneven)[0].startswith("Confirmed with 3 seeds on 1,000 test images, each arm after its own")
+    assert "after its own" not in say.sentences(study)[0]
 
 
 def test_one_seed_tells_nothing_and_asks_for_more(study):
@@ -136,7 +173,7 @@ def test_a_study_whose_only_confirmed_arm_has_nothing_beside_it_has_a_report(stu
     trials = study.trials.assign(state=study.trials["state"].mask(confirm & ~first, "diverged"))
     alone = replace(study, trials=trials, manifest=study.manifest | {"design": design})
     assert say.verdict(alone).effects.empty and not say.verdict(alone).differences
-    assert "not complete with any seed" in write_report(alone, tmp_path).read_text(encoding="utf-8")
+    assert "not complete with every seed" in write_report(alone, tmp_path).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("needed", "said"), [([4.0, 9.0], "about 9 seeds"), ([4.0, np.nan], "over 200 seeds")])

@@ -56,14 +56,20 @@ def remove_checkpoints(folder: Path, trial: int) -> None:
 
 
 def keep_best(folder: Path, state: StudyState) -> None:
-    """Make `best/` from the chosen trial's last checkpoint, unless it is that trial's already."""
-    winner, best, new = state.chosen(), folder / "best", folder / "best.tmp"
+    """Make `best/` from the chosen trial's last checkpoint, unless it is that trial's already.
+
+    An arm may win after its confirm seeds have ended and their checkpoints are gone: then it is the winner's own.
+    """
+    best, new = folder / "best", folder / "best.tmp"
     shutil.rmtree(new, ignore_errors=True)
     whose = best / "trial.txt"
-    if winner is None or (whose.exists() and whose.read_text() == f"{winner.trial}\n"):
-        return
-    epoch, content, _ = load_checkpoint(folder, winner)
-    if content is None or epoch < len(winner.epochs):
+    for winner in filter(None, (state.chosen(), state.winner())):
+        if whose.exists() and whose.read_text() == f"{winner.trial}\n":
+            return
+        epoch, content, _ = load_checkpoint(folder, winner)
+        if content is not None and epoch == len(winner.epochs):
+            break
+    else:
         return
     checkpoint, data = unpack(content), state.header["dataset"]
     confusion_KxK = checkpoint["trainer"]["confusion"].numpy()

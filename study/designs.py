@@ -18,6 +18,10 @@ from trainables.config import TrialConfig
 KINDS = {item.name: item.type for item in fields(TrialConfig)}
 
 
+IN_LABEL = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "width", "residual", "shortcut", "optimizer")
+"""The fields that `TrialConfig.arm` speaks of."""
+
+
 @dataclass(frozen=True)
 class Factor:
     """A hyperparameter that a design varies: over `levels`, or over a range, linear or logarithmic.
@@ -184,3 +188,11 @@ RECIPE = Design(
 )
 
 DESIGNS: Mapping[str, Design] = {design.name: design for design in (SEARCH, COURSE, STEM, DEGRADATION, RECIPE)}
+
+
+def arm_label(config: TrialConfig, design: Mapping[str, Any]) -> str:
+    """A trial's arm: `TrialConfig.arm`, with the levels of those scientific factors of a recorded design that it
+    leaves out."""
+    names = [factor["name"] for factor in design["factors"] if factor["role"] == "scientific"]
+    more = [f"{name.replace('_', ' ')} {getattr(config, name)}" for name in names if name not in IN_LABEL]
+    return ", ".join([config.arm, *more])

@@ -6,7 +6,6 @@ import platform
 import signal
 import socket
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -24,14 +23,16 @@ from rich.console import Console
 
 from study.checkpoints import finish_ended, keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
 from study.confirm import missing_trials, most_arms
-from study.designs import Design
+from study.designs import Design, arm_label
 from study.monitor import DriverCallback, Monitor, duration
 from study.plan import (
     MOST_CONCURRENT,
+    CannotStart,
     Plan,
     begin_study,
     command,
     continue_study,
+    error_line,
     find_study,
     git_commit,
     make_plan,
@@ -51,10 +52,6 @@ log = logging.getLogger("study")
 
 TRIES = 3
 """A trial that failed so often is not tried again unless it is asked for."""
-
-
-class CannotStart(Exception):  # noqa: N818
-    """What trials run on cannot be started: one line that says why."""
 
 
 @dataclass
@@ -88,7 +85,8 @@ class RecordCallback(DriverCallback):
 
     def begin(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
         """Record a new trial."""
-        about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
+        arm = arm_label(config, self._record.state.header["design"])
+        about = {"stage": stage, "origin": origin, "arm": arm, "config": config.to_dict()}
         self._record.append("trial_started", trial=number, **about, **asdict(self.cost(config)))
 
     def cost(self, config: TrialConfig) -> NetworkCost:
@@ -135,13 +133,6 @@ class RecordCallback(DriverCallback):
         if self._interrupted.asked:
             # No Exception, so Tune does not wait for epochs to end; what counts is in the record.
             raise KeyboardInterrupt
-
-
-def error_line(text: str) -> str:
-    """The line of a traceback that says what went wrong; running out of memory is named as that."""
-    lines = [line.strip() for line in text.splitlines()]
-    memory = [line for line in lines if "OutOfMemoryError" in line or "low on memory" in line]
-    return textwrap.shorten(f"out of memory: {memory[0]}" if memory else lines[-1], 300, placeholder=" …")
 
 
 def end_trial(record: Record, number: int, state: str, error: str = "") -> None:

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -48,6 +49,17 @@ MOST_CONCURRENT = 8
 """Trials at once unless the person says more: a searcher with many trials in flight learns little."""
 GPU_SHARE = 0.25
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
+
+
+class CannotStart(Exception):  # noqa: N818
+    """What trials run on cannot be started: one line that says why."""
+
+
+def error_line(text: str) -> str:
+    """The line of a traceback that says what went wrong; running out of memory is named as that."""
+    lines = [line.strip() for line in text.splitlines()]
+    memory = [line for line in lines if "OutOfMemoryError" in line or "low on memory" in line]
+    return textwrap.shorten(f"out of memory: {memory[0]}" if memory else lines[-1], 300, placeholder=" …")
 
 
 TIMING = """
@@ -219,6 +231,7 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
 
     Raises:
         UsageError: a trial needs more than any machine has.
+        CannotStart: training could not be timed.
     """
     own = [values["max_epochs"] for values in design.baselines.values() if "max_epochs" in values]
     epochs = settings.epochs or max(own, default=6 if images.data.name == "digits" else 20)
@@ -235,8 +248,13 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
     if settings.sampler == "gp" and settings.scheduler == "asha":
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
     if timings is None:
-        remote = ray.remote(time_training).options(num_cpus=settings.cpus_per_trial, num_gpus=gpus)
-        timings = ray.get(remote.remote(*_timing(settings, design, images, gpus)))
+        # In a process that ends with it, for it would keep a GPU's memory; `options` does not take that.
+        remote = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus, max_calls=1)(time_training)
+        try:
+            timings = ray.get(remote.remote(*_timing(settings, design, images, gpus)))
+        except ray.exceptions.RayError as error:
+            hint = "; --gpus-per-trial 0 trains on the CPU" if gpus else ""
+            raise CannotStart(f"training cannot be timed: {error_line(str(error))}{hint}") from error
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
@@ -266,7 +284,7 @@ def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
         most = max(node.get(resource, 0) for node in nodes)
         if needs[resource] > most:
             raise UsageError(f"{option}: received {needs[resource]:g}, allowed: at most {most:g}, what a machine has")
-    fit = sum(min(int(node.get(name, 0) / need) for name, need in needs.items() if need) for node in nodes)
+    fit = sum(min(_fit(node.get(name, 0), need) for name, need in needs.items() if need) for node in nodes)
     fit = max(fit, 1)
     if settings.max_concurrent is None:
         if fit <= MOST_CONCURRENT:
@@ -276,6 +294,11 @@ def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
     if settings.max_concurrent > fit:
         return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
     return settings.max_concurrent, []
+
+
+def _fit(there: float, need: float) -> int:
+    """How many trials of this need fit; none has shares of two GPUs."""
+    return int(there) * int(1 / need) if need < 1 else int(there / need)
 
 
 @contextmanager

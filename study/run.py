@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: Mapping[str, Any], console: Console) -> int:
     # Not before the command line is known to be right: ray and torch take seconds to import.
     from study.design_files import show_design
-    from study.driver import CannotStart, run_study
-    from study.plan import begin_study, command
+    from study.driver import run_study
+    from study.plan import CannotStart, begin_study, command
     from study.record import CannotWrite, RecordError
     from trainables.datasets import DataUnavailable
 

@@ -68,8 +68,8 @@ class StudySettings:
     name: str | None = _option(
         None,
         "of the study's directory (default: DESIGN-DATASET)",
-        "letters, digits, '.', '_' and '-', not '.' or '-' first",
-        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*").fullmatch,
+        "up to 200 letters, digits, '.', '_' and '-', not '.' or '-' first",
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}").fullmatch,
     )
     results_dir: str = _option("results", "where studies are kept")
     max_concurrent: int | None = _option(
@@ -124,7 +124,7 @@ class StudySettings:
         """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not hold."""
         kind = Path(os.path.expanduser(dataset)).resolve().name
         return Path(os.path.expanduser(self.results_dir)).resolve() / (
-            self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(self.design).stem}-{kind}")
+            self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(self.design).stem}-{kind}").lstrip(".-")[:200]
         )
 
 

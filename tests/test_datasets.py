@@ -357,6 +357,19 @@ ODD_NAMES = [
 ]
 
 
+def test_a_class_whose_name_is_not_utf8_can_be_written_down(tmp_path):
+    """Such as a folder of an archive in Latin-1; the table of the winner's classes could not be written."""
+    root = os.fsencode(tmp_path) + b"/photos"
+    for name in (b"Bl\xfcte", b"leaf"):
+        os.makedirs(os.path.join(root, name))
+        for number in range(5):
+            pixels = np.full((8, 8, 3), 20 * number, np.uint8)
+            Image.fromarray(pixels).save(os.path.join(os.fsdecode(root), os.fsdecode(name), f"{number}.png"))
+    images = load_images(os.fsdecode(root), tmp_path / "data", image_size=8)
+    assert images.classes == ("Bl\\xfcte", "leaf")
+    assert "".join(images.classes).encode("utf-8")
+
+
 @strategies.composite
 def spoilt_bytes(draw: Any) -> bytes:
     """Anything, or an image cut off or with one byte changed."""

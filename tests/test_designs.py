@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from study.designs import DESIGNS, Design, Factor
+from study.designs import DESIGNS, Design, Factor, arm_label
 from trainables.config import TrialConfig
 from trainables.resnet import network_cost
 
@@ -189,3 +189,11 @@ def test_points_of_the_unit_cube():
     kernel = Factor("stem_kernel", "scientific", levels=(2, 3, 5, 7))
     assert [kernel.at(u) for u in (0, 0.24, 0.25, 0.5, 0.999)] == [2, 2, 3, 5, 7]
     assert not math.isnan(rate.at(math.nextafter(1, 0)))
+
+
+def test_the_label_of_an_arm_names_every_scientific_factor():
+    factors = [Factor("schedule", "scientific", ("constant", "cosine")), Factor("depth", "scientific", (10, 18))]
+    design = Design("mine", (*factors, Factor("momentum", "nuisance", low=0.5, high=0.9)), search="factorial").to_dict()
+    config = TrialConfig(schedule="cosine", depth=10, momentum=0.7)
+    assert arm_label(config, design) == "k7 s2 pool d10, schedule cosine"
+    assert arm_label(config, SEARCH.to_dict()) == config.arm

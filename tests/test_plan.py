@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+import ray
 
 import study.plan
 from study.designs import DESIGNS
 from study.plan import (
     TIMING,
+    CannotStart,
     Plan,
     begin_study,
     continue_study,
@@ -246,6 +248,31 @@ def test_a_timing_that_dies_is_none(tmp_path):
     with timing_here(settings, design, resolve_images(settings)) as result:
         timed_in().kill()
         assert result() is None
+
+
+def test_training_that_cannot_be_timed_is_one_line(tmp_path, monkeypatch):
+    """On a GPU for which torch has no kernels, for one: there training is timed by a task of Ray."""
+
+    def breaks(*_):
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(study.plan, "time_training", breaks)
+    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "gpus_per_trial": 0.0})
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        with pytest.raises(CannotStart, match=r"^training cannot be timed: RuntimeError: no kernel image"):
+            make_plan(settings, design, resolve_images(settings), None)
+    finally:
+        ray.shutdown()
+
+
+def test_no_trial_has_shares_of_two_gpus(tmp_path, monkeypatch):
+    node = {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}}
+    monkeypatch.setattr(study.plan.ray, "nodes", lambda: [node])
+    settings, _ = begin_study({"dataset": "digits", "results_dir": str(tmp_path)})
+    assert study.plan._concurrent(settings, 0.4)[0] == 4
+    assert study.plan._concurrent(settings, 1.0)[0] == 2
+    assert study.plan._concurrent(settings, 0.25)[0] == 8
 
 
 def test_a_factorial_study_is_extended_by_whole_rounds(planned):

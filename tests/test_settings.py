@@ -49,7 +49,7 @@ def test_wrong_use_is_one_line(arguments, said):
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "", "a b", "a\n"])
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "", "a b", "a\n", "x" * 201])
 def test_a_name_must_be_one_of_a_directory(name, tmp_path):
     with pytest.raises(UsageError, match="--name: received"):
         parse_settings([f"--name={name}"])
@@ -206,3 +206,10 @@ def test_another_question_is_refused_with_the_difference(given, said):
     with pytest.raises(UsageError) as caught:
         continued(given, RECORDED, "n")
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(("design", "name"), [("über.toml", "ber-digits"), (".mine.toml", "mine-digits")])
+def test_the_name_made_of_a_designs_is_one_that_may_be_given(design, name, tmp_path):
+    settings = StudySettings(design=design, results_dir=str(tmp_path))
+    assert settings.folder("digits") == tmp_path / name
+    parse_settings(["--name", name])

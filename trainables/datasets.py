@@ -323,7 +323,11 @@ def _list_folder(root: Path) -> list[tuple[str, str, str]]:
 
 def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int, skip_bad_images: bool) -> ImageData:
     """Decode what `_list_folder` found."""
-    images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
+    try:
+        images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
+    except MemoryError as error:
+        allowed = "a size with which all images fit into memory"
+        raise UsageError(f"--image-size: received {image_size}, allowed: {allowed} ({error})") from None
     with ThreadPool() as pool:  # Pillow decodes and resizes without the interpreter's lock
         tasks = zip((os.path.join(root, *file) for file in files), images, strict=True)
         channels = np.array(pool.starmap(_decode, tasks, chunksize=64))
@@ -344,8 +348,9 @@ def _read_folder(root: Path, files: list[tuple[str, str, str]], image_size: int,
     if not test.any():
         test[good] = _draw(labels[good], round(good.sum() / 5), LEAST["test"])
     whole = Part(images[:, : channels.max()], labels)  # of an image without colour all three channels are the same
-    names = tuple(classes.tolist())
-    return ImageData(root.name, names, whole[good & ~test], whole[test], flip=True, skipped=len(bad))
+    # Names in another encoding than UTF-8, as old archives have them, could not be written down.
+    name, *names = (os.fsencode(each).decode("utf-8", "backslashreplace") for each in (root.name, *classes.tolist()))
+    return ImageData(name, tuple(names), whole[good & ~test], whole[test], flip=True, skipped=len(bad))
 
 
 def _decode(path: str, pixels: np.ndarray) -> int:

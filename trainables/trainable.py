@@ -36,6 +36,7 @@ class ResNetTrainable(tune.Trainable):
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
+        vars(self).pop("trainer", None)  # its network and images go from the device before the next ones come
         device = "cuda" if config["gpus"] else "cpu"
         self.trainer = Trainer(TrialConfig.from_dict(config["config"]), self.data, device, config["precision"])
         if config["checkpoint"] is not None:

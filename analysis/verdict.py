@@ -149,8 +149,11 @@ def factor_verdict(found: Verdict) -> str:
     rows = found.effects.to_dict("records")
     clear = [row for row in rows if row["tells"]]
     lead = f"What matters for {OUTCOMES[found.outcome]}"
-    largest = sorted(clear, key=lambda row: -abs(row["difference"]))[:6]
-    said = "; ".join(map(_effect, largest))
+    # Of each factor the largest; the others stand in the figure below.
+    largest: dict[str, Mapping[Any, Any]] = {}
+    for row in sorted(clear, key=lambda row: -abs(row["difference"])):
+        largest.setdefault(row["factor"], row)
+    said = "; ".join(map(_effect, largest.values())) + (" (each factor's largest)" if len(clear) > len(largest) else "")
     if found.seeds.shape[1] == 1:
         return f"{lead} cannot be told by one seed, which shows no spread"
     many = f"none of the {len(rows)} effects compared is" if len(rows) > 1 else "the one effect compared is not"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from analysis.plots import DARK, FAINT, LINES, MARKERS, OKABE_ITO, _dress
+from analysis.plots import DARK, FAINT, LINES, MARKERS, OKABE_ITO, _dress, _log
 
 PANELS: Mapping[str, str] = {
     "train_loss": "Training loss (nats)",
@@ -57,20 +57,10 @@ def seed_curves(axes: Sequence[Axes], curves: pd.DataFrame, labels: Sequence[str
             if place is not None:
                 mean = trials[trials["state"] == "complete"].groupby("epoch")[reading].mean()
                 style: dict[str, Any] = {"ls": ("-", *LINES)[place % 4], "marker": MARKERS[place % 7], "lw": 2}
-                ax.plot(
-                    mean.index,
-                    mean,
-                    color=color,
-                    label=str(label),
-                    markevery=max(1, last // 8),
-                    gid=str(label),
-                    **style,
-                )
+                style |= {"label": str(label), "gid": str(label), "markevery": max(1, last // 8)}
+                ax.plot(mean.index, mean, color=color, **style)
         if reading.endswith("loss"):
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_locator(NullLocator())
+            _log(ax, "y", "{x:g}")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         _dress(ax, title, "epoch", "" if reading.endswith("loss") else "y")
     return axes

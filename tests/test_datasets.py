@@ -425,7 +425,8 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
             return
         event("skipped some" if found.skipped else "read")
         assert same(found, again)
-        assert found.classes == tuple(sorted({name for classes in there.values() for name in classes}))
+        every = sorted({name for classes in there.values() for name in classes})
+        assert found.classes == tuple(name.replace("\udcff", "\\xff") for name in every)
         files_there = sum(sum(classes.values()) for classes in there.values())
         assert len(found.train.labels) + len(found.test.labels) + found.skipped == files_there
         assert not found.skipped or (skip and not sound)
@@ -434,7 +435,7 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
             assert found.image_shape in ((1, 8, 8), (3, 8, 8))
             assert np.bincount(part.labels, minlength=len(found.classes)).min() >= 1
         if two_parts and not found.skipped:
-            expected = [there["test"][name] for name in found.classes]
+            expected = [there["test"][name] for name in every]
             assert np.bincount(found.test.labels).tolist() == expected
 
 

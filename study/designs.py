@@ -13,13 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from trainables.config import TrialConfig
+from trainables.config import IN_LABEL, TrialConfig
 
 KINDS = {item.name: item.type for item in fields(TrialConfig)}
-
-
-IN_LABEL = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "width", "residual", "shortcut", "optimizer")
-"""The fields that `TrialConfig.arm` speaks of."""
 
 
 @dataclass(frozen=True)

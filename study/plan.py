@@ -254,7 +254,8 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
             timings = ray.get(remote.remote(*_timing(settings, design, images, gpus)))
         except ray.exceptions.RayError as error:
             hint = "; --gpus-per-trial 0 trains on the CPU" if gpus else ""
-            raise CannotStart(f"training cannot be timed: {error_line(str(error))}{hint}") from error
+            reason = error_line(str(error) or type(error).__name__)
+            raise CannotStart(f"training cannot be timed: {reason}{hint}") from error
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())

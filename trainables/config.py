@@ -28,6 +28,10 @@ def _number(default: float, allowed: str, check: Callable[[float], bool]) -> Any
     return field(default=default, metadata={"allowed": allowed, "check": check})
 
 
+IN_LABEL = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "width", "residual", "shortcut", "optimizer")
+"""The fields that `TrialConfig.arm` speaks of."""
+
+
 @dataclass(frozen=True)
 class TrialConfig:
     """All that decides what a trial computes, given the images and the precision.

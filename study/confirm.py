@@ -1,85 +1,286 @@
-"""The confirm stage: which arms are trained again, with several seeds, to the last epoch.
+"""The tune and confirm stages: which arms are trained again, at which learning rate, with which seeds.
 
-The best of a search is the maximum of many noisy scores of one seed, read on the images that it was chosen
-by: it is too good to be true, and it does not tell which part mattered (Bouthillier et al. 2021, Accounting
-for variance in machine learning benchmarks). So chosen arms are trained again on training and validation
-images together, and read on test images that nothing was chosen by.
+The best of a search is the maximum of many noisy scores of one seed, read on the images that it was chosen by: it is
+optimistic, and it does not say which part mattered (Bouthillier et al. 2021, Accounting for variance in machine
+learning benchmarks). So a two-level factorial design around the winner (Box, Hunter & Hunter 2005, Statistics for
+Experimenters, chapters 5 and 6), in which every trial informs every effect, is trained again on training and
+validation images together, and read on test images that nothing was chosen by. Before, each of its arms gets its own
+learning rate, on validation images: at one shared rate the effects depend on the rate.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from study.designs import Design, Factor
 from study.record import StudyState, TrialState
 from trainables.config import TrialConfig
 
+RATE = "learning_rate"
+RATE_STEP = 3.0
+"""An arm's learning rate is tuned among the winner's, and it divided and multiplied by this."""
+GENERATORS: Mapping[int, Sequence[Sequence[int]]] = {
+    4: [(0, 1, 2)],
+    5: [(0, 1, 2, 3)],
+    6: [(0, 1, 2), (1, 2, 3)],
+    7: [(0, 1, 2), (1, 2, 3), (0, 2, 3)],
+    8: [(1, 2, 3), (0, 2, 3), (0, 1, 2), (0, 1, 3)],
+}
+"""By number of factors, of which of the first ones each of the others is the product: half fraction of 8 arms, then 16
+arms, all of resolution IV at least (Box, Hunter & Hunter 2005, table 6.22)."""
+MOST_FACTORS = max(GENERATORS)
 
-def confirm_trials(design: Design, state: StudyState, seeds: int) -> list[TrialConfig]:
-    """The trials that the confirm stage shall have, once the search stage has ended: every arm with the first
-    seed, then every arm with the next, so that the arms are paired by seed, and a stage cut short is even.
 
-    The seeds follow the study's own, which the search stage used.
+class ArmRole(StrEnum):
+    """What an arm is in the confirm stage."""
+
+    WINNER = "winner"
+    FRACTION = "fraction"  # another member of the two-level design
+    ALONE = "alone"  # the winner with one factor changed
+    BASELINE = "baseline"
+    ARM = "arm"  # of a factorial design
+
+
+TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)
+
+
+@dataclass(frozen=True)
+class Change:
+    """The two levels of a factor that are compared: the winner's and its best other one."""
+
+    factor: str
+    start: Any
+    to: Any
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm that is confirmed: its config (seed 0), and for its role the factor changed or the baseline's name.
+
+    `rate_at_end` is `low` or `high` where its best learning rate is at that end of those tried, so that a better one
+    may lie beyond.
     """
-    settings = state.header["settings"]
-    arms = list(dict.fromkeys(replace(arm, seed=0) for arm in _arms(design, state, settings["epochs"])))
-    return [replace(arm, seed=settings["seed"] + 1 + number) for number in range(seeds) for arm in arms]
+
+    role: ArmRole
+    config: TrialConfig
+    factor: str = ""
+    baseline: str = ""
+    rate_at_end: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arm, ready for JSON; no seed is part of it."""
+        config = self.config.to_dict()
+        del config["seed"]
+        return {
+            "role": str(self.role),
+            "factor": self.factor,
+            "baseline": self.baseline,
+            "rate_at_end": self.rate_at_end,
+            "config": config,
+        }
 
 
-def missing_trials(design: Design, state: StudyState, seeds: int) -> list[TrialConfig]:
-    """Those of `confirm_trials` that the record does not have."""
+@dataclass(frozen=True)
+class ConfirmPlan:
+    """The arms of the confirm stage, and in a sampled design the change of each factor."""
+
+    changes: tuple[Change, ...]
+    arms: tuple[Arm, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan, ready for JSON: what the record keeps and the analysis reads."""
+        factors = [{"factor": each.factor, "from": each.start, "to": each.to} for each in self.changes]
+        return {"factors": factors, "arms": [arm.to_dict() for arm in self.arms]}
+
+    def trials(self, seed: int, seeds: int) -> list[TrialConfig]:
+        """Every arm with the first of the seeds that follow the study's own, then every arm with the next: arms are
+        paired by seed, and a stage cut short is even."""
+        configs = list(dict.fromkeys(arm.config for arm in self.arms))
+        return [replace(config, seed=seed + 1 + number) for number in range(seeds) for config in configs]
+
+
+def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
+    """The arms to confirm, each at its tuned learning rate, once the search and tune stages have ended."""
+    plan = _plan_at_winners_rate(design, state)
+    arms = [_at_best_rate(design, arm, state) if arm.role in TUNED else arm for arm in plan.arms]
+    fixed = {arm.config: arm.baseline for arm in arms if arm.role == ArmRole.BASELINE}
+    if fixed and design.search == "sampled" and arms[0].config in fixed:  # the winner is the baseline as it stands
+        arms = [replace(arms[0], baseline=fixed[arms[0].config]), *arms[1:-1]]
+    return replace(plan, arms=tuple(arms))
+
+
+def missing_tune_trials(design: Design, state: StudyState) -> list[TrialConfig]:
+    """The trials that the tune stage needs and the record does not have, once the search stage has ended."""
+    if state.version == 1 or design.search != "sampled":
+        return []  # studies of version 1 took the winner's rate; a factorial search tunes within every arm
+    seed = state.header["settings"]["seed"]
+    wanted = [
+        replace(arm.config, learning_rate=rate, seed=seed)
+        for arm in _plan_at_winners_rate(design, state).arms
+        if arm.role in TUNED
+        for rate in _rates_to_try(design, arm.config)
+    ]
+    known = [trial.config for trial in (*_searched(state), *state.in_stage("tune"))]
+    return [config for config in wanted if config.to_dict() not in known]
+
+
+def missing_confirm_trials(design: Design, state: StudyState, seeds: int) -> list[TrialConfig]:
+    """The trials that the confirm stage needs and the record does not have."""
     known = [trial.config for trial in state.in_stage("confirm")]
-    return [config for config in confirm_trials(design, state, seeds) if config.to_dict() not in known]
+    wanted = confirm_plan(design, state).trials(state.header["settings"]["seed"], seeds)
+    return [config for config in wanted if config.to_dict() not in known]
 
 
 def most_arms(design: Design) -> int:
     """How many arms are confirmed, at most."""
-    if design.search == "sampled":
-        return 1 + len(design.scientific) + min(1, len(design.baselines))
-    return len(design.arms()) if design.search == "factorial" else len(design.baselines)
+    if design.search != "sampled":
+        return len(design.arms()) if design.search == "factorial" else len(design.baselines)
+    return most_tuned_arms(design) + min(1, len(design.baselines))
 
 
-def _arms(design: Design, state: StudyState, epochs: int) -> Iterator[TrialConfig]:
-    """In a searched design the winner, for each scientific factor the winner with that factor alone at its best
-    other level, and the first baseline as it stands; in a factorial one every arm at its own best nuisance; where
-    there is no search stage the baselines."""
-    complete = [trial for trial in state.in_stage("search") if trial.state == "complete"]
+def most_tune_trials(design: Design) -> int:
+    """How many trials the tune stage has, at most."""
+    if design.search != "sampled" or not any(factor.name == RATE for factor in design.factors):
+        return 0
+    return 3 * most_tuned_arms(design) - 1  # the winner has its own rate from the search
+
+
+def most_tuned_arms(design: Design) -> int:
+    """How many arms of a sampled design are tuned, at most."""
+    crossed, alone = _crossed_and_alone(design.scientific)
+    return len(two_level_design(len(crossed))) + len(alone)
+
+
+def two_level_design(factors: int) -> list[tuple[int, ...]]:
+    """The arms of a two-level design of so many factors (at most 8), +1 or -1 by factor; the first is all +1.
+
+    Up to three factors every combination; above, the fraction that `GENERATORS` defines, in which the last factors
+    are products of the first ones.
+    """
+    generators = GENERATORS.get(factors, [])
+    runs = itertools.product((1, -1), repeat=factors - len(generators))
+    return [(*run, *(math.prod(run[place] for place in product) for product in generators)) for run in runs]
+
+
+def _plan_at_winners_rate(design: Design, state: StudyState) -> ConfirmPlan:
+    """In a sampled design the arms around the winner and the first baseline as it stands; in a factorial one every
+    arm at its own best nuisances; without a search stage the baselines."""
+    epochs = state.header["settings"]["epochs"]
+    baselines = [Arm(ArmRole.BASELINE, design.baseline(name, epochs, 0), baseline=name) for name in design.baselines]
     if design.search == "none":
-        yield from (design.baseline(name, epochs, 0) for name in design.baselines)
-    elif design.search == "factorial":
-        for arm in design.arms():
-            if mine := [trial for trial in complete if arm.items() <= trial.config.items()]:
-                yield TrialConfig.from_dict(max(mine, key=lambda trial: trial.rank).config)
-    elif winner := state.winner():
-        yield TrialConfig.from_dict(winner.config)
-        for factor in design.scientific:
-            if factor.name in design.existing(winner.config):
-                yield _changed(design, winner, factor, _best_other(design, state, winner, factor))
-        yield from (design.baseline(name, epochs, 0) for name in list(design.baselines)[:1])
+        return ConfirmPlan((), tuple(baselines))
+    if design.search == "factorial":
+        return ConfirmPlan((), tuple(_factorial_arms(design, state)))
+    if (winner := state.winner()) is None:
+        return ConfirmPlan((), ())
+    existing = [factor for factor in design.scientific if factor.name in design.existing(winner.config)]
+    changes = {
+        factor.name: Change(factor.name, winner.config[factor.name], _best_other(design, state, winner, factor))
+        for factor in existing
+    }
+    # Studies of version 1 changed one factor at a time.
+    crossed, alone = ([], existing) if state.version == 1 else _crossed_and_alone(existing)
+    arms = list(_crossed_arms(design, winner, [changes[factor.name] for factor in crossed]))
+    for factor in alone:
+        arms.append(Arm(ArmRole.ALONE, _changed(design, winner, [changes[factor.name]]), factor=factor.name))
+    return ConfirmPlan(tuple(changes.values()), (*arms, *baselines[:1]))
+
+
+def _crossed_and_alone(factors: Sequence[Factor]) -> tuple[list[Factor], list[Factor]]:
+    """The factors that are varied together, and those that are changed one at a time: the ones that exist only at
+    some levels of others, and those for which there is no two-level design."""
+    free = [factor for factor in factors if not factor.when]
+    return free[:MOST_FACTORS], [*free[MOST_FACTORS:], *(factor for factor in factors if factor.when)]
+
+
+def _crossed_arms(design: Design, winner: TrialState, changes: Sequence[Change]) -> Iterator[Arm]:
+    """The members of the two-level design around the winner, the winner first."""
+    for signs in two_level_design(len(changes)):
+        changed = [change for change, sign in zip(changes, signs, strict=True) if sign < 0]
+        role = ArmRole.FRACTION if changed else ArmRole.WINNER
+        yield Arm(role, _changed(design, winner, changed))
+
+
+def _factorial_arms(design: Design, state: StudyState) -> Iterator[Arm]:
+    for levels in design.arms():
+        tried = [trial for trial in state.in_stage("search") if levels.items() <= trial.config.items()]
+        if complete := [trial for trial in tried if trial.state == "complete"]:
+            best = max(complete, key=lambda trial: trial.rank)
+            yield Arm(ArmRole.ARM, _seedless(best), rate_at_end=_end_of_rates(best, tried))
 
 
 def _best_other(design: Design, state: StudyState, winner: TrialState, factor: Factor) -> Any:
     """The level of a factor, not the winner's, that did best in the search; a complete trial goes before a
-    stopped one, and baselines do not count, for they differ in more. The first level where none says anything."""
+    stopped one, and baselines do not count, for they differ in more. The first level where no trial has another."""
     mine = winner.config[factor.name]
-    best = max(
-        (
-            (trial.state == "complete", trial.rank, trial.config[factor.name])
-            for trial in state.in_stage("search")
-            if design.existing(trial.config).get(factor.name, mine) != mine
-            and trial.state in ("complete", "stopped")
-            and not trial.origin.startswith("baseline:")
-        ),
-        key=lambda each: each[:2],
-        default=None,
-    )
-    return best[2] if best else next(level for level in factor.levels if level != mine)
+    best: TrialState | None = None
+    for trial in state.in_stage("search"):
+        level = design.existing(trial.config).get(factor.name, mine)
+        eligible = trial.state in ("complete", "stopped") and not trial.origin.startswith("baseline:")
+        if level != mine and eligible and (best is None or _goes_before(trial, best)):
+            best = trial
+    return best.config[factor.name] if best else next(level for level in factor.levels if level != mine)
 
 
-def _changed(design: Design, winner: TrialState, factor: Factor, level: Any) -> TrialConfig:
-    """The winner with one factor at another level; what only exists with its own level falls back."""
-    values = {**winner.config, factor.name: level}
+def _goes_before(trial: TrialState, other: TrialState) -> bool:
+    return (trial.state == "complete", trial.rank) > (other.state == "complete", other.rank)
+
+
+def _changed(design: Design, winner: TrialState, changes: Sequence[Change]) -> TrialConfig:
+    """The winner with these factors at their other levels; what only exists with the winner's levels falls back."""
+    values = {**winner.config, **{change.factor: change.to for change in changes}}
     kept = design.existing(values)
     usual = TrialConfig().to_dict() | dict(design.fixed)
     gone = {each.name: usual[each.name] for each in design.factors if each.name not in kept}
-    return TrialConfig.from_dict(values | gone)
+    return TrialConfig.from_dict({**values, **gone, "seed": 0})
+
+
+def _rates_to_try(design: Design, config: TrialConfig) -> list[float]:
+    """The learning rates that an arm is tuned over, around the one that it has; none where the design fixes it."""
+    rate = config.learning_rate
+    factor = next((factor for factor in design.factors if factor.name == RATE), None)
+    if factor is None or not factor.exists(config.to_dict()):
+        return []
+    if factor.levels:
+        levels = sorted({*factor.levels, rate})
+        place = levels.index(rate)
+        return levels[max(0, place - 1) : place + 2]
+    # A winner that is a baseline may lie outside the range.
+    low, high = min(factor.low, rate), max(factor.high, rate)
+    return sorted({min(max(rate * step, low), high) for step in (1 / RATE_STEP, 1.0, RATE_STEP)})
+
+
+def _at_best_rate(design: Design, arm: Arm, state: StudyState) -> Arm:
+    """The arm at the best learning rate of the tune stage and of the search trials that it already has."""
+    if state.version == 1 or not _rates_to_try(design, arm.config):
+        return arm
+    tried = [
+        trial
+        for trial in (*_searched(state), *state.in_stage("tune"))
+        if _seedless(trial, learning_rate=arm.config.learning_rate) == arm.config
+    ]
+    complete = [trial for trial in tried if trial.state == "complete"]
+    if not complete:
+        return arm  # all diverged: the confirm stage shows whether the winner's rate does, too
+    best = min(complete, key=lambda trial: (trial.epochs[-1]["validation_loss"], trial.trial))
+    return replace(arm, config=_seedless(best), rate_at_end=_end_of_rates(best, tried))
+
+
+def _searched(state: StudyState) -> list[TrialState]:
+    """The search trials that say how good their setting is."""
+    return [trial for trial in state.in_stage("search") if trial.state in ("complete", "diverged")]
+
+
+def _end_of_rates(best: TrialState, tried: Iterable[TrialState]) -> str:
+    """Which end of the learning rates that were tried the best one is at; empty where it is between others."""
+    rates = [trial.config[RATE] for trial in tried]
+    if min(rates) == max(rates):
+        return ""
+    return {min(rates): "low", max(rates): "high"}.get(best.config[RATE], "")
+
+
+def _seedless(trial: TrialState, **changes: Any) -> TrialConfig:
+    return TrialConfig.from_dict({**trial.config, **changes, "seed": 0})

@@ -21,7 +21,8 @@ from trainables.config import TrialConfig, UsageError
 VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
 """The fields of a trial that a design may vary or fix."""
 FACTOR_KEYS = {"name": str, "role": str, "levels": list, "low": float, "high": float, "scale": str, "when": dict}
-DESIGN_KEYS = {"search": str, "outcome": str, "samples": int, "fixed": dict, "factors": list, "baselines": dict}
+DESIGN_KEYS = {"search": str, "outcome": str, "samples": int, "margin": float}
+DESIGN_KEYS |= {"fixed": dict, "factors": list, "baselines": dict}
 WORDS = {str: "text", list: "a list", float: "a number", int: "a whole number", dict: "a table"}
 KNOWN = f"{', '.join(DESIGNS)}, or a file that ends in .toml"
 
@@ -59,6 +60,8 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     values = _table(values, DESIGN_KEYS)
     _choice("search", values.get("search", "sampled"), ("sampled", "factorial", "none"))
     _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
+    if not 0 < (margin := values.get("margin", Design.margin)) < 1:
+        raise UsageError(f"margin: received {margin!r}, allowed: a number above 0 and below 1 (0.01 is 1 point)")
     factors: list[Factor] = []
     for number, about in enumerate(values.get("factors", [])):
         with _at(f"factors[{number}]"):

@@ -64,8 +64,9 @@ class Factor:
 class Design:
     """Factors, fixed values (where they differ from `TrialConfig`'s defaults) and baselines by name.
 
-    `outcome` is what the confirmed arms are compared by, `samples` the default number of search trials. A
-    baseline may have a `max_epochs` of its own.
+    `outcome` is what the confirmed arms are compared by, `samples` the default number of search trials, `margin`
+    the difference of accuracies (a fraction) below which two levels count as equivalent. A baseline may have a
+    `max_epochs` of its own.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Design:
     search: str = "sampled"
     outcome: str = "test_accuracy"
     samples: int = 20
+    margin: float = 0.01
 
     @property
     def scientific(self) -> list[Factor]:
@@ -119,12 +121,19 @@ class Design:
         }
         return replace(self, baselines=free)
 
+    def with_running_statistics(self) -> "Design":
+        """The design as studies of version 1 had it: trials are read by BatchNorm's running statistics."""
+        before = {"bn_statistics": "running"}
+        baselines = {name: {**before, **values} for name, values in self.baselines.items()}
+        return replace(self, fixed={**before, **self.fixed}, baselines=baselines)
+
     def to_dict(self) -> dict[str, Any]:
         """The design, ready for JSON and TOML; `study.design_files` reads it."""
         return {
             "search": self.search,
             "outcome": self.outcome,
             "samples": self.samples,
+            "margin": self.margin,
             "fixed": dict(self.fixed),
             "factors": [factor.to_dict() for factor in self.factors],
             "baselines": {name: dict(values) for name, values in self.baselines.items()},
@@ -155,7 +164,11 @@ SEARCH = Design(
 )
 COURSE = Design(
     "course",
-    baselines={name: {**COURSE_BASELINES[name], "max_epochs": epochs} for name, epochs in COURSE_EPOCHS.items()},
+    # As the course report read them: what its curves show is not what precise statistics show.
+    baselines={
+        name: {**COURSE_BASELINES[name], "bn_statistics": "running", "max_epochs": epochs}
+        for name, epochs in COURSE_EPOCHS.items()
+    },
     search="none",
     samples=0,
 )

@@ -1,5 +1,6 @@
 """Runs a planned study on Ray Tune and keeps its record; the effects between the plan and the report."""
 
+import base64
 import logging
 import os
 import platform
@@ -22,7 +23,13 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study.checkpoints import finish_ended, keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
-from study.confirm import missing_trials, most_arms
+from study.confirm import (
+    confirm_plan,
+    missing_confirm_trials,
+    missing_tune_trials,
+    most_arms,
+    most_tune_trials,
+)
 from study.designs import Design, arm_label
 from study.monitor import DriverCallback, Monitor, duration
 from study.plan import (
@@ -39,10 +46,10 @@ from study.plan import (
     resolve_images,
     timing_here,
 )
-from study.record import CannotWrite, Record, StudyState, state_at_end
+from study.record import CannotWrite, Record, StudyState, state_at_end, write_views
 from study.scheduler import build_scheduler, replay, rungs
-from study.searcher import ConfirmSearcher, StageSearcher, StudySearcher
-from study.settings import DecidedSettings, StudySettings
+from study.searcher import ListSearcher, StageSearcher, StudySearcher
+from study.settings import MOST_SEEDS, DecidedSettings, StudySettings
 from trainables.config import EpochMetrics, TrialConfig, UsageError
 from trainables.datasets import TrialData, confirm_data, search_data
 from trainables.resnet import NetworkCost, network_cost
@@ -107,9 +114,12 @@ class RecordCallback(DriverCallback):
         checkpoint = result.pop("checkpoint", None)
         if checkpoint is not None:
             save_checkpoint(self._record.folder, known.trial, metrics.epoch, memoryview(checkpoint))
+        correct = result.pop("correct", None)
         if metrics.epoch <= len(known.epochs):
             return  # trained again after a checkpoint: the first reading stands
-        about = {"diverged": metrics.diverged, "checkpoint": checkpoint is not None}
+        about: dict[str, Any] = {"diverged": metrics.diverged, "checkpoint": checkpoint is not None}
+        if correct is not None:
+            about["correct"] = base64.b64encode(correct.tobytes()).decode()
         self._record.append("epoch", trial=known.trial, node=result["hostname"], **metrics.to_dict(), **about)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -186,7 +196,8 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
             state, fingerprint = record.state, record.state.header["dataset"]["fingerprint"]
             settings, design = continue_study(given, state, folder)
             unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
-            if not unfinished and not missing(design, settings, state):
+            lacking = missing(design, settings.samples, settings.confirm_seeds, state)
+            if not (unfinished or lacking or more_seeds(settings, record)):
                 finish_ended(folder, state)
                 if state.ended is None:  # the driver was killed after its last trial
                     record.append("driver_started", pid=os.getpid(), host=platform.node())
@@ -204,15 +215,40 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
                 ending.callback(record.close)
             with study_log(record.folder):
                 _drive(plan, record, dashboard, console, interrupted)
-    wanted = len(record.state.trials) + missing(design, settings, record.state)
+    state = record.state
+    wanted = len(state.trials) + missing(design, settings.samples, _confirm_seeds(state), state)
     return Outcome(record.folder, record.state, wanted, interrupted.asked)
 
 
-def missing(design: Design, settings: DecidedSettings, state: StudyState) -> int:
-    """The trials that a study shall have and that have not begun; the confirm stage's only when the search ended."""
-    if settings.samples > len(state.in_stage("search")):
-        return settings.samples - len(state.in_stage("search"))
-    return len(missing_trials(design, state, settings.confirm_seeds))
+def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
+    """Of a study with so many search trials and confirm seeds, the trials that have not begun of the first stage that
+    lacks any."""
+    if samples > len(state.in_stage("search")):
+        return samples - len(state.in_stage("search"))
+    if seeds and (tune := missing_tune_trials(design, state)):
+        return len(tune)
+    return len(missing_confirm_trials(design, state, seeds))
+
+
+def more_seeds(settings: DecidedSettings, record: Record) -> int:
+    """How many confirm seeds `--confirm-until-width` asks for where there are too few; else 0."""
+    if settings.confirm_until_width is None:
+        return 0
+    from analysis.load import load_study
+    from analysis.statistics.confirm import seeds_for_width
+
+    write_views(record.folder, record.state)
+    advised = seeds_for_width(load_study(record.folder), settings.confirm_until_width / 100)
+    if advised is None:
+        log.warning("no seeds are added: with these test images no number of them makes every interval that narrow")
+        return 0
+    seeds = min(advised, MOST_SEEDS)
+    return seeds if seeds > _confirm_seeds(record.state) else 0
+
+
+def _confirm_seeds(state: StudyState) -> int:
+    seeds: int = state.header["settings"]["confirm_seeds"]
+    return seeds
 
 
 def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interrupted: Interrupted) -> None:
@@ -227,13 +263,18 @@ def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interru
         _announce(plan, state, dashboard)
         stages = Stages(plan, record, console, interrupted)
         stages.search(scheduler)
-        stages.confirm()
+        stages.tune()
+        stages.confirm(settings.confirm_seeds)
+        while seeds := more_seeds(settings, record):
+            record.append("confirm_extended", seeds=seeds)
+            stages.confirm(seeds)
     except KeyboardInterrupt:
         if not interrupted.asked:
             raise
     finally:
         with suppress(CannotWrite):
-            left = len(state.in_state("running")) + missing(plan.design, settings, state)
+            left = len(state.in_state("running"))
+            left += missing(plan.design, settings.samples, _confirm_seeds(state), state)
             record.append("driver_ended", seconds=time.monotonic() - started, missing=left)
 
 
@@ -312,17 +353,21 @@ def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
         log.info("%s", note)
     if state.trials:
         log.info("goes on: %d trials ended, %d begun", len(state.ended_trials()), len(state.in_state("running")))
-    left = plan.settings.samples - sum(trial.state != "running" for trial in state.in_stage("search"))
+    tune, seeds = most_tune_trials(plan.design), settings.confirm_seeds
+    left = settings.samples - sum(trial.state != "running" for trial in state.in_stage("search"))
     stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
     how = f"{plan.concurrent} at once, {settings.cpus_per_trial} cores and {plan.gpus_per_trial:g} GPUs each"
     if left:
         search = f"{left} trials of at most {plan.epochs} epochs ({settings.sampler}, {settings.scheduler}{stops})"
         log.info("will search: %s, %s", search, how)
-    if settings.confirm_seeds:
-        seeds = f"{settings.confirm_seeds} seed{'s' * (settings.confirm_seeds > 1)} each"
-        log.info(
-            "will confirm: at most %d arms with %s, on training and validation images", most_arms(plan.design), seeds
-        )
+    if seeds and tune:
+        log.info("will tune: at most %d trials, the learning rate of every arm to confirm", tune)
+    if seeds:
+        arms, each = most_arms(plan.design), f"{seeds} seed{'s' * (seeds > 1)} each"
+        log.info("will confirm: at most %d arms with %s, on training and validation images", arms, each)
+    if settings.confirm_until_width:
+        width = f"{settings.confirm_until_width:g} points"
+        log.info("will add seeds, at most %d in all, until every effect is known within ±%s", MOST_SEEDS, width)
     log.info("estimate: about %s for the whole study", duration(plan.estimate_seconds))
     if dashboard:
         log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)
@@ -351,15 +396,28 @@ class Stages:
         searcher = StudySearcher(plan.design, *about, state, self._keeper.begin, self._keeper.resume)
         self._run(searcher, scheduler, search_data(plan.images.data, plan.images.split), plan.settings.samples)
 
-    def confirm(self) -> None:
-        """All confirm trials that have not ended, of the arms that the search stage chose."""
-        plan, state = self._plan, self._record.state
-        wanted = missing_trials(plan.design, state, plan.settings.confirm_seeds)
-        # Seed by seed, so that a stage cut short is even; the dear ones first, so that no core waits long at its end.
-        wanted.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
-        searcher = ConfirmSearcher(wanted, state, self._keeper.begin, self._keeper.resume)
-        trials = len(state.in_stage("confirm")) + len(wanted)
-        self._run(searcher, FIFOScheduler(), confirm_data(plan.images.data, plan.images.split), trials)
+    def tune(self) -> None:
+        """All tune trials that have not ended: the arms to confirm at several learning rates, on validation images."""
+        images, state = self._plan.images, self._record.state
+        missing = missing_tune_trials(self._plan.design, state) if self._plan.settings.confirm_seeds else []
+        self._run_listed("tune", missing, search_data(images.data, images.split))
+
+    def confirm(self, seeds: int) -> None:
+        """All confirm trials that have not ended, of the arms around the winner at their tuned learning rates."""
+        images, state = self._plan.images, self._record.state
+        arms = confirm_plan(self._plan.design, state).to_dict()
+        if seeds and arms != state.confirm:
+            self._record.append("confirm_planned", **arms)
+        missing = missing_confirm_trials(self._plan.design, state, seeds)
+        self._run_listed("confirm", missing, confirm_data(images.data, images.split))
+
+    def _run_listed(self, stage: str, missing: list[TrialConfig], data: TrialData) -> None:
+        # Seed by seed, so that a stage cut short is even; the most expensive ones first, so that no core waits long at
+        # its end.
+        missing.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
+        state = self._record.state
+        searcher = ListSearcher(stage, missing, state, self._keeper.begin, self._keeper.resume)
+        self._run(searcher, FIFOScheduler(), data, len(state.in_stage(stage)) + len(missing))
 
     def _run(self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int) -> None:
         plan, settings, state = self._plan, self._plan.settings, self._record.state

@@ -65,7 +65,7 @@ def trial_line(trial: TrialState) -> str:
         return f"{about}: {trial.error}"
     if trial.state == "diverged":
         return f"{about}, in epoch {len(trial.epochs)}"
-    part = "validation" if trial.stage == "search" else "test"
+    part = "test" if trial.stage == "confirm" else "validation"
     return f"{about}, {part} accuracy {trial.epochs[-1][f'{part}_accuracy']:.1%} at epoch {len(trial.epochs)}"
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import ray
 import torch
 
-from study.confirm import most_arms
+from study.confirm import most_arms, most_tune_trials
 from study.design_files import design_from, read_design
 from study.designs import Design
 from study.record import StudyState, has_study
@@ -150,8 +150,12 @@ def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) ->
     settings = continued(given, state.header["settings"], folder.name)
     recorded = {key: value for key, value in state.header["design"].items() if key != "name"}
     design = design_from(state.header["design"]["name"], recorded)
+    if state.version == 1:
+        design = design.with_running_statistics()
     if "design" in given:
         asked = read_design(given["design"])
+        if state.version == 1:
+            asked = asked.with_running_statistics()
         if design == design.one_budget():  # by --epochs, perhaps
             asked = asked.one_budget()
         if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
@@ -366,8 +370,9 @@ def _trial_seconds(
     train, validation, test = (len(part.labels) for part in (split.train, split.validation, split.test))
     search = settings.samples * (train + validation / 3) * (0.5 if settings.scheduler == "asha" else 1.0)
     confirm = settings.confirm_seeds * most_arms(design) * (train + validation + test / 3)
+    tune = most_tune_trials(design) * (train + validation / 3) if settings.confirm_seeds else 0
     mean = sum(cost * network.max_epochs for network, cost in flops.items()) / len(flops) / max(flops.values())
-    return (search + confirm) * mean * image_seconds
+    return (search + tune + confirm) * mean * image_seconds
 
 
 def command() -> str:

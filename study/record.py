@@ -1,11 +1,15 @@
 """The study directory: `record.jsonl`, the only authority, and the views made from it.
 
 One line an event, appended and synced: `study` (first), `driver_started`, `trial_started`, `epoch`,
-`trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `driver_ended`. `StudyState`
-is what the events say, folded one by one, whether they were just written or read back; `study.json`,
-`trials.csv` and `epochs.csv` are made from it alone.
+`trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `confirm_planned` (the arms),
+`confirm_extended` (more seeds), `driver_ended`. `StudyState` is what the events say, folded one by one, whether they
+were just written or read back; `study.json`, `trials.csv`, `epochs.csv` and `test_images.csv` are made from it alone.
+
+Version 1 of the format is read and continued: its trials are read by BatchNorm's running statistics, and its confirm
+stage changes one factor at a time, at the winner's learning rate.
 """
 
+import base64
 import csv
 import errno
 import fcntl
@@ -23,7 +27,7 @@ from typing import Any
 
 from trainables.config import EpochMetrics, TrialConfig, UsageError
 
-VERSION = 1
+VERSION = 2
 VIEW_SECONDS = 2.0
 """The views are made again at most this often while trials run."""
 
@@ -33,6 +37,7 @@ TRIAL_COLUMNS = (
     *(item.name for item in fields(TrialConfig)),
     *("parameters", "forward_flops", "precision", "node", "train_seconds"),
 )
+IMAGE_COLUMNS = ("trial", "correct")
 ENDED = ("complete", "stopped", "diverged", "failed")
 
 log = logging.getLogger(__name__)
@@ -75,6 +80,8 @@ class TrialState:
     """Tries that failed since it began or was reopened."""
     seconds: float = 0.0
     """Inside training and evaluation."""
+    correct: str = ""
+    """Of a confirm trial at its last epoch, whether each test image is recognised: bits, packed, in base64."""
 
     @property
     def rank(self) -> tuple[float, float, int]:
@@ -94,6 +101,8 @@ class StudyState:
     trials: dict[int, TrialState] = field(default_factory=dict)
     reported: list[tuple[int, int]] = field(default_factory=list)
     driver: dict[str, Any] = field(default_factory=dict)
+    confirm: dict[str, Any] = field(default_factory=dict)
+    """The latest plan of the confirm stage; see `study.confirm.ConfirmPlan.to_dict`."""
     started: str | None = None
     ended: str | None = None
     last: str = ""
@@ -107,8 +116,8 @@ class StudyState:
         """
         about = dict(event)
         kind, number = about.pop("event"), about.get("trial")
-        if kind == "study" and event["version"] != VERSION:
-            raise ValueError(f"written by version {event['version']!r} of the format, this reads {VERSION}")
+        if kind == "study" and event["version"] not in range(1, VERSION + 1):
+            raise ValueError(f"written by version {event['version']!r} of the format, this reads 1 to {VERSION}")
         if (kind == "study") == bool(self.header):
             raise ValueError(f"unexpected event {kind!r}")
         if kind == "study":
@@ -122,9 +131,14 @@ class StudyState:
             self.started, self.ended = None, None if event.get("missing") else event["time"]
             self.wall_seconds += event["seconds"]
         elif kind == "trial_started" and number == len(self.trials):
-            TrialConfig.from_dict(event["config"])
+            before = {"bn_statistics": "running"} if self.version == 1 else {}
+            about["config"] = TrialConfig.from_dict(before | event["config"]).to_dict()
             del about["time"]
             self.trials[number] = TrialState(**about)
+        elif kind == "confirm_planned":
+            self.confirm = {"factors": event["factors"], "arms": event["arms"]}
+        elif kind == "confirm_extended":
+            self.header["settings"] = self.header["settings"] | {"confirm_seeds": event["seeds"]}
         elif number in self.trials:
             self._apply_to(self.trials[number], kind, event)
         else:
@@ -140,6 +154,7 @@ class StudyState:
             trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
             trial.node, trial.seconds = event["node"], trial.seconds + row["train_seconds"] + row["eval_seconds"]
             trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
+            trial.correct = event.get("correct", "")
             trial.epochs.append(row)
             self.reported.append((trial.trial, event["epoch"]))
         elif kind == "trial_failed":
@@ -150,6 +165,12 @@ class StudyState:
             trial.state, trial.error = event["state"], event["error"]
         elif kind != "trial_continued":
             raise ValueError(f"unexpected event {kind!r} of trial {trial.trial} after epoch {len(trial.epochs)}")
+
+    @property
+    def version(self) -> int:
+        """The version of the format that the study was made with."""
+        version: int = self.header.get("version", VERSION)
+        return version
 
     def in_state(self, *states: str) -> list[TrialState]:
         """The trials in one of these states, by number."""
@@ -169,12 +190,16 @@ class StudyState:
         return max(complete, key=lambda trial: trial.rank, default=None)
 
     def chosen(self) -> TrialState | None:
-        """The trial whose weights are given out: the winner's first confirm seed; before there is one, the winner."""
+        """The trial whose weights are given out: the first confirm seed of the winner's arm, at its tuned learning
+        rate; before there is one, the winner."""
         if (winner := self.winner()) is None:
             return None
-        seedless = {**winner.config, "seed": None}
+        arms = [arm["config"] for arm in self.confirm.get("arms", ()) if arm["role"] == "winner"]
+        ours = {**(arms[0] if arms else winner.config), "seed": None}
+        if {**ours, "learning_rate": None} != {**winner.config, "learning_rate": None, "seed": None}:
+            return winner  # the search went on since, and its new winner has no confirm trials yet
         complete = [trial for trial in self.in_stage("confirm") if trial.state == "complete"]
-        same = [trial for trial in complete if {**trial.config, "seed": None} == seedless]
+        same = [trial for trial in complete if {**trial.config, "seed": None} == ours]
         return min(same, key=lambda trial: trial.config["seed"], default=winner)
 
     def seconds(self) -> dict[str, Any]:
@@ -197,6 +222,7 @@ class StudyState:
     def manifest(self) -> dict[str, Any]:
         """The content of `study.json`."""
         header = {key: value for key, value in self.header.items() if key != "time"}
+        header |= {"confirm": self.confirm} if self.confirm else {}
         return header | {"created": self.header["time"], "ended": self.ended, "seconds": self.seconds()}
 
     def trial_rows(self) -> Iterable[dict[str, Any]]:
@@ -209,6 +235,13 @@ class StudyState:
                 "precision": self.header["settings"]["precision"],
                 "train_seconds": sum(epoch["train_seconds"] for epoch in trial.epochs),
             }
+
+    def image_rows(self) -> Iterable[dict[str, Any]]:
+        """The rows of `test_images.csv`: 1 or 0 for each test image, in the order of the test part."""
+        for trial in self.trials.values():
+            if trial.correct:
+                bits = "".join(f"{byte:08b}" for byte in base64.b64decode(trial.correct))
+                yield {"trial": trial.trial, "correct": bits[: self.header["dataset"]["counts"]["test"]]}
 
     def epoch_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `epochs.csv`."""
@@ -314,15 +347,17 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_views(folder: Path, state: StudyState) -> None:
-    """Make `study.json`, `trials.csv` and `epochs.csv`; to the last a driver appends until it makes it again."""
+    """Make `study.json`, `trials.csv`, `test_images.csv` and `epochs.csv`; to the last a driver appends until it makes
+    it again."""
     write_tables(folder, state)
     replace_file(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()).encode())
 
 
 def write_tables(folder: Path, state: StudyState) -> None:
-    """Make `study.json` and `trials.csv`."""
+    """Make `study.json`, `trials.csv` and `test_images.csv`."""
     replace_file(folder / "study.json", (json.dumps(state.manifest(), indent=2) + "\n").encode())
     replace_file(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()).encode())
+    replace_file(folder / "test_images.csv", _csv(IMAGE_COLUMNS, state.image_rows()).encode())
 
 
 def has_study(folder: Path) -> bool:
@@ -365,6 +400,7 @@ def _read(path: Path) -> tuple[StudyState, int]:
             # What no view can be made of is damaged too.
             json.dumps(state.manifest(), allow_nan=False)
             _csv(TRIAL_COLUMNS, state.trial_rows())
+            _csv(IMAGE_COLUMNS, state.image_rows())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
     return state, size

@@ -138,18 +138,17 @@ class StageSearcher(Searcher):
         """Nothing: see `save`."""
 
 
-class ConfirmSearcher(StageSearcher):
-    """The confirm stage: the `missing` trials, as they come."""
+class ListSearcher(StageSearcher):
+    """A stage whose trials are known before: the `missing` ones, in their order."""
 
-    stage = "confirm"
-
-    def __init__(self, missing: list[TrialConfig], *stage: Any) -> None:
-        """`stage` is what `StageSearcher` takes."""
-        super().__init__(*stage)
+    def __init__(self, stage: str, missing: list[TrialConfig], *shared: Any) -> None:
+        """`shared` is what `StageSearcher` takes."""
+        super().__init__(*shared)
+        self.stage = stage
         self._missing = list(missing)
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
-        return ("confirm", self._missing.pop(0)) if self._missing else None
+        return (self.stage, self._missing.pop(0)) if self._missing else None
 
 
 class StudySearcher(StageSearcher):

@@ -27,6 +27,10 @@ def _one_of(*choices: str) -> tuple[str, Any]:
     return ", ".join(choices), choices.__contains__
 
 
+MOST_SEEDS = 20
+"""Up to so many confirm seeds `--confirm-until-width` adds."""
+
+
 @dataclass(frozen=True)
 class StudySettings:
     """The options of the command. None means that the study decides, as the option's help says."""
@@ -41,7 +45,13 @@ class StudySettings:
         lambda design: design in DESIGNS or design.endswith(".toml"),
     )
     confirm_seeds: int = _option(
-        3, "seeds that the chosen arms are trained with on all training images", "an integer from 0", _at_least(0)
+        5, "seeds that the confirmed arms are trained with on all training images", "an integer from 0", _at_least(0)
+    )
+    confirm_until_width: float | None = _option(
+        None,
+        f"add seeds until every effect is known within ± so many points, at most {MOST_SEEDS} seeds",
+        "a number above 0 (percentage points)",
+        lambda width: 0 < width < math.inf,
     )
     dataset: str | None = _option(
         None,
@@ -164,8 +174,9 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     ]
     if changed:
         raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
-    # The directory may have been moved; to try again is not a property of the study.
-    kept = {item.name for item in fields(StudySettings)} - {"results_dir", "retry_failed", "show_design"}
+    # The directory may have been moved; what is asked for once is not a property of the study.
+    once = {"results_dir", "retry_failed", "show_design", "confirm_until_width"}
+    kept = {item.name for item in fields(StudySettings)} - once
     old = {item: recorded[item] for item in recorded if item in kept}
     old["samples"] = old["samples"] or None  # 0 where there is no search stage: what its design decides
     return StudySettings(**old | given | {"name": name})

@@ -21,7 +21,8 @@ class ResNetTrainable(tune.Trainable):
     "checkpoint", "config"}`: `data` is a reference to a `TrialData`, `checkpoint` one to the bytes of a
     checkpoint to go on from, or None; `config` holds the fields of `TrialConfig`. A result holds those of
     `EpochMetrics`, `diverged` and, after the last epoch and where `checkpoint_seconds` have passed since the
-    start or the last one, a `checkpoint` (uint8): of the caller, so that it outlives this process.
+    start or the last one, a `checkpoint` (uint8): of the caller, so that it outlives this process. Where it reads
+    the test part, the last epoch's also holds whether each test image is recognised, `correct` (packed bits, uint8).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -55,6 +56,8 @@ class ResNetTrainable(tune.Trainable):
             content = pack({"pixel_mean": mean, "pixel_std": std, "trainer": self.trainer.state_dict()})
             result["checkpoint"] = np.frombuffer(content, dtype=np.uint8)
             self.checkpointed_at = time.monotonic()
+        if last and self.trainer.correct_N is not None and not metrics.diverged:
+            result["correct"] = np.packbits(self.trainer.correct_N)
         return result
 
     @classmethod

@@ -21,6 +21,7 @@ from trainables.config import EpochMetrics, TrialConfig, UsageError
         ("residual", 0),
         ("shortcut", "none"),
         ("init", None),
+        ("bn_statistics", "batch"),
         ("optimizer", "SGD"),
         ("nesterov", "no"),
         ("schedule", "step"),
@@ -84,8 +85,8 @@ def test_the_fields_are_those_of_the_contract():
     assert (
         list(TrialConfig().to_dict())
         == (
-            "stem_kernel stem_stride stem_maxpool depth width residual shortcut init learning_rate optimizer momentum "
-            "nesterov weight_decay label_smoothing batch_size schedule max_epochs normalize seed"
+            "stem_kernel stem_stride stem_maxpool depth width residual shortcut init bn_statistics learning_rate "
+            "optimizer momentum nesterov weight_decay label_smoothing batch_size schedule max_epochs normalize seed"
         ).split()
     )
 
@@ -113,6 +114,7 @@ def test_round_trip_through_json():
         ({}, "k7 s2 pool d18"),
         ({"stem_kernel": 3, "stem_stride": 1, "stem_maxpool": False}, "k3 s1 no-pool d18"),
         ({"depth": 34, "residual": False}, "k7 s2 pool d34 plain"),
+        ({"bn_statistics": "running"}, "k7 s2 pool d18"),
         ({"width": 16, "shortcut": "zero-padding"}, "k7 s2 pool d18 w16 zero-padding"),
     ],
 )

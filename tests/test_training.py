@@ -3,17 +3,30 @@
 import io
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.datasets import Part, TrialData
-from trainables.resnet import build_resnet
-from trainables.training import Batches, DevicePart, Pixels, Trainer, evaluate, learning_rate_at
+from trainables.resnet import build_resnet, load_resnet, save_resnet
+from trainables.training import (
+    BN_BATCH,
+    BN_SAMPLE,
+    Batches,
+    DevicePart,
+    Pixels,
+    Trainer,
+    batchnorm_sample,
+    compute_precise_statistics,
+    evaluate,
+    learning_rate_at,
+)
 
 SMALL = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4)
 
@@ -141,9 +154,10 @@ def test_an_epoch_is_the_plain_recipe_step_by_step(config):
 
 def test_pinned_epoch():
     """One epoch of a fixed trial: a change of these numbers is a change of what is trained."""
-    metrics = Trainer(SMALL, trial_data(), "cpu", "float32").run_epoch()
-    assert metrics.train_loss == pytest.approx(1.402224, rel=1e-4)
-    assert metrics.validation_loss == pytest.approx(1.377360, rel=1e-4)
+    for statistics, validation_loss in (("running", 1.377360), ("precise", 1.397670)):
+        metrics = Trainer(replace(SMALL, bn_statistics=statistics), trial_data()).run_epoch()
+        assert metrics.train_loss == pytest.approx(1.402224, rel=1e-4)
+        assert metrics.validation_loss == pytest.approx(validation_loss, rel=1e-4)
 
 
 def test_learns_a_small_batch_by_heart():
@@ -180,9 +194,9 @@ def test_confusion_matrix_counts_the_validation_images():
     assert np.trace(confusion) / 30 == pytest.approx(metrics.validation_accuracy)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_continues_bit_for_bit(optimizer):
-    config = TrialConfig(**{**SMALL.to_dict(), "optimizer": optimizer, "schedule": "cosine"})
+@pytest.mark.parametrize(("optimizer", "statistics"), [("sgd", "precise"), ("adamw", "precise"), ("sgd", "running")])
+def test_continues_bit_for_bit(optimizer, statistics):
+    config = replace(SMALL, optimizer=optimizer, bn_statistics=statistics, schedule="cosine")
     straight = Trainer(config, trial_data(), "cpu", "float32")
     expected = [straight.run_epoch() for _ in range(4)]
 
@@ -278,9 +292,10 @@ class Counted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_what_an_epoch_does_is_counted():
+@pytest.mark.parametrize(("statistics", "at_once"), [("running", 16), ("precise", 16 * 5)])
+def test_what_an_epoch_does_is_counted(statistics, at_once):
     """Guards of speed that do not time: one fused update a step, one look at the loss, no copy of images or weights."""
-    config = TrialConfig(depth=10, width=32, batch_size=16)
+    config = TrialConfig(depth=10, width=32, batch_size=16, bn_statistics=statistics)
     trainer = Trainer(config, trial_data(count=16 * 5))
     trainer.run_epoch()
     with Counted() as counted:
@@ -290,7 +305,7 @@ def test_what_an_epoch_does_is_counted():
     # After every step whether the loss is finite, and at the end loss and accuracy.
     assert counted.calls["_local_scalar_dense"] == steps + 2
     assert counted.calls["convolution_backward"] > 0
-    batch, largest_weight = 16 * 3 * 16 * 16, 3 * 3 * 256 * 256
+    batch, largest_weight = at_once * 3 * 16 * 16, 3 * 3 * 256 * 256
     assert counted.largest_copy <= batch < largest_weight
 
 
@@ -299,3 +314,114 @@ def test_a_trial_shares_the_memory_of_the_images():
     trainer = Trainer(SMALL, data)
     for ours, theirs in ((trainer.train, data.train), (trainer.validation, data.validation)):
         assert np.shares_memory(ours.images_NxCxHxW.numpy(), theirs.images)
+
+
+def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [(700, 16), (BN_BATCH + 1, 16), (20, 16), (300, 8)],
+    ids=["more than the sample", "one image over a batch", "less than a batch", "maps of one pixel"],
+)
+def test_precise_statistics_are_the_mean_of_those_of_the_batches(count, size):
+    """Against NumPy, in float64, on what every BatchNorm was given."""
+    config = replace(SMALL, stem_kernel=7, stem_stride=2, stem_maxpool=True)
+    data = TrialData(random_part(count, (3, size, size)), None, None, 4, True)
+    trainer = Trainer(config, data)
+    trainer.train_epoch()
+    inputs: dict[nn.Module, list[np.ndarray]] = {norm: [] for norm in norms_of(trainer.model)}
+    for norm in inputs:
+        norm.register_forward_pre_hook(lambda module, args: inputs[module].append(args[0].double().numpy()))
+    tracked = [norm.num_batches_tracked.item() for norm in inputs]
+    compute_precise_statistics(trainer.model, trainer.bn_sample_NxCxHxW, trainer.pixels, "float32")
+    for norm, batches in inputs.items():
+        sizes = [len(batch) for batch in batches]
+        assert sum(sizes) == min(count, BN_SAMPLE) and max(sizes) <= min(sizes) + 1 <= BN_BATCH + 1
+        mean = np.mean([batch.mean((0, 2, 3)) for batch in batches], axis=0)
+        variance = np.mean([batch.var((0, 2, 3), ddof=0) for batch in batches], axis=0)
+        values = np.mean([batch[:, 0].size for batch in batches])
+        np.testing.assert_allclose(norm.running_mean, mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(norm.running_var, variance * values / (values - 1), rtol=1e-3)
+    assert [norm.num_batches_tracked.item() for norm in inputs] == tracked
+    assert {norm.momentum for norm in inputs} == {0.1}
+
+
+def test_the_sample_is_the_same_for_every_trial_and_of_images_as_they_are():
+    part = device_part(random_part(600))
+    sample = batchnorm_sample(part)
+    torch.manual_seed(1)
+    assert torch.equal(sample, batchnorm_sample(part))
+    images = {image.numpy().tobytes() for image in part.images_NxCxHxW}
+    assert len({image.numpy().tobytes() for image in sample} & images) == BN_SAMPLE
+    assert Trainer(replace(SMALL, bn_statistics="running"), trial_data()).bn_sample_NxCxHxW is None
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_is_the_same_with_precise_and_running_statistics(optimizer):
+    trainers = {
+        statistics: Trainer(replace(SMALL, bn_statistics=statistics, optimizer=optimizer), trial_data())
+        for statistics in ("precise", "running")
+    }
+    metrics = {name: [trainer.run_epoch() for _ in range(3)] for name, trainer in trainers.items()}
+    for precise, running in zip(metrics["precise"], metrics["running"], strict=True):
+        assert (precise.train_loss, precise.train_accuracy) == (running.train_loss, running.train_accuracy)
+        assert precise.validation_loss != running.validation_loss
+    states = [trainer.state_dict() for trainer in trainers.values()]
+    for name, precise in states[0]["model"].items():
+        assert torch.equal(precise, states[1]["model"][name]) == ("running" not in name), name
+    assert torch.equal(states[0]["generator"], states[1]["generator"])
+
+
+def test_running_statistics_are_those_of_plain_training():
+    trainer = Trainer(replace(SMALL, bn_statistics="running"), trial_data())
+    other = Trainer(replace(SMALL, bn_statistics="running"), trial_data())
+    trainer.run_epoch()
+    other.train_epoch()
+    for ours, plain in zip(trainer.model.state_dict().values(), other.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, plain)
+
+
+def test_saved_weights_read_as_the_trial_did(tmp_path):
+    """`best/` carries the statistics: what it loads recognises exactly the images that the trial recognised."""
+    data = TrialData(random_part(200), None, random_part(120, seed=1), 4, True)
+    trainer = Trainer(SMALL, data)
+    metrics = trainer.run_epoch()
+    pixels = {"pixel_mean": trainer.pixels.mean_C.tolist(), "pixel_std": trainer.pixels.std_C.tolist()}
+    save_resnet(tmp_path, SMALL, (3, 16, 16), tuple("abcd"), weights=trainer.state_dict()["model"], **pixels)
+    images = torch.from_numpy(data.test.images) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in pixels.values())
+    with torch.no_grad():
+        predictions = load_resnet(tmp_path)((images - mean) / std).argmax(1).numpy()
+    assert (predictions == data.test.labels).mean() == metrics.test_accuracy
+    assert trainer.correct_N.dtype == bool
+    assert (trainer.correct_N == (predictions == data.test.labels)).all()
+
+
+def test_what_a_trial_recognised_is_of_its_test_part_alone():
+    assert Trainer(SMALL, trial_data()).correct_N is None
+    search = Trainer(SMALL, trial_data())
+    search.run_epoch()
+    assert search.correct_N is None
+    diverging = Trainer(replace(SMALL, learning_rate=1e30), TrialData(random_part(50), None, random_part(20), 4, True))
+    assert diverging.run_epoch().diverged and diverging.correct_N is None
+
+
+def test_statistics_of_a_diverged_epoch_are_not_computed():
+    trainer = Trainer(replace(SMALL, learning_rate=1e30), trial_data(2000))
+    before = [norm.num_batches_tracked.item() for norm in norms_of(trainer.model)]
+    calls = Counter()
+    trainer.model.stem.register_forward_hook(lambda *_: calls.update(["forward"]))
+    metrics = trainer.run_epoch()
+    assert math.isnan(metrics.train_loss) and math.isnan(metrics.validation_loss)
+    after = [norm.num_batches_tracked.item() for norm in norms_of(trainer.model)]
+    assert {b - a for a, b in zip(before, after, strict=True)} == {calls["forward"]}
+
+
+def test_infinite_running_statistics_leave_no_trace():
+    trainer = Trainer(SMALL, trial_data(100))
+    for norm in norms_of(trainer.model):
+        norm.running_var.fill_(math.inf)
+    compute_precise_statistics(trainer.model, trainer.bn_sample_NxCxHxW, trainer.pixels, "float32")
+    assert all(norm.running_var.isfinite().all() for norm in norms_of(trainer.model))

@@ -41,7 +41,9 @@ class TrialConfig:
     of the first stage. Without `residual` the same layers run without the addition (and so without
     shortcuts). `shortcut` says what joins maps of unlike shape: option B of the ResNet paper
     (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he` (section 3.4) or
-    PyTorch's `default`. `normalize` takes the pixel statistics of the training part (`data`) or mean
+    PyTorch's `default`. `bn_statistics` says what BatchNorm normalises by in evaluation: statistics
+    computed anew after every epoch (`precise`) or PyTorch's moving average over the last batches
+    (`running`). `normalize` takes the pixel statistics of the training part (`data`) or mean
     and standard deviation 0.5 (`half`). `learning_rate` stays (`constant`) or falls by a half cosine to
     0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW.
     """
@@ -54,6 +56,7 @@ class TrialConfig:
     residual: bool = _choice(True, False, default=True)
     shortcut: str = _choice("projection", "zero-padding", default="projection")
     init: str = _choice("he", "default", default="he")
+    bn_statistics: str = _choice("precise", "running", default="precise")
     learning_rate: float = _number(0.01, "a finite number above 0", lambda x: 0 < x < math.inf)
     optimizer: str = _choice("sgd", "adam", "adamw", default="sgd")
     momentum: float = _number(0.9, "a number from 0 to below 1", lambda x: 0 <= x < 1)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +26,12 @@ from trainables.resnet import build_resnet
 
 PRECISIONS = ("float32", "bf16")
 EVALUATION_BATCH = 250
+BN_SAMPLE = 512
+"""Training images that BatchNorm's precise statistics are computed over."""
+BN_BATCH = 128
+"""About how many of them at once."""
+BN_SEED = 20240229
+"""A constant, so that all trials on the same images have the same sample."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -126,6 +133,36 @@ class Batches:
             yield cropped_BxHxWxC.permute(0, 3, 1, 2), self.part.labels_N[chosen_B]
 
 
+def batchnorm_sample(part: DevicePart) -> Tensor:
+    """The images (uint8 N×C×H×W) for precise statistics: the same for every trial and epoch of a training part."""
+    order_N = torch.randperm(len(part), generator=torch.Generator().manual_seed(BN_SEED))
+    return part.images_NxCxHxW[order_N[:BN_SAMPLE].to(part.images_NxCxHxW.device)]
+
+
+@torch.no_grad()
+def compute_precise_statistics(model: nn.Module, sample_NxCxHxW: Tensor, pixels: Pixels, precision: str) -> None:
+    """Replace the running statistics of every BatchNorm by the mean of those of the sample's batches.
+
+    Wu & Johnson 2021, Rethinking "Batch" in BatchNorm (arXiv:2105.07576), section 3: running statistics are
+    an average over the last ten batches or so, of weights that have changed since. Training never reads
+    them, so it is the same with and without this.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    saved = [(norm.momentum, copy.deepcopy(norm.num_batches_tracked)) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+    model.train()
+    # Batches of nearly one size count the same, and none is a single image, of which there is no variance.
+    batches = sample_NxCxHxW.tensor_split(math.ceil(len(sample_NxCxHxW) / BN_BATCH))
+    for batch, images_BxCxHxW in enumerate(batches):
+        for norm in norms:
+            # The cumulative average; with a momentum of None an accelerator would be waited for in every layer.
+            norm.momentum = 1 / (batch + 1)
+        logits_of(model, images_BxCxHxW, pixels, precision)
+    for norm, (momentum, batches_tracked) in zip(norms, saved, strict=True):
+        norm.momentum, norm.num_batches_tracked = momentum, batches_tracked
+
+
 @dataclass(frozen=True)
 class Readings:
     """Mean loss and fraction of images recognised; of an evaluation also the classes said, int64 N."""
@@ -178,7 +215,7 @@ def logits_of(model: nn.Module, images_BxCxHxW: Tensor, pixels: Pixels, precisio
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str) -> Readings:
-    """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by its running statistics."""
+    """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by the statistics in its buffers."""
     loss_sum = torch.zeros((), device=pixels.mean_C.device)
     predictions = []
     model.eval()
@@ -208,8 +245,11 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.model)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
+        self.bn_sample_NxCxHxW = batchnorm_sample(self.train) if config.bn_statistics == "precise" else None
         # Rows: true classes; columns: predicted. Of the last part evaluated.
         self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
+        # By test image, whether the last evaluation recognised it; None without test part, or before any.
+        self.correct_N: np.ndarray | None = None
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch and evaluate what this trial may read; see `EpochMetrics`.
@@ -221,8 +261,11 @@ class Trainer:
         trained = self.train_epoch()
         trained_at = time.perf_counter()
         diverged = not math.isfinite(trained.loss)
+        if self.bn_sample_NxCxHxW is not None and not diverged:
+            compute_precise_statistics(self.model, self.bn_sample_NxCxHxW, self.pixels, self.precision)
         validation = self._read(self.validation, diverged)
         test = self._read(self.test, diverged)
+        self.correct_N = self._correct(test)
         return EpochMetrics(
             epoch=self.epoch,
             learning_rate=learning_rate_at(self.config, (self.epoch - 1) / self.config.max_epochs),
@@ -275,6 +318,12 @@ class Trainer:
         counts = torch.bincount(pairs, minlength=self.confusion_KxK.numel())
         self.confusion_KxK = counts.reshape(self.confusion_KxK.shape).cpu()
         return readings
+
+    def _correct(self, test: Readings | None) -> np.ndarray | None:
+        if self.test is None or test is None or test.predictions_N is None:
+            return None
+        correct_N: np.ndarray = (test.predictions_N == self.test.labels_N).cpu().numpy()
+        return correct_N
 
     def state_dict(self) -> dict[str, Any]:
         """All that continuing needs, tensors and plain values only; a copy, which training leaves alone."""

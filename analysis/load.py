@@ -3,17 +3,20 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from trainables.config import EpochMetrics, TrialConfig, UsageError
 
-VERSION = 1
+VERSIONS = (1, 2)
+"""Of study.json: version 1 has no tune stage, no plan of the confirm stage, no margin and no test images."""
 STATES = ("running", "complete", "stopped", "diverged", "failed")
-STAGES = ("search", "confirm")
+STAGES = ("search", "tune", "confirm")
 COUNT = "count"  # a whole number that may be missing
 DTYPES: Mapping[Any, tuple[Any, str]] = {
     int: ("int64", "whole numbers"),
@@ -38,15 +41,36 @@ MANIFEST: Mapping[str, type] = {
 """What the analysis needs of study.json, by dotted key."""
 
 
+class ArmRole(StrEnum):
+    """What an arm is in the confirm stage."""
+
+    WINNER = "winner"
+    FRACTION = "fraction"
+    """Of the two-level design around the winner."""
+    ALONE = "alone"
+    """The winner with one factor changed."""
+    ARM = "arm"
+    """Of a factorial design."""
+    BASELINE = "baseline"
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One study directory: where it is, its manifest (`study.json`), a row a trial, a row a trial and epoch. Equal
-    only to itself, so that what is computed from it can be kept."""
+    """One study directory. Equal only to itself, so that what is computed from it can be kept.
+
+    Attributes:
+        path: the directory.
+        manifest: `study.json`.
+        trials: a row for each trial.
+        epochs: a row for each trial and epoch.
+        correct: for each confirm trial (the index) whether it is right about each test image (the columns).
+    """
 
     path: Path
     manifest: dict[str, Any]
     trials: pd.DataFrame
     epochs: pd.DataFrame
+    correct: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def load_study(path: str | Path) -> Study:
@@ -61,7 +85,8 @@ def load_study(path: str | Path) -> Study:
     manifest = _read_manifest(folder / "study.json")
     factors = [factor["name"] for factor in manifest["design"]["factors"]]
     # A field that came later has the default that was the rule before; a factor of the design must be there.
-    defaults = {field.name: field.default for field in fields(TrialConfig) if field.name not in factors}
+    rules = {field.name: field.default for field in fields(TrialConfig)} | {"bn_statistics": "running"}
+    defaults = {name: value for name, value in rules.items() if name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
     epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS, {})
     if trials["trial"].duplicated().any():
@@ -69,7 +94,8 @@ def load_study(path: str | Path) -> Study:
         raise UsageError(f"{folder / 'trials.csv'}: trial {twice} is there twice, allowed: one row a trial")
     # epochs.csv grows row by row, trials.csv is replaced every few seconds: a new trial's rows may come first.
     epochs = epochs[epochs["trial"].isin(trials["trial"])].drop_duplicates(["trial", "epoch"])
-    return Study(folder, manifest, trials, epochs.sort_values(["trial", "epoch"], ignore_index=True))
+    epochs = epochs.sort_values(["trial", "epoch"], ignore_index=True)
+    return Study(folder, manifest, trials, epochs, _read_correct(folder / "test_images.csv", trials["trial"]))
 
 
 def load_studies(paths: Sequence[str | Path]) -> list[Study]:
@@ -129,8 +155,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, kind):
             raise UsageError(f"{path}: {name} is {value!r}, allowed: what the study wrote ({kind.__name__})")
-    if manifest["version"] != VERSION:
-        raise UsageError(f"{path}: received version {manifest['version']}, allowed: {VERSION}")
+    if manifest["version"] not in VERSIONS:
+        raise UsageError(f"{path}: received version {manifest['version']}, allowed: {', '.join(map(str, VERSIONS))}")
+    margin = manifest["design"].get("margin", 0.01)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
+        raise UsageError(f"{path}: received margin {margin!r}, allowed: a number between 0 and 1")
+    _check_plan(path, manifest.get("confirm"))
     names, ranged = {field.name for field in fields(TrialConfig)}, {"low", "high", "scale"}
     for factor in manifest["design"]["factors"]:
         known = isinstance(factor, dict) and factor.get("name") in names
@@ -140,6 +170,43 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
+def _check_plan(path: Path, plan: Any) -> None:
+    """Refuses a plan of the confirm stage that is not as the study writes it; there may be none yet."""
+    if plan is None:
+        return
+    lists = [plan.get(name) for name in ("factors", "arms")] if isinstance(plan, dict) else [None]
+    if not all(isinstance(each, list) and all(isinstance(one, dict) for one in each) for each in lists):
+        raise UsageError(f"{path}: received confirm {plan!r:.80}, allowed: an object with the lists factors and arms")
+    names = {field.name for field in fields(TrialConfig)} - {"seed"}
+    for factor in plan["factors"]:
+        if factor.get("factor") not in names or not {"from", "to"} <= factor.keys():
+            raise UsageError(
+                f"{path}: received confirm factor {factor!r}, allowed: a field of a trial with from and to"
+            )
+    for arm in plan["arms"]:
+        if arm.get("role") not in list(ArmRole):
+            raise UsageError(f"{path}: received role {arm.get('role')!r} of an arm, allowed: {', '.join(ArmRole)}")
+        config = arm.get("config")
+        if not isinstance(config, dict) or not config.keys() <= names:
+            raise UsageError(f"{path}: received config {config!r:.80} of an arm, allowed: fields of a trial but seed")
+        if arm["role"] == ArmRole.ALONE and arm.get("factor") not in names:
+            raise UsageError(f"{path}: received factor {arm.get('factor')!r} of an arm, allowed: a field of a trial")
+
+
+def _read_correct(path: Path, trials: pd.Series) -> pd.DataFrame:
+    """Which test images each of the `trials` in the file is right about; empty where there is no file."""
+    if not path.exists():
+        return pd.DataFrame()
+    table = _read_table(path, {"trial": int, "correct": str}, {}).set_index("trial")["correct"]
+    table = table[table.index.isin(trials)]
+    bad = table[~table.str.fullmatch("[01]+").fillna(False) | (table.str.len() != table.str.len().median())]
+    if len(bad) or table.index.has_duplicates:
+        received = f"{bad.iloc[0]!r:.40}" if len(bad) else "a trial twice"
+        raise UsageError(f"{path}: received {received}, allowed: a row a trial with a 0 or 1 for each test image")
+    bits = np.array([np.frombuffer(text.encode(), np.uint8) == ord("1") for text in table], bool)
+    return pd.DataFrame(bits, table.index) if len(table) else pd.DataFrame()
+
+
 def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, Any]) -> pd.DataFrame:
     """The columns in their dtypes and whatever else is there; those of `defaults` may be missing."""
     content = _read_bytes(path)
@@ -147,6 +214,8 @@ def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, A
     written = content[: content.rfind(b"\n") + 1] or (",".join(columns) + "\n").encode()
     text = {name: str for name, kind in columns.items() if kind not in (int, COUNT, float)}
     options: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan"], "low_memory": False}
+    options["float_precision"] = "round_trip"  # the numbers of study.json are compared with these
+
     try:
         table: pd.DataFrame = pd.read_csv(io.BytesIO(written), dtype=text, **options)
         if not isinstance(table.index, pd.RangeIndex):

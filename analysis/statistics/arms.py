@@ -1,0 +1,215 @@
+"""The confirm stage as arrays: which arms it has, and what each of their trials read.
+
+Arms are paired by seed: the same seed gives the same initialisation, order and augmentation (Bouthillier et al. 2021,
+Accounting for variance in machine learning benchmarks).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import curves
+from analysis.effects import scientific
+from analysis.load import ArmRole, Study
+from trainables.config import TrialConfig
+
+FIELDS = [field.name for field in fields(TrialConfig) if field.name != "seed"]
+DEFAULTS: Mapping[str, Any] = {name: getattr(TrialConfig(), name) for name in FIELDS}
+EARLIER: Mapping[str, Any] = {**DEFAULTS, "bn_statistics": "running"}
+"""The defaults of version 1."""
+READINGS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+FAMILY = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ARM)
+"""The roles of the arms whose levels are crossed."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm of the confirm stage: the values of `FIELDS` and what they are to the design."""
+
+    role: ArmRole
+    values: tuple[Any, ...]
+    factor: str = ""
+    baseline: str = ""
+    rate_at_end: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[FIELDS.index(name)]
+
+    @property
+    def label(self) -> str:
+        """That of its trials."""
+        return TrialConfig.from_dict(dict(zip(FIELDS, self.values, strict=True))).arm
+
+
+@dataclass(frozen=True, eq=False)
+class ConfirmStage:
+    """The confirm stage of a study.
+
+    Attributes:
+        arms: the winner first, baselines last.
+        factors: of the arms of `FAMILY`, the levels that are compared, by factor.
+        seeds: of the trials.
+        states: arms × seeds, the state of the trial, empty where there is none.
+        readings: arms × seeds × epochs by name, NaN where not read.
+        correct: arms × seeds × test images, as 0 and 1; no images where nothing is known of them.
+        known: arms × seeds, whether `correct` is known.
+        outcome: the reading that decides.
+        margin: as a fraction, what is too little to matter.
+    """
+
+    arms: tuple[Arm, ...]
+    factors: Mapping[str, Sequence[Any]]
+    seeds: tuple[int, ...]
+    states: np.ndarray
+    readings: Mapping[str, np.ndarray]
+    correct: np.ndarray
+    known: np.ndarray
+    outcome: str
+    margin: float
+
+    def numbers(self, *roles: ArmRole) -> list[int]:
+        """The places of the arms with these roles."""
+        return [number for number, arm in enumerate(self.arms) if arm.role in roles]
+
+    def values(self, reading: str) -> np.ndarray:
+        """Arms × seeds: the reading at each trial's last epoch, of complete trials only."""
+        table = self.readings[reading]
+        there = np.isfinite(self.readings["train_loss"]) | np.isfinite(table)
+        last = table.shape[2] - 1 - there[:, :, ::-1].argmax(2)
+        values = np.take_along_axis(table, last[:, :, None], 2)[:, :, 0]
+        return np.where(self.states == "complete", values, np.nan)
+
+    def paired(self, arms: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Those of the arms that are not lost and the places of the seeds that all of them have completed.
+
+        An arm is lost where no trial is complete, or where trials have ended otherwise and fewer than half as many
+        are complete as of another arm: it would take seeds from the others.
+        """
+        complete: np.ndarray = np.isfinite(self.values(self.outcome))
+        counts = {arm: int(complete[arm].sum()) for arm in arms}
+        most = max(counts.values(), default=0)
+        ended = np.any(np.isin(self.states, ("diverged", "failed")), axis=1)
+        kept = [arm for arm in arms if counts[arm] and not (ended[arm] and 2 * counts[arm] < most)]
+        return kept, list(np.flatnonzero(complete[kept].all(0))) if kept else []
+
+
+@lru_cache(maxsize=4)
+def confirm_stage(study: Study) -> ConfirmStage | None:
+    """The confirm stage of a study; None before it has a trial."""
+    design, plan = study.manifest["design"], study.manifest.get("confirm")
+    trials = study.trials.loc[study.trials["stage"] == "confirm", [*FIELDS, "seed", "trial", "state"]]
+    rows = sorted(trials.itertuples(index=False, name=None), key=lambda row: (row[-1] == "complete", row[-2]))
+    configs = dict.fromkeys(row[:-3] for row in sorted(rows, key=lambda row: row[-2]))
+    arms = list(_planned(plan) if plan else _derived(study, design, configs))
+    arms.sort(key=lambda arm: list(ArmRole).index(arm.role))
+    places = {arm.values: number for number, arm in enumerate(arms)}
+    kept = [row for row in rows if row[:-3] in places]
+    if not kept:
+        return None
+    seeds = sorted({row[-3] for row in kept})
+    states = np.full((len(arms), len(seeds)), "", dtype="<U8")
+    trial = np.full(states.shape, -1)
+    for *config, seed, number, state in kept:  # of a seed that was trained twice the last complete trial stays
+        cell = places[tuple(config)], seeds.index(seed)
+        states[cell], trial[cell] = state, number
+    correct, known = _correct(study.correct, trial)
+    return ConfirmStage(
+        arms=tuple(arms),
+        factors=_crossed(design, plan, arms),
+        seeds=tuple(seeds),
+        states=states,
+        readings=_readings(study.epochs, trial),
+        correct=correct,
+        known=known,
+        outcome=design.get("outcome", "test_accuracy"),
+        margin=design.get("margin", 0.01),
+    )
+
+
+def _readings(epochs: pd.DataFrame, trial: np.ndarray) -> dict[str, np.ndarray]:
+    """The readings by arm, seed and epoch, where `trial` has the numbers of the trials."""
+    rows = epochs[epochs["trial"].isin(trial.ravel())]
+    order = np.argsort(trial, axis=None)
+    places = order[np.searchsorted(trial.ravel()[order], rows["trial"].to_numpy())]
+    shape = (trial.size, int(rows["epoch"].max()) if len(rows) else 1)
+    tables = {}
+    for name in READINGS:
+        table = np.full(shape, np.nan)
+        table[places, rows["epoch"].to_numpy() - 1] = rows[name].to_numpy()
+        tables[name] = table.reshape(*trial.shape, -1)
+    return tables
+
+
+def _correct(correct: pd.DataFrame, trial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each trial is right about, and of which trials that is known."""
+    places = correct.index.get_indexer(pd.Index(trial.ravel())) if len(correct) else np.full(trial.size, -1)
+    known = places >= 0
+    bits = np.zeros((trial.size, correct.shape[1]), dtype=np.float32)
+    bits[known] = correct.to_numpy()[places[known]]
+    return bits.reshape(*trial.shape, -1) if bits.size else np.zeros((*trial.shape, 0)), known.reshape(trial.shape)
+
+
+def _crossed(design: Mapping[str, Any], plan: Mapping[str, Any] | None, arms: Sequence[Arm]) -> dict[str, list[Any]]:
+    """The levels of the factors that the arms of `FAMILY` cross."""
+    if design.get("search") == "factorial":
+        return {factor["name"]: factor["levels"] for factor in scientific(design["factors"])}
+    alone = {arm.factor for arm in arms}
+    pairs = plan["factors"] if plan else []
+    return {pair["factor"]: [pair["from"], pair["to"]] for pair in pairs if pair["factor"] not in alone}
+
+
+def _planned(plan: Mapping[str, Any]) -> Iterator[Arm]:
+    """The arms that study.json names."""
+    for arm in plan["arms"]:
+        config = {**DEFAULTS, **arm["config"]}
+        texts = {name: str(arm.get(name) or "") for name in ("factor", "baseline", "rate_at_end")}
+        yield Arm(ArmRole(arm["role"]), tuple(config[name] for name in FIELDS), **texts)
+
+
+def _derived(study: Study, design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]) -> Iterator[Arm]:
+    """The arms of version 1: the winner with one factor changed, every arm of a factorial design at the nuisances
+    that it was confirmed with last, and baselines. What belongs to none of them, an earlier winner left."""
+    names = _baselines(design, configs)
+    if design.get("search") == "factorial":
+        levels = [FIELDS.index(factor["name"]) for factor in scientific(design["factors"])]
+        last = {tuple(config[place] for place in levels): config for config in names}
+        yield from (Arm(ArmRole.ARM, config, baseline=names[config]) for config in last.values())
+        return
+    table = study.trials[study.trials["trial"] == curves.winner(curves.results(study.trials, study.epochs))]
+    winner = next(zip(*(table[name].tolist() for name in FIELDS), strict=True), None)
+    for config, baseline in names.items():
+        factor = _changed(design, winner, config) if winner else None
+        if config == winner:
+            yield Arm(ArmRole.WINNER, config, baseline=baseline)
+        elif factor:
+            yield Arm(ArmRole.ALONE, config, factor, baseline)
+        elif baseline:
+            yield Arm(ArmRole.BASELINE, config, baseline=baseline)
+
+
+def _baselines(design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    """For each config the name of the baseline that it is, else nothing."""
+    names = {}
+    for config in configs:
+        budget = {"max_epochs": config[FIELDS.index("max_epochs")]}
+        same = [
+            name
+            for name, values in design["baselines"].items()
+            if config == tuple({**EARLIER, **budget, **values}[field] for field in FIELDS)
+        ]
+        names[config] = same[0] if same else ""
+    return names
+
+
+def _changed(design: Mapping[str, Any], winner: tuple[Any, ...], config: tuple[Any, ...]) -> str | None:
+    """The one scientific factor in which a config differs from the winner's, if that is all it differs in."""
+    pairs = zip(FIELDS, winner, config, strict=True)
+    unlike = {name for name, mine, other in pairs if mine != other}
+    # A factor that is there at a level of a changed one only follows it.
+    followers = {factor["name"] for factor in design["factors"] if unlike & set(factor.get("when", ()))}
+    changed = {factor["name"] for factor in scientific(design["factors"])} & unlike - followers
+    return changed.pop() if len(changed) == 1 and unlike <= changed | followers else None

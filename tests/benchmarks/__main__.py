@@ -3,8 +3,8 @@
 Parts: epoch (a CPU's epoch beside the plain recipe and the machine), profile (by operator), study (a default
 study's times), driver (the driver's own work), plain (a study beside a plain one, on digits with three seeds and on
 1,000 images of RESNET_STUDY_IMAGES with one; an hour), memory (of a study on RESNET_STUDY_IMAGES), precision (bf16
-against float32), choices (readings, samplers and schedulers by replay). On a machine with a GPU: `python -m
-tests.benchmarks.gpu`.
+against float32), readings (which reading foretells a trial's end), choices (samplers, schedulers and budgets by
+replay), tuning (an arm's learning rate by replay). On a machine with a GPU: `python -m tests.benchmarks.gpu`.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from study.plan import machine
-from tests.benchmarks import choices, driver, epoch, precision, study
+from tests.benchmarks import choices, driver, epoch, precision, readings, study, tuning
 from trainables.training import PRECISIONS, has_bf16
 
 
@@ -51,7 +51,9 @@ PARTS: dict[str, Callable[[], None]] = {
     "plain": plain,
     "memory": lambda: study.memory(os.environ["RESNET_STUDY_IMAGES"]),
     "precision": precision.main,
+    "readings": readings.digits,
     "choices": choices.main,
+    "tuning": tuning.main,
 }
 
 

@@ -1,8 +1,8 @@
-"""Which reading, sampler and scheduler: answered by replay of the table that `record_table` trained.
+"""Which sampler, scheduler and epoch budget: answered by replay of the table that `record_table` trained.
 
-Readings: how well the order of the trials at a rung foretells their order at the end. Samplers and
-schedulers: studies of 20 samples on the table, with the project's own searcher and scheduler, at most two
-trials at once; the score is the *test* accuracy, which no choice saw, of the trial that the study chooses.
+Studies of 20 samples on the table, with the project's own searcher and scheduler, at most two trials at once; the
+score is the *test* accuracy after the last epoch, which no choice saw, of the trial that the study chooses, the mean
+over the recorded seeds. Which reading foretells that accuracy: `python -m tests.benchmarks.readings digits`.
 """
 
 import heapq
@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from scipy import stats
 
 from study.designs import SEARCH
 from study.record import StudyState, state_at_end
-from study.scheduler import build_scheduler
+from study.scheduler import REDUCTION_FACTOR, StudyAsha, build_scheduler
 from study.searcher import StudySearcher
-from tests.benchmarks.record_table import EPOCHS, READINGS, TABLE
+from tests.benchmarks.record_table import DEPTH, EPOCHS, TABLE
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.resnet import network_cost
 
@@ -30,42 +30,38 @@ STEM = ["stem_kernel", "stem_stride", "stem_maxpool"]
 VALIDATION_IMAGES, TEST_IMAGES = 144, 359
 SAMPLES = 20
 AT_ONCE = 2
-SEEDS = {"tpe": 200, "random": 200, "qmc": 200, "gp": 20}
+SEEDS = {"tpe": 100, "random": 100, "qmc": 100, "gp": 10}
 DESIGN = replace(
     SEARCH,
     factors=tuple(factor for factor in SEARCH.factors if factor.name != "depth"),
-    fixed={**SEARCH.fixed, "depth": 18},
+    fixed={**SEARCH.fixed, "depth": DEPTH},
+    baselines={name: {**values, "depth": DEPTH} for name, values in SEARCH.baselines.items()},
 )
 
 
+class LateAsha(StudyAsha):
+    """ASHA that stops no trial before its third epoch."""
+
+    def __init__(self, max_epochs: int) -> None:
+        AsyncHyperBandScheduler.__init__(
+            self,
+            time_attr="epoch",
+            metric="validation_accuracy",
+            mode="max",
+            max_t=max_epochs,
+            grace_period=3,
+            reduction_factor=REDUCTION_FACTOR,
+        )
+
+
 def read_table() -> pd.DataFrame:
-    """The recorded trials, one row an epoch; counts of images become fractions."""
+    """The recorded trials of the first seed, one row an epoch, as fractions; `test` is the mean over all seeds."""
     table = pd.read_csv(TABLE)
-    for reading in READINGS:
+    table["test"] = table.groupby([*STEM, "learning_rate", "epoch"])["test precise"].transform("mean") / TEST_IMAGES
+    table = table[table["seed"] == 0].copy()
+    for reading in ("precise", "running"):
         table[f"accuracy {reading}"] /= VALIDATION_IMAGES
-        table[f"test {reading}"] /= TEST_IMAGES
     return table
-
-
-def readings(table: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's correlation between the reading after each epoch and the final score, by schedule and reading.
-
-    The final score is one for all readings: the test accuracy at the last epoch, the mean over the readings.
-    A trial that diverged is left out.
-    """
-    rows = []
-    for schedule, trials in table.groupby("schedule"):
-        wide = trials.set_index([*STEM, "learning_rate", "epoch"]).unstack("epoch")
-        final = wide[[(f"test {reading}", EPOCHS) for reading in READINGS]].mean(axis=1, skipna=False)
-        wide, final = wide[final.notna()], final[final.notna()]
-        for reading in READINGS:
-            row: dict[str, object] = {"schedule": schedule, "reading": reading, "n": len(final)}
-            for epoch in range(1, EPOCHS + 1):
-                for kind, sign in (("accuracy", 1), ("loss", -1)):
-                    values = sign * wide[(f"{kind} {reading}", epoch)]
-                    row[f"{kind} {epoch}"] = stats.spearmanr(values, final).statistic
-            rows.append(row)
-    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,9 @@ class Replay:
 
     @classmethod
     def of(cls, table: pd.DataFrame, reading: str) -> "Replay":
-        constant = table[table.schedule == "constant"]
         curves = {}
-        for stem, trials in constant.groupby(STEM):
-            columns = (f"accuracy {reading}", f"loss {reading}", f"test {reading}")
+        for stem, trials in table.groupby(STEM):
+            columns = (f"accuracy {reading}", f"loss {reading}", "test")
             wide = [trials.pivot(index="learning_rate", columns="epoch", values=column) for column in columns]
             curves[stem] = (np.log(wide[0].index.to_numpy()), *(each.to_numpy() for each in wide))
         return cls(curves)
@@ -87,7 +82,9 @@ class Replay:
     def read(self, config: TrialConfig, epoch: int) -> tuple[float, float, float]:
         """Validation accuracy, validation loss and test accuracy; NaN where the nearest recorded trial diverged."""
         rates, *tables = self.curves[config.stem_kernel, config.stem_stride, config.stem_maxpool]
-        place = float(np.clip(np.interp(math.log(config.learning_rate), rates, np.arange(len(rates))), 0, 4))
+        place = float(
+            np.clip(np.interp(math.log(config.learning_rate), rates, np.arange(len(rates))), 0, len(rates) - 1)
+        )
         low = min(int(place), len(rates) - 2)
         share = place - low
 
@@ -100,15 +97,17 @@ class Replay:
         return between(tables[0]), between(tables[1]), between(tables[2])
 
 
-def simulate(replay: Replay, sampler: str, scheduler_name: str, seed: int) -> tuple[float, int, float]:
+def simulate(
+    replay: Replay, sampler: str, scheduler: TrialScheduler, seed: int, budget: int = EPOCHS
+) -> tuple[float, int, float]:
     """One study: test accuracy of the trial that it chooses (0 for none), epochs trained, FLOPs spent."""
     state = StudyState(header={"settings": {"cpus_per_trial": 1, "gpus_per_trial": 0.0, "precision": "float32"}})
 
     def append(event: str, **about: Any) -> None:
         state.apply({"event": event, "time": "", **about})
 
-    searcher = StudySearcher(DESIGN, SAMPLES, sampler, EPOCHS, seed, state, beginning(append), lambda _: None)
-    spent = run_simulated(searcher, build_scheduler(scheduler_name, EPOCHS), append, replay.read)
+    searcher = StudySearcher(DESIGN, SAMPLES, sampler, budget, seed, state, beginning(append), lambda _: None)
+    spent = run_simulated(searcher, scheduler, append, replay.read, budget)
     epochs = sum(len(trial.epochs) for trial in state.trials.values())
     winner = state.winner()
     return (replay.read(TrialConfig.from_dict(winner.config), EPOCHS)[2] if winner else 0.0), epochs, spent
@@ -129,6 +128,7 @@ def run_simulated(
     scheduler: TrialScheduler,
     append: Callable[..., None],
     read: Callable[[TrialConfig, int], tuple[float, ...]],
+    budget: int = EPOCHS,
 ) -> float:
     """Do what Tune does, with readings that are known at once, at most two trials at a time; FLOPs on the clock."""
     clock, running, started = 0.0, [], 0
@@ -156,38 +156,53 @@ def run_simulated(
         number = trial.config["trial"]
         append("epoch", trial=number, node="", diverged=diverged, **metrics)
         result = {"epoch": epoch, "validation_accuracy": accuracy, "diverged": diverged}
-        over = diverged or epoch == EPOCHS
+        over = diverged or epoch == budget
         if over:
             scheduler.on_trial_complete(None, trial, result)
         else:
             over = scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
         if over:
-            append("trial_ended", trial=number, state=state_at_end(epoch, diverged, EPOCHS), error="")
+            append("trial_ended", trial=number, state=state_at_end(epoch, diverged, budget), error="")
             searcher.on_trial_complete(trial.trial_id, result)
         else:
             heapq.heappush(running, (clock + cost, order, cost, trial, config, epoch + 1))
 
 
-def choices(table: pd.DataFrame, reading: str) -> pd.DataFrame:
-    """By sampler and scheduler: the chosen trial's mean test accuracy, its 95% interval over seeds, what was spent."""
-    replay = Replay.of(table, reading)
+def score(replay: Replay, sampler: str, kind: str, budget: int = EPOCHS) -> dict[str, float]:
+    """Over studies of many seeds: the chosen trial's mean test accuracy, its 95% interval, what was spent."""
+    builders = {"asha from 3": LateAsha}
+    runs = []
+    for seed in range(SEEDS[sampler]):
+        scheduler = builders[kind](budget) if kind in builders else build_scheduler(kind, budget)
+        runs.append(simulate(replay, sampler, scheduler, seed, budget))
+    scores, epochs, flops = (np.array(each) for each in zip(*runs, strict=True))
+    half = stats.t.ppf(0.975, len(runs) - 1) * scores.std(ddof=1) / math.sqrt(len(runs))
+    result = {"seeds": len(runs), "score": scores.mean(), "±": half, "worst tenth": np.quantile(scores, 0.1)}
+    return result | {"epochs": epochs.mean(), "GFLOP": flops.mean() / 1e9}
+
+
+def choices(table: pd.DataFrame) -> pd.DataFrame:
+    """The scores by reading, sampler and scheduler."""
     rows = []
-    for sampler, seeds in SEEDS.items():
-        for scheduler in ("asha", "fifo"):
-            runs = [simulate(replay, sampler, scheduler, seed) for seed in range(seeds)]
-            scores, epochs, flops = (np.array(each) for each in zip(*runs, strict=True))
-            half = stats.t.ppf(0.975, seeds - 1) * scores.std(ddof=1) / math.sqrt(seeds)
-            about = {"reading": reading, "sampler": sampler, "scheduler": scheduler, "seeds": seeds}
-            found = {"score": scores.mean(), "±": half, "worst tenth": np.quantile(scores, 0.1)}
-            rows.append({**about, **found, "epochs": epochs.mean(), "GFLOP": flops.mean() / 1e9})
+    for reading in ("precise", "running"):
+        replay = Replay.of(table, reading)
+        for sampler in SEEDS if reading == "precise" else ("tpe",):
+            for kind in ("asha", "asha from 3", "fifo"):
+                rows.append({"reading": reading, "sampler": sampler, "scheduler": kind, **score(replay, sampler, kind)})
     return pd.DataFrame(rows)
+
+
+def budgets(table: pd.DataFrame) -> pd.DataFrame:
+    """The scores by epoch budget of the search; every chosen trial counts by its accuracy after the last epoch."""
+    replay = Replay.of(table, "precise")
+    return pd.DataFrame({"budget": budget, **score(replay, "tpe", "asha", budget)} for budget in range(2, EPOCHS + 1))
 
 
 def main() -> None:
     """Print both tables."""
     table = read_table()
-    print(readings(table).round(2).to_string(index=False))
-    print(choices(table, "raw").round(3).to_string(index=False))
+    print(choices(table).round(3).to_string(index=False))
+    print(budgets(table).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

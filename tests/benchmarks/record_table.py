@@ -1,11 +1,13 @@
-"""Train the table that readings, samplers and schedulers are compared on.
+"""Train the table that readings, samplers, schedulers and the tuning of arms are compared on.
 
 `python -m tests.benchmarks.record_table [back]`.
 
-Digits, depth 18, every stem and pool × learning rates, each trial to its last epoch, read after every epoch
-by the weights as they are and by moving averages of several horizons. Takes about 100 minutes of one core;
-goes on where it stopped, and a second process may come towards it from the `back`. The result, `digits.csv`,
-is kept beside this file; accuracies are counts of images, `test` is read at the end alone.
+Digits, depth 10, every stem and pool × learning rates a factor √10 apart, each trial to its last epoch. Training
+is the same however it is read, so every trial is read after every epoch in all ways: by BatchNorm's `precise`
+statistics, by its `running` ones, and by precise statistics of a moving average of the weights. Takes about an hour of
+one core; continues where it stopped, and a second process may come towards it from the `back`. The result,
+`digits.csv`, is kept beside this file; accuracies are counts of images. `test` is read precisely after every epoch,
+in the other ways after the last one.
 """
 
 import copy
@@ -14,6 +16,7 @@ import itertools
 import math
 import random
 import sys
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,22 +26,32 @@ from torch import nn
 from study.designs import SEARCH
 from trainables.config import TrialConfig
 from trainables.datasets import TrialData, load_images, split_images
-from trainables.training import DevicePart, Trainer, evaluate
+from trainables.training import (
+    DevicePart,
+    Trainer,
+    batchnorm_sample,
+    compute_precise_statistics,
+    evaluate,
+    prepare_process,
+)
 
 TABLE = Path(__file__).with_name("digits.csv")
 EPOCHS = 6
-LEARNING_RATES = {"constant": (0.0003, 0.0017, 0.0095, 0.053, 0.3), "cosine": (0.001, 0.0095, 0.09)}
-HORIZONS = (0.1, 0.25, 0.5, 1.0)
-READINGS = ("raw", *(f"averaged {horizon:g}" for horizon in HORIZONS))
-VARIED = ("stem_kernel", "stem_stride", "stem_maxpool", "learning_rate", "schedule")
+DEPTH = 10
+STEMS = tuple(itertools.product((2, 3, 5, 7), (1, 2), (True, False)))
+LEARNING_RATES = (0.00095, 0.003, 0.0095, 0.03, 0.095, 0.3)
+SEEDS = (0, 1)
+HORIZON = 0.5
+"""Epochs that the moving average of the weights reaches back."""
+READINGS = ("precise", "running", "averaged")
+VARIED = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "learning_rate", "seed")
 COLUMNS = (*VARIED, "epoch", *(f"{part} {reading}" for reading in READINGS for part in ("loss", "accuracy", "test")))
 
 
 class MovingAverage:
-    """An exponential moving average of a network's weights and BatchNorm statistics, over `horizon` steps.
+    """An exponential moving average of a network's parameters, over `horizon` steps.
 
-    Corrected for its start, as in Adam: the initial weights have no part in it, and what BatchNorm's own
-    average still holds of its initial 0 and 1 is taken out.
+    Corrected for its start, as in Adam: the initial weights have no part in it.
     """
 
     def __init__(self, model: nn.Module, horizon: float) -> None:
@@ -50,70 +63,86 @@ class MovingAverage:
         """Take in the network as it is; once after every step."""
         self.steps += 1
         share = (1 - self.decay) / (1 - self.decay**self.steps)
-        initial = 0.9**self.steps  # BatchNorm keeps nine tenths at every step
-        averaged = self.model.state_dict()
-        for name, newest in self.raw.state_dict().items():
-            if name.endswith("running_mean"):
-                newest = newest / (1 - initial)
-            elif name.endswith("running_var"):
-                newest = (newest - initial) / (1 - initial)
-            if newest.is_floating_point():
-                averaged[name].lerp_(newest, share)
+        for averaged, newest in zip(self.model.parameters(), self.raw.parameters(), strict=True):
+            averaged.lerp_(newest, share)
 
 
-def rows(config: TrialConfig, data: TrialData) -> list[dict[str, object]]:
-    """One row an epoch."""
-    trainer = Trainer(config, replace(data, test=None))
-    test = DevicePart.of(data.test, trainer.device)
-    averages = [MovingAverage(trainer.model, horizon * len(trainer.batches)) for horizon in HORIZONS]
-    trainer.optimizer.register_step_post_hook(lambda *_: [average.update() for average in averages])
-    table = []
-    for _ in range(EPOCHS):
+def rows(
+    config: TrialConfig, data: TrialData, readings: Collection[str] = READINGS, tested: Collection[str] = ("precise",)
+) -> Iterator[dict[str, object]]:
+    """Train a trial; one row an epoch, with the test part by the readings in `tested`, after the last one by all."""
+    # `running` leaves the trainer's own statistics as training made them, to be read first.
+    trainer = Trainer(replace(config, bn_statistics="running"), replace(data, test=None))
+    assert data.test
+    test, sample = DevicePart.of(data.test, trainer.device), batchnorm_sample(trainer.train)
+    models = {"running": trainer.model, "precise": trainer.model}
+    if "averaged" in readings:
+        average = MovingAverage(trainer.model, HORIZON * len(trainer.batches))
+        trainer.optimizer.register_step_post_hook(lambda *_: average.update())
+        models["averaged"] = average.model
+    while trainer.epoch < config.max_epochs:
         metrics = trainer.run_epoch()
         row: dict[str, object] = {name: getattr(config, name) for name in VARIED} | {"epoch": metrics.epoch}
-        table.append(row)
-        if metrics.diverged:
-            break
-        for reading, model in zip(READINGS, (trainer.model, *(each.model for each in averages)), strict=True):
-            said = evaluate(model, trainer.validation, trainer.pixels, "float32")
-            row[f"accuracy {reading}"], row[f"loss {reading}"] = round(said.accuracy * 144), f"{said.loss:.4g}"
-            if metrics.epoch == EPOCHS:
+        for reading, model in {} if metrics.diverged else models.items():
+            if reading != "running":
+                compute_precise_statistics(model, sample, trainer.pixels, "float32")
+            if trainer.validation:
+                said = evaluate(model, trainer.validation, trainer.pixels, "float32")
+                row[f"accuracy {reading}"] = round(said.accuracy * len(trainer.validation))
+                row[f"loss {reading}"] = f"{said.loss:.4g}"
+            if reading in tested or metrics.epoch == config.max_epochs:
                 said = evaluate(model, test, trainer.pixels, "float32")
                 row[f"test {reading}"] = round(said.accuracy * len(test))
-    return table
+        yield row
+        if metrics.diverged:
+            break
 
 
-def recorded() -> set[tuple[str, ...]]:
-    """The trials that the table holds."""
-    TABLE.touch()
-    with TABLE.open(newline="") as file:
+def recorded(path: Path) -> set[tuple[str, ...]]:
+    """The trials that a table holds."""
+    path.touch()
+    with path.open(newline="") as file:
         return {tuple(row[name] for name in VARIED) for row in csv.DictReader(file)}
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    split = split_images(load_images("digits", Path("data")), None)
-    data = TrialData(split.train, split.validation, split.test, 10, False)
-    stems = itertools.product((2, 3, 5, 7), (1, 2), (True, False))
-    points = [
-        dict(zip(VARIED, (*stem, rate, schedule), strict=True))
-        for stem in stems
-        for schedule, rates in LEARNING_RATES.items()
-        for rate in rates
-    ]
-    random.Random(0).shuffle(points)  # what an interrupted run leaves is a fair sample
-    points.sort(key=lambda point: point["schedule"])
-    for point in points if len(sys.argv) == 1 else reversed(points):
-        if tuple(str(point[name]) for name in VARIED) in recorded():
+def fill(path: Path, configs: Iterable[TrialConfig], data: TrialData, **how: Collection[str]) -> None:
+    """Train what the table does not hold yet, and append it."""
+    for config in configs:
+        name = tuple(str(getattr(config, field)) for field in VARIED)
+        if name in recorded(path):
             continue
-        config = TrialConfig.from_dict({**SEARCH.fixed, **point, "max_epochs": EPOCHS})
-        table = rows(config, data)
-        with TABLE.open("a", newline="") as file:
+        table = list(rows(config, data, **how))
+        if name in recorded(path):  # another process was faster
+            continue
+        with path.open("a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if TABLE.stat().st_size == 0:
+            if path.stat().st_size == 0:
                 writer.writeheader()
             writer.writerows(table)
-        print(point, table[-1].get("accuracy averaged 0.25"), flush=True)
+        print(*name, *(f"{reading} {table[-1].get(f'test {reading}')}" for reading in READINGS), flush=True)
+
+
+def blocks() -> list[list[TrialConfig]]:
+    """What to train, one block after the other: of each seed the rates around the usual best first, the most
+    expensive kernel last."""
+    order, result = random.Random(0), []
+    small, large = STEMS[:4], STEMS[4:]
+    parts = ((large, LEARNING_RATES[1:5]), (large, LEARNING_RATES[::5]), (small, LEARNING_RATES))
+    for seed, (stems, rates) in itertools.product(SEEDS, parts):
+        points = list(itertools.product(stems, rates))
+        order.shuffle(points)  # what an interrupted run leaves of a block is a fair sample of it
+        values = [dict(zip(VARIED, (*stem, DEPTH, rate, seed), strict=True)) for stem, rate in points]
+        result.append([TrialConfig.from_dict({**SEARCH.fixed, **each, "max_epochs": EPOCHS}) for each in values])
+    return result
+
+
+def main() -> None:
+    prepare_process(1)
+    split = split_images(load_images("digits", Path("data")), None)
+    data = TrialData(split.train, split.validation, split.test, 10, False)
+    back = len(sys.argv) > 1
+    for block in blocks():
+        fill(TABLE, reversed(block) if back else block, data)
 
 
 if __name__ == "__main__":

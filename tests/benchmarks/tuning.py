@@ -1,0 +1,133 @@
+"""How each confirm arm gets its learning rate: by replay of the table that `record_table` trained.
+
+`python -m tests.benchmarks.tuning`.
+
+The arms are the full two-level factorial of stem kernel (every pair), stride and pool: eight. Any of them at its best
+rate is the winner of a search; every arm then has trials at the winner's rate and at the rates a factor √10 below and
+above, one seed, and a rule chooses its rate by validation images alone. The factorial's effects on test accuracy at
+the chosen rates are compared with those at the rates that are best by test accuracy, which no study can know.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tests.benchmarks.choices import STEM, TEST_IMAGES, VALIDATION_IMAGES
+from tests.benchmarks.record_table import EPOCHS, TABLE
+
+SIGNS_8x3 = np.array(list(itertools.product((1, -1), repeat=3)))
+"""The arms' levels of kernel, stride and pool."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What is known of eight arms A at three rates R, the winner's in the middle; NaN where a trial diverged."""
+
+    loss_AxR: np.ndarray
+    accuracy_AxR: np.ndarray
+    test_AxR: np.ndarray
+
+
+def shared_rate(tried: Tried) -> np.ndarray:
+    """The winner's rate for every arm."""
+    return np.ones(len(tried.loss_AxR), dtype=int)
+
+
+def lowest_loss(tried: Tried) -> np.ndarray:
+    """Each arm's best of three by validation loss."""
+    return np.nanargmin(tried.loss_AxR, axis=1)
+
+
+def highest_accuracy(tried: Tried) -> np.ndarray:
+    """Each arm's best of three by validation accuracy, ties by lower loss."""
+    # A loss below 1,000 changes no order of accuracies, which are a few hundredths of a percent apart or equal.
+    return np.nanargmax(tried.accuracy_AxR - 1e-6 * np.minimum(tried.loss_AxR, 1000), axis=1)
+
+
+def response_surface(tried: Tried, transform: Callable[[np.ndarray], np.ndarray] = np.log) -> np.ndarray:
+    """Least squares through all arms: a quadratic in the logarithm of the rate, its optimum additive in the factors.
+
+    Box & Wilson 1951, On the experimental attainment of optimum conditions. Every arm has a level of its own; the
+    curvature is shared, and the slope is additive. The rate is the tried one of the lowest fitted value.
+    """
+    arms, rates = tried.loss_AxR.shape
+    arm, step = (each.ravel() for each in np.indices((arms, rates)))
+    step = step - 1
+    terms = [np.eye(arms)[arm], step[:, None], step[:, None] ** 2, SIGNS_8x3[arm] * step[:, None]]
+    design = np.concatenate(terms, axis=1)
+    values = transform(tried.loss_AxR.ravel())
+    known = np.isfinite(values)
+    fitted = design @ np.linalg.lstsq(design[known], values[known], rcond=None)[0]
+    return np.nanargmin(np.where(known, fitted, np.nan).reshape(arms, rates), axis=1)
+
+
+def loss_surface(tried: Tried) -> np.ndarray:
+    """The same fitted to the loss itself."""
+    return response_surface(tried, lambda loss: loss)
+
+
+RULES: Mapping[str, Callable[[Tried], np.ndarray]] = {
+    "the winner's rate": shared_rate,
+    "best of three by loss": lowest_loss,
+    "best of three by accuracy": highest_accuracy,
+    "response surface, log of loss": response_surface,
+    "response surface, loss": loss_surface,
+}
+
+
+def effects(test_A: np.ndarray) -> np.ndarray:
+    """The three main effects of the factorial: mean over one level less mean over the other."""
+    return SIGNS_8x3.T @ test_A / (len(test_A) / 2)
+
+
+def replays(table: pd.DataFrame) -> list[tuple[Tried, np.ndarray]]:
+    """For every pair of kernels and every winner: what is tried with the first seed, and by arm and rate the test
+    accuracy to score with, of the other seed where there is one."""
+    last = table[table["epoch"] == EPOCHS].set_index(["seed", *STEM, "learning_rate"])
+    columns = ("loss precise", "accuracy precise", "test precise")
+    wide = {name: last[name].unstack("learning_rate").sort_index(axis=1) for name in columns}
+    seeds = table["seed"].unique()
+    results = []
+    for kernels in itertools.combinations(sorted(table["stem_kernel"].unique()), 2):
+        arms = list(itertools.product(kernels, (1, 2), (True, False)))
+        loss, accuracy, test = (wide[name].reindex([(0, *arm) for arm in arms]).to_numpy() for name in columns)
+        other = wide["test precise"].reindex([(seeds.max(), *arm) for arm in arms]).to_numpy()
+        best = np.nanargmax(accuracy - 1e-4 * np.minimum(loss, 1000), axis=1)
+        for rate in best:
+            near = slice(rate - 1, rate + 2)
+            if 0 < rate < loss.shape[1] - 1:
+                oracle = (test + other)[:, near] / 2
+                tried = Tried(loss[:, near], accuracy[:, near] / VALIDATION_IMAGES, oracle / TEST_IMAGES)
+                results.append((tried, other[:, near] / TEST_IMAGES))
+    return results
+
+
+def compare(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a rule, in points: `error`, the root mean square over replays and effects of the difference from the
+    effects at the best rates; `largest`, the largest such difference; `test`, the arms' mean test accuracy."""
+    cases = replays(table)
+    rules = {**RULES, "best by test": lambda tried: np.nanargmax(tried.test_AxR, axis=1)}
+    rows = []
+    for name, rule in rules.items():
+        errors, means = [], []
+        for tried, scored_AxR in cases:
+            places, best = rule(tried), rules["best by test"](tried)
+            arms = np.arange(len(places))
+            errors.append(effects(scored_AxR[arms, places]) - effects(scored_AxR[arms, best]))
+            means.append(scored_AxR[arms, places].mean())
+        error = 100 * np.sqrt(np.nanmean(np.square(errors)))
+        row = {"rule": name, "replays": len(cases), "error": error, "largest": 100 * np.nanmax(np.abs(errors))}
+        rows.append(row | {"test": 100 * np.nanmean(means)})
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Print the table."""
+    print(compare(pd.read_csv(TABLE)).round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -260,7 +260,7 @@ def _at_best_rate(design: Design, arm: Arm, state: StudyState) -> Arm:
     tried = [
         trial
         for trial in (*_searched(state), *state.in_stage("tune"))
-        if _seedless(trial, learning_rate=arm.config.learning_rate) == arm.config
+        if trial.state != "failed" and _seedless(trial, learning_rate=arm.config.learning_rate) == arm.config
     ]
     complete = [trial for trial in tried if trial.state == "complete"]
     if not complete:

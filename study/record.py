@@ -136,6 +136,8 @@ class StudyState:
             del about["time"]
             self.trials[number] = TrialState(**about)
         elif kind == "confirm_planned":
+            for arm in event["arms"]:
+                TrialConfig.from_dict(arm["config"])
             self.confirm = {"factors": event["factors"], "arms": event["arms"]}
         elif kind == "confirm_extended":
             self.header["settings"] = self.header["settings"] | {"confirm_seeds": event["seeds"]}

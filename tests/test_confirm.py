@@ -1,11 +1,21 @@
 """Which arms are confirmed, with which seeds: the rules by hand, on small records."""
 
+import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from study.confirm import confirm_trials, missing_trials, most_arms
+from study.confirm import (
+    Arm,
+    confirm_plan,
+    missing_confirm_trials,
+    missing_tune_trials,
+    most_arms,
+    most_tune_trials,
+    two_level_design,
+)
 from study.designs import DESIGNS, Design, Factor
 from study.record import StudyState
 from trainables.config import TrialConfig
@@ -28,21 +38,29 @@ SEARCH = Design(
 class Story:
     """A record that is made by events, as the driver makes it."""
 
-    def __init__(self, design: Design = SEARCH) -> None:
+    def __init__(self, design: Design = SEARCH, version: int = 2) -> None:
         self.design, self.state = design, StudyState()
-        self.apply("study", version=1, settings=SETTINGS)
+        self.apply("study", version=version, settings=SETTINGS)
 
     def apply(self, event: str, **about: Any) -> None:
         self.state.apply({"event": event, "time": "2026-11-24T04:00:00+00:00", **about})
 
-    def trial(self, end: str, *readings: float, stage: str = "search", origin: str = "random", config: Any) -> int:
-        """A trial with these accuracies, epoch by epoch; its losses are 1."""
+    def trial(
+        self,
+        end: str,
+        *readings: float,
+        stage: str = "search",
+        origin: str = "random",
+        config: Any,
+        loss: float = 1.0,
+    ) -> int:
+        """A trial with these accuracies, epoch by epoch, and the same loss after each."""
         number = len(self.state.trials)
         about = {"origin": origin, "arm": config.arm, "config": config.to_dict(), "parameters": 1, "forward_flops": 1}
         self.apply("trial_started", trial=number, stage=stage, **about)
-        part = "validation" if stage == "search" else "test"
+        part = "test" if stage == "confirm" else "validation"
         for epoch, accuracy in enumerate(readings, 1):
-            losses = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, f"{part}_loss": 1.0}
+            losses = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, f"{part}_loss": loss}
             seconds = {"train_seconds": 1.0, "eval_seconds": 1.0}
             self.apply(
                 "epoch", trial=number, epoch=epoch, node="", **{f"{part}_accuracy": accuracy}, **losses, **seconds
@@ -51,8 +69,8 @@ class Story:
             self.apply("trial_ended", trial=number, state=end, error="")
         return number
 
-    def searched(self, end: str, *readings: float, **values: Any) -> int:
-        return self.trial(end, *readings, config=self.design.config(values, EPOCHS, SEED))
+    def searched(self, end: str, *readings: float, loss: float = 1.0, **values: Any) -> int:
+        return self.trial(end, *readings, config=self.design.config(values, EPOCHS, SEED), loss=loss)
 
     def baseline(self, name: str, *readings: float) -> int:
         config = self.design.baseline(name, EPOCHS, SEED)
@@ -61,11 +79,21 @@ class Story:
     def confirm(self, config: TrialConfig, end: str = "complete") -> int:
         return self.trial(end, *[0.5] * config.max_epochs, stage="confirm", origin="confirm", config=config)
 
+    def tune(self, config: TrialConfig, loss: float, end: str = "complete") -> int:
+        config = replace(config, seed=SEED)
+        return self.trial(end, *[0.5] * config.max_epochs, stage="tune", origin="tune", config=config, loss=loss)
+
+    def plan(self) -> tuple[Arm, ...]:
+        return confirm_plan(self.design, self.state).arms
+
     def arms(self, seeds: int = 1) -> list[TrialConfig]:
-        return confirm_trials(self.design, self.state, seeds)
+        return confirm_plan(self.design, self.state).trials(SEED, seeds)
 
     def missing(self, seeds: int) -> list[TrialConfig]:
-        return missing_trials(self.design, self.state, seeds)
+        return missing_confirm_trials(self.design, self.state, seeds)
+
+    def to_tune(self) -> list[TrialConfig]:
+        return missing_tune_trials(self.design, self.state)
 
 
 def a_trial(**values: Any) -> TrialConfig:
@@ -92,31 +120,65 @@ def story() -> Story:
 WINNER = {"learning_rate": 0.2, "stem_kernel": 5, "depth": 18}
 
 
-def test_the_winner_each_factor_at_its_best_other_level_and_the_first_baseline(story):
+OTHER = {"stem_kernel": 3, "depth": 10, "learning_rate": 0.3}
+"""Trial 3 is the best complete one with another kernel: trial 4 was stopped, and trial 1 is a baseline."""
+BASELINE = TrialConfig(stem_kernel=2, width=4, max_epochs=EPOCHS, seed=SEED + 1)
+
+
+def test_two_factors_are_crossed_around_the_winner_and_the_first_baseline_comes_with_them(story):
     assert story.arms() == [
         a_trial(**WINNER),
-        # Trial 3 is the best complete one with another kernel: trial 4 was stopped, and trial 1 is a baseline.
-        a_trial(**{**WINNER, "stem_kernel": 3}),
         a_trial(**{**WINNER, "depth": 10}),
-        TrialConfig(stem_kernel=2, width=4, max_epochs=EPOCHS, seed=SEED + 1),
+        a_trial(**{**WINNER, "stem_kernel": 3}),
+        a_trial(**{**WINNER, **OTHER}),
+        BASELINE,
     ]
-    assert most_arms(SEARCH) == 4
+    assert [str(arm.role) for arm in story.plan()] == ["winner", "fraction", "fraction", "fraction", "baseline"]
+    assert story.plan()[-1].baseline == "first"
+    changes = confirm_plan(SEARCH, story.state).changes
+    assert [(each.factor, each.start, each.to) for each in changes] == [("stem_kernel", 5, 3), ("depth", 18, 10)]
+    assert most_arms(SEARCH) == 5
+
+
+def test_studies_of_version_1_change_one_factor_at_a_time_and_tune_nothing(story):
+    story.state.header["version"] = 1
+    arms = [a_trial(**WINNER), a_trial(**{**WINNER, "stem_kernel": 3}), a_trial(**{**WINNER, "depth": 10}), BASELINE]
+    assert story.arms() == arms
+    assert [str(arm.role) for arm in story.plan()] == ["winner", "alone", "alone", "baseline"]
+    assert story.to_tune() == []
+
+
+@pytest.mark.parametrize("factors", range(9))
+def test_a_two_level_design_is_balanced_orthogonal_and_of_resolution_four(factors):
+    arms = two_level_design(factors)
+    assert len(arms) == (2**factors if factors <= 3 else 8 if factors == 4 else 16)
+    assert len(set(arms)) == len(arms)
+    assert arms[0] == (1,) * factors, "the winner is its first arm"
+    # No main effect is aliased with another or with an interaction of two: products of one to three columns, each
+    # column once, are balanced.
+    for size in (1, 2, 3) if factors > 3 else range(1, factors + 1):
+        for columns in itertools.combinations(range(factors), size):
+            assert sum(math.prod(arm[column] for column in columns) for arm in arms) == 0
+
+
+def test_four_factors_make_the_half_fraction_whose_product_is_that_of_the_winner():
+    assert {math.prod(arm) for arm in two_level_design(4)} == {1}
 
 
 def test_the_best_other_level_counts_stopped_trials_only_where_none_is_complete(story):
     story.searched("stopped", 0.96, learning_rate=0.2, stem_kernel=7, depth=34)
-    assert story.arms()[1].stem_kernel == 3, "a complete one goes before a stopped one that reads better"
+    assert story.arms()[2].stem_kernel == 3, "a complete one goes before a stopped one that reads better"
     only = Story()
     only.searched("complete", 0.5, 0.6, 0.97, **WINNER)
     only.searched("stopped", 0.4, learning_rate=0.1, stem_kernel=3, depth=18)
     only.searched("stopped", 0.5, learning_rate=0.1, stem_kernel=7, depth=18)
-    assert [arm.stem_kernel for arm in only.arms()[:2]] == [5, 7], "the better of two stopped"
+    assert only.arms()[2].stem_kernel == 7, "the better of two stopped"
 
 
 def test_where_no_trial_has_another_level_it_is_the_first_one_in_the_design():
     story = Story()
     story.searched("complete", 0.9, 0.9, 0.9, **WINNER)
-    assert [(arm.stem_kernel, arm.depth) for arm in story.arms()[:3]] == [(5, 18), (3, 18), (5, 10)]
+    assert [(arm.stem_kernel, arm.depth) for arm in story.arms()[:4]] == [(5, 18), (5, 10), (3, 18), (3, 10)]
 
 
 def test_a_winner_that_is_a_baseline_is_there_once():
@@ -124,8 +186,15 @@ def test_a_winner_that_is_a_baseline_is_there_once():
     story.baseline("first", 0.9, 0.9, 0.99)
     story.searched("complete", 0.5, 0.6, 0.7, learning_rate=0.3, stem_kernel=7, depth=10)
     first = TrialConfig(stem_kernel=3, depth=18, width=4, max_epochs=EPOCHS, seed=SEED + 1)
-    # Its factors are changed one by one; all else, what the design fixes too, stays as it is in the baseline.
-    assert story.arms() == [first, replace(first, stem_kernel=7), replace(first, depth=10)]
+    # Its factors are changed; all else, what the design fixes too, stays as it is in the baseline.
+    depth, kernel = replace(first, depth=10), replace(first, stem_kernel=7)
+    assert story.arms() == [first, depth, kernel, replace(kernel, depth=10)]
+    assert (str(story.plan()[0].role), story.plan()[0].baseline) == ("winner", "first")
+    # At another learning rate it is no longer the baseline as it stands.
+    story.tune(replace(first, learning_rate=0.03), loss=0.5)
+    tuned = [replace(first, learning_rate=0.03), depth, kernel, replace(kernel, depth=10), first]
+    assert story.arms() == tuned
+    assert [arm.baseline for arm in story.plan()] == ["", "", "", "", "first"]
 
 
 def test_a_tie_goes_to_the_lower_number():
@@ -133,7 +202,7 @@ def test_a_tie_goes_to_the_lower_number():
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.2, stem_kernel=7, depth=18)
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.3, stem_kernel=3, depth=18)
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.4, stem_kernel=5, depth=18)
-    assert [(arm.learning_rate, arm.stem_kernel) for arm in story.arms()[:2]] == [(0.2, 7), (0.2, 3)]
+    assert [(arm.learning_rate, arm.stem_kernel) for arm in story.arms()[:3:2]] == [(0.2, 7), (0.3, 3)]
 
 
 def test_nothing_is_confirmed_without_a_winner_or_with_no_seeds(story):
@@ -145,10 +214,10 @@ def test_nothing_is_confirmed_without_a_winner_or_with_no_seeds(story):
 
 def test_arms_are_paired_by_seed_and_every_arm_has_the_first_before_any_has_the_next(story):
     trials = story.arms(3)
-    assert [trial.seed for trial in trials] == [11] * 4 + [12] * 4 + [13] * 4
+    assert [trial.seed for trial in trials] == [11] * 5 + [12] * 5 + [13] * 5
     seedless = [replace(trial, seed=0) for trial in trials]
-    assert seedless == seedless[:4] * 3
-    assert len(set(trials)) == 12
+    assert seedless == seedless[:5] * 3
+    assert len(set(trials)) == 15
 
 
 def test_more_seeds_add_only_what_is_missing(story):
@@ -156,15 +225,15 @@ def test_more_seeds_add_only_what_is_missing(story):
     for config in story.arms(2):
         story.confirm(config)
     assert story.missing(2) == story.missing(1) == []
-    assert story.missing(3) == story.arms(3)[8:]
+    assert story.missing(3) == story.arms(3)[10:]
     assert {trial.seed for trial in story.missing(3)} == {13}
 
 
 def test_what_has_begun_is_not_missing_whatever_became_of_it(story):
-    first, second, third, fourth = story.arms(1)
+    first, second, third, fourth, fifth = story.arms(1)
     for config, end in ((second, "failed"), (first, "running"), (fourth, "diverged")):
         story.confirm(config, end)
-    assert story.missing(1) == [third]
+    assert story.missing(1) == [third, fifth]
 
 
 def test_another_winner_after_an_extension_adds_its_arms_and_the_old_ones_stay(story):
@@ -172,15 +241,16 @@ def test_another_winner_after_an_extension_adds_its_arms_and_the_old_ones_stay(s
     for config in before:
         story.confirm(config)
     known = dict(story.state.trials)
-    story.searched("complete", 0.5, 0.6, 0.99, learning_rate=0.01, stem_kernel=3, depth=10)
+    story.searched("complete", 0.5, 0.6, 0.99, loss=0.5, learning_rate=0.01, stem_kernel=3, depth=10)
     new = {"learning_rate": 0.01, "stem_kernel": 3, "depth": 10}
-    expected = [a_trial(**new), a_trial(**{**new, "stem_kernel": 5}), a_trial(**{**new, "depth": 18})]
+    levels = [(3, 10), (3, 18), (5, 10)]  # the fourth is the earlier winner: confirmed already, at its own rate
+    expected = [a_trial(**{**new, "stem_kernel": kernel, "depth": depth}) for kernel, depth in levels]
     # The first baseline is confirmed already.
     assert story.missing(2) == [replace(trial, seed=seed) for seed in (11, 12) for trial in expected]
     assert all(story.state.trials[number] is trial for number, trial in known.items())
     for config in story.missing(2):
         story.confirm(config)
-    assert len(story.state.in_stage("confirm")) == 8 + 6
+    assert len(story.state.in_stage("confirm")) == 10 + 6
     assert story.missing(2) == []
 
 
@@ -189,6 +259,65 @@ def test_confirm_trials_do_not_choose(story):
     before = story.arms(2)
     story.trial("complete", 0.1, 0.1, 1.0, stage="confirm", origin="confirm", config=a_trial(stem_kernel=7))
     assert story.arms(2) == before
+
+
+def test_every_arm_is_tuned_around_the_winners_rate_within_the_range(story):
+    rates = [0.2 / 3, 0.2, 0.2 * 3]
+    arms = [(5, 18), (5, 10), (3, 18), (3, 10)]
+    wanted = [
+        a_trial(learning_rate=rate, stem_kernel=kernel, depth=depth, seed=SEED)
+        for kernel, depth in arms
+        for rate in rates
+    ]
+    # Trial 2 of the search is the winner at its own rate; the baseline stays as it is.
+    assert story.to_tune() == [config for config in wanted if config != a_trial(**WINNER, seed=SEED)]
+    assert most_tune_trials(SEARCH) == 11
+    high = Story()
+    high.searched("complete", 0.5, 0.6, 0.97, **{**WINNER, "learning_rate": 0.5})
+    assert {config.learning_rate for config in high.to_tune()} == {0.5 / 3, 0.5, 1.0}
+
+
+def test_an_arm_is_confirmed_at_the_rate_of_least_validation_loss_search_trials_included(story):
+    winner, depth, kernel, both = (replace(arm, seed=SEED) for arm in story.arms()[:4])
+    # The winner's own trial has a loss of 1.
+    for config, losses in ((winner, (1.1, 1.2)), (depth, (0.3, 0.2, 0.1)), (kernel, (0.5, 0.7, 0.6))):
+        rates = [0.2 / 3, 0.2 * 3] if config is winner else [0.2 / 3, 0.2, 0.2 * 3]
+        for rate, loss in zip(rates, losses, strict=True):
+            story.tune(replace(config, learning_rate=rate), loss)
+    story.tune(replace(both, learning_rate=0.2), 0.9, end="diverged")
+    story.tune(replace(both, learning_rate=0.2 * 3), 0.9, end="failed")
+    arms = story.plan()
+    assert [arm.config.learning_rate for arm in arms[:3]] == [0.2, 0.2 * 3, 0.2 / 3]
+    # A failed trial is not one tried.
+    assert [arm.rate_at_end for arm in arms] == ["", "high", "low", "high", ""]
+    assert arms[3].config.learning_rate == 0.3, "a search trial"
+    assert story.to_tune() == [replace(both, learning_rate=0.2 / 3)]
+
+
+def test_an_arm_of_which_no_rate_completes_keeps_the_winners():
+    story = Story()
+    story.searched("complete", 0.5, 0.6, 0.97, **WINNER)
+    for config in story.to_tune():
+        story.tune(config, 1.0, end="complete" if config.depth == 18 else "diverged")
+    assert story.to_tune() == []
+    assert [arm.config.learning_rate for arm in story.plan() if arm.config.depth == 10] == [0.2, 0.2]
+
+
+def test_a_rate_that_the_design_fixes_is_not_tuned():
+    story = Story(replace(SEARCH, factors=SEARCH.factors[1:], fixed={"width": 8, "learning_rate": 0.05}))
+    story.searched("complete", 0.5, 0.6, 0.97, stem_kernel=5, depth=18)
+    assert story.to_tune() == []
+    assert most_tune_trials(story.design) == 0
+    assert {arm.config.learning_rate for arm in story.plan()[:4]} == {0.05}
+
+
+def test_a_rate_of_levels_is_tuned_among_its_neighbours():
+    rates = Factor("learning_rate", "nuisance", (0.3, 0.1, 0.01, 0.03))
+    story = Story(replace(SEARCH, factors=(rates, *SEARCH.factors[1:])))
+    story.searched("complete", 0.5, 0.6, 0.97, learning_rate=0.01, stem_kernel=5, depth=18)
+    assert {config.learning_rate for config in story.to_tune()} == {0.01, 0.03}
+    story.searched("complete", 0.5, 0.6, 0.98, learning_rate=0.03, stem_kernel=5, depth=18)
+    assert {config.learning_rate for config in story.to_tune()} == {0.01, 0.03, 0.1}
 
 
 CONDITIONAL = Design(
@@ -210,22 +339,28 @@ def test_what_depends_on_a_level_that_is_gone_falls_back():
     best = {"residual": True, "shortcut": "zero-padding", "optimizer": "sgd", "momentum": 0.3, "label_smoothing": 0.2}
     story.searched("complete", 0.5, 0.6, 0.9, learning_rate=0.2, **best)
     winner = a_trial(learning_rate=0.2, **best)
+    plain = {"residual": False, "shortcut": "projection"}
+    adam = {"optimizer": "adam", "momentum": 0.9, "label_smoothing": 0.0}
+    # The factor that exists only with residuals stays one at a time.
     assert story.arms() == [
         winner,
-        replace(winner, residual=False, shortcut="projection"),
+        replace(winner, **adam),
+        replace(winner, **plain),
+        replace(winner, **plain, **adam),
         replace(winner, shortcut="projection"),
-        replace(winner, optimizer="adam", momentum=0.9, label_smoothing=0.0),
     ]
+    assert [(str(arm.role), arm.factor) for arm in story.plan()[3:]] == [("fraction", ""), ("alone", "shortcut")]
     # To what the design fixes, where it does.
     story.design = CONDITIONAL
-    assert story.arms()[3] == replace(winner, optimizer="adam", momentum=0.9, label_smoothing=0.05)
+    assert story.arms()[1] == replace(winner, optimizer="adam", momentum=0.9, label_smoothing=0.05)
 
 
 def test_a_factor_that_the_winner_does_not_have_is_not_changed_alone():
     story = Story(CONDITIONAL)
     story.searched("complete", 0.5, 0.6, 0.9, learning_rate=0.2, residual=False, optimizer="adam")
     winner = a_trial(learning_rate=0.2, residual=False, optimizer="adam", label_smoothing=0.05)
-    assert story.arms() == [winner, replace(winner, residual=True), replace(winner, optimizer="sgd")]
+    sgd = replace(winner, optimizer="sgd")
+    assert story.arms() == [winner, sgd, replace(winner, residual=True), replace(sgd, residual=True)]
 
 
 def test_a_trial_without_the_factor_says_nothing_about_its_levels():
@@ -243,8 +378,8 @@ def test_a_trial_without_the_factor_says_nothing_about_its_levels():
     story.searched("complete", 0.5, 0.6, 0.8, learning_rate=0.3, residual=False, optimizer="adam")
     story.searched("stopped", 0.1, **{**best, "momentum": 0.8})
     arms = story.arms()
-    assert [arm.momentum for arm in arms] == [0.5, 0.5, 0.5, 0.9, 0.8]
-    assert arms[4] == replace(arms[0], momentum=0.8)
+    assert [arm.momentum for arm in arms] == [0.5, 0.9, 0.5, 0.9, 0.5, 0.8]
+    assert arms[5] == replace(arms[0], momentum=0.8)
 
 
 FACTORIAL = replace(SEARCH, search="factorial", baselines={})
@@ -265,6 +400,10 @@ def test_in_a_factorial_design_every_arm_at_its_own_best_nuisance():
     expected = [(3, 10, 0.2), (3, 18, 0.4), (5, 10, 0.1), (7, 18, 0.1)]
     arms = [a_trial(stem_kernel=kernel, depth=depth, learning_rate=rate) for kernel, depth, rate in expected]
     assert story.arms() == arms
+    assert story.to_tune() == []
+    assert [(str(arm.role), arm.rate_at_end) for arm in story.plan()] == [
+        *(("arm", ""), ("arm", ""), ("arm", "low"), ("arm", "low"))
+    ]
     assert story.arms(2) == arms + [replace(arm, seed=12) for arm in arms]
     assert most_arms(FACTORIAL) == 6
     for config in story.arms(2):
@@ -313,7 +452,7 @@ def test_without_a_search_stage_the_baselines_with_their_own_epochs():
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("search", 6), ("course", 3), ("stem", 16), ("degradation", 4), ("recipe", 4)]
+    ("name", "most"), [("search", 9), ("course", 3), ("stem", 16), ("degradation", 4), ("recipe", 4)]
 )
 def test_most_arms_of_the_built_in_designs(name, most):
     assert most_arms(DESIGNS[name]) == most

@@ -120,7 +120,7 @@ RATE = '[[factors]]\nname = "learning_rate"\nrole = "nuisance"\n'
 OPTIMIZER = '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlevels = ["sgd", "adam"]\n'
 NESTEROV = '[[factors]]\nname = "nesterov"\nrole = "nuisance"\nlevels = [false, true]\n'
 VARIED = (
-    "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, learning_rate, optimizer, "
+    "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, bn_statistics, learning_rate, optimizer, "
     "momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize"
 )
 
@@ -133,13 +133,19 @@ def varied(*but: str) -> str:
     ("text", "said"),
     [
         # The whole file.
-        ("sampels = 3", "key: received 'sampels', allowed: search, outcome, samples, fixed, factors, baselines"),
+        (
+            "sampels = 3",
+            "key: received 'sampels', allowed: search, outcome, samples, margin, fixed, factors, baselines",
+        ),
         ("", "search: received 'sampled', allowed: with factors"),
         ('search = "grid"', "search: received 'grid', allowed: sampled, factorial, none"),
         ('outcome = "loss"', "outcome: received 'loss', allowed: test_accuracy, train_accuracy"),
         ('samples = "many"\n' + FACTOR, "samples: received 'many', allowed: a whole number"),
         ("samples = 2.5\n" + FACTOR, "samples: received 2.5, allowed: a whole number"),
         ("samples = true\n" + FACTOR, "samples: received True, allowed: a whole number"),
+        ("margin = 0\n" + FACTOR, "margin: received 0, allowed: a number above 0 and below 1 (0.01 is 1 point)"),
+        ("margin = 1.0\n" + FACTOR, "margin: received 1.0, allowed: a number above 0 and below 1 (0.01 is 1 point)"),
+        ('margin = "1"\n' + FACTOR, "margin: received '1', allowed: a number"),
         ("samples = 0\n" + FACTOR, "samples: received 0, allowed with design mine: an integer from 1"),
         ("factors = 3", "factors: received 3, allowed: a list"),
         (

@@ -69,9 +69,19 @@ def test_course_is_the_baselines_alone_with_their_own_epochs():
     assert (course.search, course.samples, course.factors, course.outcome) == ("none", 0, (), "test_accuracy")
     for name, epochs in (("imagenet-stem", 50), ("small-stem", 50), ("small-stem-no-pool", 20)):
         # The budget that is asked for counts only for what has none of its own.
-        assert course.baseline(name, epochs=6, seed=1) == SEARCH.baseline(name, epochs=epochs, seed=1)
-        assert course.one_budget().baseline(name, epochs=6, seed=1) == SEARCH.baseline(name, epochs=6, seed=1)
+        # It reads them as the course report did.
+        as_read = replace(SEARCH.baseline(name, epochs=epochs, seed=1), bn_statistics="running")
+        assert course.baseline(name, epochs=6, seed=1) == as_read
+        assert course.one_budget().baseline(name, epochs=6, seed=1) == replace(as_read, max_epochs=6)
     assert course.baselines["small-stem-no-pool"]["max_epochs"] == 20, "left as it was"
+
+
+def test_a_design_as_version_1_had_it_reads_running_statistics():
+    before = SEARCH.with_running_statistics()
+    assert before.config({"depth": 10}, 6, 0) == replace(SEARCH.config({"depth": 10}, 6, 0), bn_statistics="running")
+    small = replace(SEARCH.baseline("small-stem", 6, 0), bn_statistics="running")
+    assert before.baseline("small-stem", 6, 0) == small
+    assert DESIGNS["course"].with_running_statistics().baselines == DESIGNS["course"].baselines
 
 
 @pytest.mark.parametrize(

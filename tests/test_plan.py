@@ -119,8 +119,12 @@ MEAN = 1.5 * (60 + 300) / 2 / 300
     [
         ({"samples": 10, "scheduler": "fifo", "confirm_seeds": 0}, 10 * 6 * SEARCH * MEAN),
         ({"samples": 10, "confirm_seeds": 0}, 10 * 6 / 2 * SEARCH * MEAN),
-        # The winner, each of four scientific factors at its best other level, and the first baseline.
-        ({"samples": 10, "scheduler": "fifo", "confirm_seeds": 3}, 6 * (10 * SEARCH + 3 * 6 * CONFIRM) * MEAN),
+        # A half fraction of four factors is eight arms, tuned at two rates more (the winner has one) and confirmed
+        # together with the first baseline.
+        (
+            {"samples": 10, "scheduler": "fifo", "confirm_seeds": 3},
+            6 * ((10 + 8 * 3 - 1) * SEARCH + 3 * 9 * CONFIRM) * MEAN,
+        ),
         ({"design": "stem", "epochs": 2, "confirm_seeds": 5}, 2 * (64 * SEARCH + 5 * 16 * CONFIRM) * MEAN),
         ({"design": "course", "epochs": 4, "confirm_seeds": 2}, 2 * 3 * 4 * CONFIRM * MEAN),
         # Its dearest baseline has a budget of 20 epochs, others of 50.
@@ -171,7 +175,7 @@ def test_a_study_is_continued_from_its_header(planned, name):
         *(plan.epochs, plan.precision, plan.settings.scheduler),
     )
     again, _ = continue_study({"design": name, "epochs": plan.epochs}, state, plan.folder)
-    assert again.confirm_seeds == 3
+    assert again.confirm_seeds == 5
     other = "recipe" if name == "stem" else "stem"
     with pytest.raises(UsageError) as caught:
         continue_study({"design": other}, state, plan.folder)

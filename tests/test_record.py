@@ -1,9 +1,11 @@
 """The record is the authority, the views follow from it; both are read here with json and pandas alone."""
 
+import base64
 import json
 import resource
 import signal
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
@@ -12,11 +14,18 @@ from study.record import CannotWrite, Record, RecordError, StudyState, read_reco
 from trainables.config import TrialConfig, UsageError
 
 SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
-HEADER = {"name": "s", "design": {}, "dataset": {}, "settings": SETTINGS, "command": "c", "git": None}
+HEADER = {
+    "name": "s",
+    "design": {},
+    "dataset": {"counts": {"test": 11}},
+    "settings": SETTINGS,
+    "command": "c",
+    "git": None,
+}
 
 TRIALS = (
     "trial stage origin arm state error epochs stem_kernel stem_stride stem_maxpool depth width residual "
-    "shortcut init learning_rate optimizer momentum nesterov weight_decay label_smoothing batch_size "
+    "shortcut init bn_statistics learning_rate optimizer momentum nesterov weight_decay label_smoothing batch_size "
     "schedule max_epochs normalize seed parameters forward_flops precision node train_seconds"
 ).split()
 EPOCHS = (
@@ -96,6 +105,54 @@ def test_manifest(folder):
     assert pd.Timestamp(manifest["created"]) <= pd.Timestamp(manifest["ended"])
 
 
+def test_the_bits_of_a_confirm_trial_are_a_digit_per_test_image(folder):
+    record = Record(folder)
+    start(record, 5, "confirm", "confirm", max_epochs=2)
+    readings = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": None}
+    readings |= {"validation_accuracy": None, "test_loss": 1.0, "test_accuracy": 0.5}
+    readings |= {"train_seconds": 2.0, "eval_seconds": 0.5}
+    record.append("epoch", trial=5, node="here", epoch=1, **readings)
+    assert (folder / "test_images.csv").read_text() == "trial,correct\n"
+    correct = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 1], dtype=bool)
+    bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
+    record.append("epoch", trial=5, node="here", epoch=2, correct=bits, **readings)
+    record.close()
+    assert (folder / "test_images.csv").read_text() == "trial,correct\n5,11010001001\n"
+    assert read_record(folder) == record.state
+
+
+def test_a_study_of_version_1_is_read_by_running_statistics(folder):
+    path = folder / "record.jsonl"
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    events[0]["version"] = 1
+    for event in events:
+        event.get("config", {}).pop("bn_statistics", None)
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    record = Record(folder)
+    start(record, 5, bn_statistics="running")
+    record.close()
+    trials = pd.read_csv(folder / "trials.csv")
+    assert trials["bn_statistics"].tolist() == ["running"] * 6
+    assert json.loads((folder / "study.json").read_text())["version"] == 1
+    assert read_record(folder) == record.state
+
+
+def test_the_latest_plan_of_the_confirm_stage_and_its_seeds_stand(folder):
+    record = Record(folder)
+    assert "confirm" not in record.state.manifest()
+    config = TrialConfig().to_dict()
+    for level in (3, 5):
+        arms = [{"role": "winner", "config": config}]
+        record.append("confirm_planned", factors=[{"factor": "stem_kernel", "from": 7, "to": level}], arms=arms)
+    record.append("confirm_extended", seeds=9)
+    record.close()
+    manifest = json.loads((folder / "study.json").read_text())
+    assert manifest["confirm"]["factors"] == [{"factor": "stem_kernel", "from": 7, "to": 5}]
+    assert manifest["confirm"]["arms"][0]["config"] == config
+    assert manifest["settings"]["confirm_seeds"] == 9
+    assert read_record(folder) == record.state
+
+
 def test_a_study_has_ended_when_no_trial_is_missing(folder):
     record = Record(folder)
     for missing, ended in ((3, False), (0, True)):
@@ -148,7 +205,7 @@ def test_every_line_is_json_without_nan_and_begins_with_the_study(folder):
 
     lines = (folder / "record.jsonl").read_text().splitlines()
     events = [json.loads(line, parse_constant=refuse) for line in lines]
-    assert (events[0]["event"], events[0]["version"], events[0]["name"]) == ("study", 1, "s")
+    assert (events[0]["event"], events[0]["version"], events[0]["name"]) == ("study", 2, "s")
     kinds = [event["event"] for event in events]
     assert (kinds.count("trial_started"), kinds.count("epoch"), kinds.count("trial_ended")) == (5, 5, 4)
     times = [pd.Timestamp(event["time"]) for event in events]
@@ -184,6 +241,7 @@ def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
         (12, '{"event": "trial_ended", "trial": 0, "state": "lost", "error": ""}', "line 12: ValueError: unexpected"),
         (8, '{"event": "epoch", "trial": 0, "epoch": 2}', "line 8: ValueError: unexpected event 'epoch' of trial 0"),
         (1, '{"event": "study", "version": 99}', "version 99"),
+        (5, '{"event": "confirm_planned", "factors": [], "arms": [{"config": {"depth": 7}}]}', "line 5: UsageError"),
     ],
 )
 def test_a_damaged_record_is_refused_with_file_and_line(folder, line, replacement, said):

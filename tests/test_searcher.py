@@ -17,7 +17,7 @@ from study.designs import DESIGNS, Design, Factor
 from study.record import StudyState, state_at_end
 from study.record import TrialState as Recorded
 from study.scheduler import StudyAsha
-from study.searcher import ConfirmSearcher, StudySearcher
+from study.searcher import ListSearcher, StudySearcher
 from trainables.config import TrialConfig
 
 SEARCH = DESIGNS["search"]
@@ -487,7 +487,7 @@ def test_the_confirm_stage_hands_out_what_is_missing_and_then_ends():
         begun.append((number, stage, origin, config))
         state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
 
-    search = ConfirmSearcher(missing, state, begin, lambda number: f"checkpoint of {number}")
+    search = ListSearcher("confirm", missing, state, begin, lambda number: f"checkpoint of {number}")
     first, second = search.suggest("a"), search.suggest("b")
     assert begun == [(1, "confirm", "confirm", missing[0]), (2, "confirm", "confirm", missing[1])]
     assert [(config["trial"], config["slot"], config["checkpoint"]) for config in (first, second)] == [

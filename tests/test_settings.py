@@ -79,7 +79,7 @@ def test_defaults():
     assert parse_settings([]) == {}
     settings = StudySettings()
     assert (settings.design, settings.results_dir, settings.seed) == ("search", "results", 0)
-    assert (settings.precision, settings.confirm_seeds, settings.show_design) == ("auto", 3, False)
+    assert (settings.precision, settings.confirm_seeds, settings.show_design) == ("auto", 5, False)
     assert settings.dataset is settings.epochs is settings.name is None
     assert settings.samples is settings.scheduler is settings.sampler is None
 
@@ -97,7 +97,7 @@ def test_defaults():
 def test_what_is_left_open_the_design_decides(design, samples, scheduler, sampler):
     settings = decided(StudySettings(design=design, seed=5), DESIGNS[design])
     assert (settings.samples, settings.scheduler, settings.sampler) == (samples, scheduler, sampler)
-    assert (settings.design, settings.seed, settings.confirm_seeds) == (design, 5, 3)
+    assert (settings.design, settings.seed, settings.confirm_seeds) == (design, 5, 5)
 
 
 def test_what_is_given_goes_before_the_design():
@@ -165,7 +165,8 @@ RECORDED = decided(
 
 
 def test_what_is_left_out_is_as_recorded_but_for_where_it_lies_and_what_was_asked_for_once():
-    settings = continued({"samples": 12, "address": "auto"}, RECORDED, "flowers")
+    settings = continued({"samples": 12, "address": "auto"}, RECORDED | {"confirm_until_width": 2.0}, "flowers")
+    assert settings.confirm_until_width is None
     assert (settings.samples, settings.address, settings.name) == (12, "auto", "flowers")
     assert (settings.epochs, settings.precision, settings.max_concurrent, settings.seed) == (6, "bf16", 2, 4)
     assert (settings.results_dir, settings.retry_failed, settings.dataset) == ("results", False, "pictures/flowers")

@@ -89,14 +89,26 @@ def configs(trials: pd.DataFrame) -> list[dict]:
 
 
 def check_readings(trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
-    """Every trial is complete; the search read validation images only, the confirm stage test images only."""
+    """Every trial is complete; search and tuning read validation images only, the confirm stage test images only."""
     assert set(trials["state"]) == {"complete"}
     counted = epochs.groupby("trial")["epoch"].apply(list)
     assert counted.tolist() == [list(range(1, budget + 1)) for budget in trials["max_epochs"]]
     stage = epochs["trial"].map(trials.set_index("trial")["stage"])
-    for part, mine in (("validation", "search"), ("test", "confirm")):
+    for part, mine in (("validation", stage != "confirm"), ("test", stage == "confirm")):
         for reading in ("loss", "accuracy"):
-            assert epochs[f"{part}_{reading}"].notna().tolist() == (stage == mine).tolist(), (part, reading)
+            assert epochs[f"{part}_{reading}"].notna().tolist() == mine.tolist(), (part, reading)
+
+
+def at_best_rate(arm: dict, trials: pd.DataFrame, epochs: pd.DataFrame) -> dict:
+    """The arm at the learning rate of least validation loss among its search and tune trials."""
+    last = trials.merge(epochs[epochs["epoch"] == 3], on="trial", suffixes=("", "_of_epoch"))
+    tried = [
+        (row["validation_loss"], config["learning_rate"])
+        for row, config in zip(last.to_dict("records"), configs(last), strict=True)
+        if row["stage"] != "confirm"
+        and {**config, "learning_rate": 0, "seed": 0} == {**arm, "learning_rate": 0, "seed": 0}
+    ]
+    return {**arm, "learning_rate": min(tried)[1]}
 
 
 def unordered(made: list[dict]) -> list[str]:
@@ -130,18 +142,29 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     best = int(last["trial"].iloc[0])
     assert best != 0, "the baseline cannot learn"
     winner = configs(search)[best] | {"seed": 1}
-    other = {"sgd": "adam", "adam": "sgd"}[winner["optimizer"]]
-    arms = [
-        winner,
-        {**winner, "optimizer": other, "momentum": 0.9},
-        {**winner, "stem_kernel": 8 - winner["stem_kernel"]},
-        configs(search)[0] | {"seed": 1},
-    ]
+    other = {"optimizer": {"sgd": "adam", "adam": "sgd"}[winner["optimizer"]], "momentum": 0.9}
+    if winner["optimizer"] == "adam":
+        other["momentum"] = TrialConfig().momentum  # what exists with SGD only is the usual one
+    kernel = {"stem_kernel": 8 - winner["stem_kernel"]}
+    crossed = [winner, {**winner, **other}, {**winner, **kernel}, {**winner, **other, **kernel}]
+
+    tune = trials[trials["stage"] == "tune"]
+    rate = winner["learning_rate"]
+    rates = sorted({min(max(rate * step, 1e-2), 3e-2) for step in (1 / 3, 1, 3)})
+    wanted = [{**arm, "learning_rate": each, "seed": 0} for arm in crossed for each in rates]
+    assert unordered(configs(tune)) == unordered([each for each in wanted if each not in configs(search)])
+    assert set(tune["origin"]) == {"tune"}
+
+    arms = [at_best_rate(arm, trials, epochs) for arm in crossed] + [configs(search)[0] | {"seed": 1}]
     confirm = trials[trials["stage"] == "confirm"]
     assert unordered(configs(confirm)) == unordered(arms)
-    assert confirm["forward_flops"].is_monotonic_decreasing, "the dear ones first"
+    assert confirm["forward_flops"].is_monotonic_decreasing, "the most expensive ones first"
     assert set(confirm["origin"]) == {"confirm"}
-    first = 6 + configs(confirm).index(winner)
+    plan = json.loads((study / "study.json").read_text())["confirm"]
+    assert [arm["role"] for arm in plan["arms"]] == ["winner", "fraction", "fraction", "fraction", "baseline"]
+    assert unordered([{**arm["config"], "seed": 1} for arm in plan["arms"]]) == unordered(arms)
+    winner = arms[0]
+    first = int(confirm["trial"].iloc[configs(confirm).index(winner)])
     assert (study / "best" / "trial.txt").read_text() == f"{first}\n", "the winner's first seed"
     assert json.loads((study / "best" / "config.json").read_text())["config"] == winner
     counts = json.loads((study / "study.json").read_text())["dataset"]["counts"]
@@ -150,21 +173,37 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert by_class["images"].sum() == counts["test"]
     mean = (by_class["test_accuracy"] * by_class["images"]).sum() / counts["test"]
     assert mean == pytest.approx(epochs.set_index(["trial", "epoch"]).loc[(first, 3), "test_accuracy"])
+    bits = pd.read_csv(study / "test_images.csv", dtype={"correct": str}).set_index("trial")["correct"]
+    assert list(bits.index) == list(confirm["trial"])
+    accuracy = epochs[epochs["epoch"] == 3].set_index("trial")["test_accuracy"]
+    for trial, correct in bits.items():
+        assert len(correct) == counts["test"]
+        assert correct.count("1") / counts["test"] == pytest.approx(accuracy[trial])
     assert (study / "report" / "index.html").exists()
 
     # One seed more is one trial more of every arm, and nothing else.
     assert place.run("own", f"{command} --confirm-seeds 2") == 0, place.said("own")
     more, more_epochs = place.tables("own")
-    pd.testing.assert_frame_equal(more[:10], trials)
+    pd.testing.assert_frame_equal(more[: len(trials)], trials)
     pd.testing.assert_frame_equal(more_epochs[: len(epochs)], epochs)
-    assert configs(more[10:]) == [{**config, "seed": 2} for config in configs(confirm)]
+    assert configs(more[len(trials) :]) == [{**config, "seed": 2} for config in configs(confirm)]
     check_readings(more, more_epochs)
     assert (study / "best" / "trial.txt").read_text() == f"{first}\n"
 
     record = (study / "record.jsonl").read_bytes()
     assert place.run("own", f"{command} --confirm-seeds 2") == 0
-    assert "nothing to run: all 14 trials have ended" in place.said("own")
+    assert f"nothing to run: all {len(more)} trials have ended" in place.said("own")
     assert (study / "record.jsonl").read_bytes() == record
+
+    # Asked for by width: as many as that takes, at most 20, and recorded.
+    assert place.run("own", f"{command} --confirm-seeds 2 --confirm-until-width 3") == 0, place.said("own")
+    advised, _ = place.tables("own")
+    seeds = advised.loc[advised["stage"] == "confirm", "seed"].nunique()
+    assert seeds > 2
+    assert json.loads((study / "study.json").read_text())["settings"]["confirm_seeds"] == seeds
+    effects = pd.read_csv(study / "report" / "effects.csv")
+    half = (effects["high"] - effects["low"]).max() / 2
+    assert half <= 0.03 or seeds == 20
 
 
 def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, tmp_path):

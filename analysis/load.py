@@ -214,8 +214,6 @@ def _read_table(path: Path, columns: Mapping[str, Any], defaults: Mapping[str, A
     written = content[: content.rfind(b"\n") + 1] or (",".join(columns) + "\n").encode()
     text = {name: str for name, kind in columns.items() if kind not in (int, COUNT, float)}
     options: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan"], "low_memory": False}
-    options["float_precision"] = "round_trip"  # the numbers of study.json are compared with these
-
     try:
         table: pd.DataFrame = pd.read_csv(io.BytesIO(written), dtype=text, **options)
         if not isinstance(table.index, pd.RangeIndex):

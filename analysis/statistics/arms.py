@@ -75,6 +75,22 @@ class ConfirmStage:
         """The places of the arms with these roles."""
         return [number for number, arm in enumerate(self.arms) if arm.role in roles]
 
+    @property
+    def compared(self) -> list[int]:
+        """The places of the arms of the effects: crossed or with one factor changed, or else the baselines."""
+        return self.numbers(*FAMILY, ArmRole.ALONE) or self.numbers(ArmRole.BASELINE)
+
+    @property
+    def images(self) -> int:
+        """How many test images there are by image; 0 where that is not known."""
+        return int(self.correct.shape[2])
+
+    def bits(self, reading: str, arms: Sequence[int], seeds: Sequence[int]) -> np.ndarray | None:
+        """What these trials are right about, where the reading is their share and it is known of all of them."""
+        cells = np.ix_(arms, seeds)
+        known = reading == "test_accuracy" and self.images > 1 and bool(self.known[cells].all())
+        return self.correct[cells] if known else None
+
     def values(self, reading: str) -> np.ndarray:
         """Arms × seeds: the reading at each trial's last epoch, of complete trials only."""
         table = self.readings[reading]
@@ -94,7 +110,8 @@ class ConfirmStage:
         most = max(counts.values(), default=0)
         ended = np.any(np.isin(self.states, ("diverged", "failed")), axis=1)
         kept = [arm for arm in arms if counts[arm] and not (ended[arm] and 2 * counts[arm] < most)]
-        return kept, list(np.flatnonzero(complete[kept].all(0))) if kept else []
+        seeds = np.flatnonzero(complete[kept].all(0)).tolist() if kept else []
+        return (kept, seeds) if seeds else ([], [])
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,212 @@
+"""Contrasts of arm means and their variance, over seeds and over test images: arrays in, numbers out.
+
+Seeds and test images are both samples. Seeds × images is the reader × case analysis of diagnostic tests (Dorfman,
+Berbaum & Metz 1992; Gallas 2006, One-shot estimate of MRMC variance), the seed as the reader: the variances over the
+two add up, less what is in both (Owen 2007, The pigeonhole bootstrap).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+LEVEL = 0.05
+LEAST_SHARE = 0.02
+"""An arm's own variance is at least this share of the mean one: from few seeds it may come out as 0 or less."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95% interval; NaN where one seed shows no spread."""
+
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Low and high."""
+        return self.low, self.high
+
+    @property
+    def half(self) -> float:
+        """Half its width."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A contrast of arm means and the parts of its variance.
+
+    Attributes:
+        difference: the contrast.
+        seeds: how many it rests on.
+        over_seeds: variance of the contrast over seeds, on these test images.
+        freedom: of `over_seeds`.
+        images: how many test images; 0 where it is not known which of them were right.
+        over_images: variance over test images, with these seeds.
+        over_both: what is in both.
+    """
+
+    difference: float
+    seeds: int
+    over_seeds: float
+    freedom: float
+    images: int = 0
+    over_images: float = 0.0
+    over_both: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """The standard error for new seeds and new images."""
+        both = self.over_seeds + self.over_images - self.over_both
+        return math.sqrt(max(both, self.over_seeds, self.over_images))
+
+    @property
+    def total_freedom(self) -> float:
+        """Of `error`, by Welch and Satterthwaite."""
+        parts = self.over_seeds**2 / self.freedom if self.freedom else math.nan
+        parts += self.over_images**2 / (self.images - 1) if self.images > 1 else 0.0
+        return self.error**4 / parts if parts else self.freedom
+
+    @property
+    def interval(self) -> Interval:
+        """For new seeds and new images; without images as `interval_on_images`."""
+        return _interval(self.difference, self.error, self.total_freedom)
+
+    @property
+    def interval_on_images(self) -> Interval:
+        """For new seeds on these test images."""
+        return _interval(self.difference, math.sqrt(self.over_seeds), self.freedom)
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of no difference."""
+        return 2 * _tail(abs(self.difference), self.error, self.total_freedom)
+
+    def p_equivalence(self, margin: float) -> float:
+        """Of a difference of at least the margin: the larger of two one-sided tests (Schuirmann 1987)."""
+        return _tail(margin - abs(self.difference), self.error, self.total_freedom)
+
+    def with_seeds(self, seeds: int) -> "Estimate":
+        """The same contrast as it may be expected of another number of seeds."""
+        times = self.seeds / seeds
+        lasting = max(0.0, self.over_images - self.over_both)
+        return replace(
+            self,
+            seeds=seeds,
+            over_seeds=self.over_seeds * times,
+            freedom=self.freedom * (seeds - 1) / (self.seeds - 1),
+            over_images=lasting + (self.over_images - lasting) * times,
+            over_both=self.over_both * times,
+        )
+
+
+NOTHING = Estimate(math.nan, 0, math.nan, 0.0)
+"""Of a contrast that the arms that are left do not hold."""
+
+
+def estimates(contrasts: np.ndarray, table: np.ndarray, correct: np.ndarray | None = None) -> list[Estimate]:
+    """The contrasts (a row each, a column an arm) of the means of a `table` (arms × seeds), their variance over seeds
+    from its two-way residual and over images from what each trial is `correct` about (arms × seeds × images)."""
+    over_seeds, freedoms = seed_variances(contrasts, table)
+    parts = [(0, 0.0, 0.0)] * len(contrasts) if correct is None else image_variances(contrasts, correct)
+    rows = zip(contrasts @ table.mean(axis=1), over_seeds, freedoms, parts, strict=True)
+    return [Estimate(float(mean), table.shape[1], float(own), float(nu), *part) for mean, own, nu, part in rows]
+
+
+def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list[Estimate]:
+    """The mean of each arm (a row of the table) for new seeds, whose shared part is in it too; the spread is pooled
+    over the arms, or each arm's own where one stands out. The variance over images is that of what is `correct`."""
+    arms, seeds = table.shape
+    parts = [(0, 0.0, 0.0)] * arms if correct is None else image_variances(np.eye(arms), correct)
+    if seeds < 2:
+        variances, freedom = np.full(arms, math.nan), 0.0
+    elif arms < 2 or stands_out(table) is not None:
+        variances, freedom = table.var(axis=1, ddof=1) / seeds, seeds - 1.0
+    else:
+        shared = arms * table.mean(axis=0).var(ddof=1)
+        rest = (arms - 1) * (residuals(table) ** 2).sum() / ((arms - 1) * (seeds - 1))
+        variances = np.full(arms, (shared + rest) / (arms * seeds))
+        squares = shared**2 / (seeds - 1) + rest**2 / ((arms - 1) * (seeds - 1))
+        freedom = float((shared + rest) ** 2 / squares) if squares else seeds - 1.0  # Satterthwaite 1946
+    rows = zip(table.mean(axis=1), variances, parts, strict=True)
+    return [Estimate(float(mean), seeds, float(own), freedom, *part) for mean, own, part in rows]
+
+
+def residuals(table: np.ndarray) -> np.ndarray:
+    """What arms and seeds leave unexplained: two-way analysis of variance without replication (Fisher 1925)."""
+    rest: np.ndarray = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    return rest
+
+
+def stands_out(table: np.ndarray) -> int | None:
+    """The place of the arm of a table (arms × seeds) whose residuals have too large a sum of squares to be like the
+    others', at 5% (Cochran 1941, The distribution of the largest of a set of estimated variances)."""
+    squares, (arms, seeds) = (residuals(table) ** 2).sum(axis=1), table.shape
+    if arms < 3 or seeds < 2 or not squares.sum() > 0:
+        return None
+    limit = special.fdtri(seeds - 1, (arms - 1) * (seeds - 1), 1 - LEVEL / arms)
+    largest = int(squares.argmax())
+    return largest if squares[largest] / squares.sum() > 1 / (1 + (arms - 1) / limit) else None
+
+
+def seed_variances(contrasts: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each contrast of arm means its variance over seeds, and the degrees of freedom of that."""
+    arms, seeds = table.shape
+    if arms < 2 or seeds < 2:
+        return np.full(len(contrasts), np.nan), np.zeros(len(contrasts))
+    rest, freedom = residuals(table), (arms - 1) * (seeds - 1)
+    square = (rest**2).sum() / freedom
+    if stands_out(table) is None:
+        return square * (contrasts**2).sum(axis=1) / seeds, np.full(len(contrasts), float(freedom))
+    # A residual's expected square is (1 - 2 / arms) of its own arm's variance and 1 / arms of the mean one.
+    own = arms / (arms - 2) * ((rest**2).sum(axis=1) / (seeds - 1) - square / arms)
+    shares = contrasts**2 * np.maximum(own, LEAST_SHARE * square) / seeds
+    total = shares.sum(axis=1)
+    return total, ((seeds - 1) * total**2 / (shares**2).sum(axis=1)).clip(seeds - 1, freedom)
+
+
+def image_variances(contrasts: np.ndarray, correct: np.ndarray) -> list[tuple[int, float, float]]:
+    """Of each contrast of arms the number of test images, its variance over them, and what of that is over seeds too,
+    from what each trial is right about (arms × seeds × images)."""
+    arms, seeds, images = correct.shape
+    differences = (contrasts @ correct.reshape(arms, -1)).reshape(-1, seeds, images)
+    by_image, mean = differences.mean(axis=1), differences.mean(axis=(1, 2))
+    over_images = by_image.var(axis=1, ddof=1) / images
+    if seeds < 2:
+        return [(images, float(own), 0.0) for own in over_images]
+    # Sums of squares: what neither seeds nor images explain is the rest of the total.
+    total = np.einsum("csi,csi->c", differences, differences) - seeds * images * mean**2
+    of_seeds = images * ((differences.mean(axis=2) - mean[:, None]) ** 2).sum(axis=1)
+    rest = total - of_seeds - seeds * (images - 1) * images * over_images
+    over_both = rest.clip(min=0.0) / ((seeds - 1) * (images - 1) * seeds * images)
+    return [(images, float(own), float(both)) for own, both in zip(over_images, over_both, strict=True)]
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """The p-values adjusted so that among all of them a false one comes in at most at the level (Holm 1979); one that
+    is NaN does not count."""
+    order = sorted((value, place) for place, value in enumerate(values) if not math.isnan(value))
+    adjusted, most = [math.nan] * len(values), 0.0
+    for rank, (value, place) in enumerate(order):
+        most = max(most, min(1.0, (len(order) - rank) * value))
+        adjusted[place] = most
+    return adjusted
+
+
+def _interval(middle: float, error: float, freedom: float) -> Interval:
+    if not freedom or math.isnan(error):
+        return Interval(math.nan, math.nan)
+    half = float(special.stdtrit(freedom, 1 - LEVEL / 2)) * error
+    return Interval(middle - half, middle + half)
+
+
+def _tail(distance: float, error: float, freedom: float) -> float:
+    """The one-sided probability beyond a distance by Student's t (1908)."""
+    if not freedom or math.isnan(error):
+        return math.nan
+    if not error:
+        return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
+    return float(special.stdtr(freedom, -distance / error))

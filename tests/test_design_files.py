@@ -120,8 +120,8 @@ RATE = '[[factors]]\nname = "learning_rate"\nrole = "nuisance"\n'
 OPTIMIZER = '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlevels = ["sgd", "adam"]\n'
 NESTEROV = '[[factors]]\nname = "nesterov"\nrole = "nuisance"\nlevels = [false, true]\n'
 VARIED = (
-    "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, bn_statistics, learning_rate, optimizer, "
-    "momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize"
+    "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, bn_statistics, learning_rate, "
+    "optimizer, momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize"
 )
 
 

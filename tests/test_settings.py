@@ -37,6 +37,14 @@ from trainables.config import UsageError
         (["--checkpoint-seconds", "-1"], "--checkpoint-seconds: received -1.0, allowed: a finite number from 0"),
         (["--checkpoint-seconds", "inf"], "--checkpoint-seconds: received inf, allowed: a finite number from 0"),
         (["--epochs", "2000000"], "--epochs: received 2000000, allowed: an integer from 1 to 1048576"),
+        (
+            ["--confirm-until-width", "0"],
+            "--confirm-until-width: received 0.0, allowed: a number above 0 (percentage points)",
+        ),
+        (
+            ["--confirm-until-width", "nan"],
+            "--confirm-until-width: received nan, allowed: a number above 0 (percentage points)",
+        ),
         (["--sample", "3"], "unrecognized arguments: --sample 3"),
         (["digits"], "unrecognized arguments: digits"),
         (["--samples"], "--samples: expected one argument"),

@@ -6,7 +6,7 @@ analysis can read a study where neither torch nor ray is installed.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 DEPTHS: Mapping[int, tuple[int, int, int, int]] = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -93,7 +93,7 @@ class TrialConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
     @property
     def arm(self) -> str:

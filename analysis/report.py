@@ -20,10 +20,12 @@ from matplotlib.figure import Figure
 from analysis import curves as tidy
 from analysis import effects, plots
 from analysis import summary as say
-from analysis.confirm_plots import arm_points, effect_bars, seed_curves
+from analysis.confirm_plots import arm_points, effect_bars, effect_curves, seed_curves
 from analysis.cost import costs
 from analysis.load import Study, read_confusion
-from analysis.verdict import OUTCOMES, effect_label, listed, scope, sentences, verdict
+from analysis.statistics import confirm
+from analysis.statistics.arms import ConfirmStage, confirm_stage
+from analysis.verdict import OUTCOMES, arm_names, change_text, effects_finding, listed, scope, sentences, verdict_text
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
@@ -31,6 +33,7 @@ TRIAL_COLUMNS = (
     *("train_accuracy", "train_loss", "train_seconds", "parameters", "forward_flops", "error"),
 )
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
+MOST_EFFECT_CURVES = 8
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text,
     "text.parse_math": False,  # a `$` in a name too
@@ -43,6 +46,15 @@ MEDIANS = "Bold: medians; solid, full markers: over all of the level's trials; d
 SHAPE = (
     "Medians over complete trials, in points: training less validation accuracy at the last epoch (gap); over the last "
     "third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness)."
+)
+ARM_POINTS = "Grey: a seed each; diamonds: means, with pooled spread where arms are compared."
+EFFECT_BARS = (
+    "Thin: interval for new seeds and new test images; thick: for new seeds on these images. An interval is of one "
+    "effect; verdicts are adjusted for all of them (Holm), p-values are in effects.csv."
+)
+EFFECT_CURVES = (
+    "Band: 95% interval for new seeds on these images; grey: the margin. An effect moves at the end where its change "
+    "over the last third of the epochs, paired over seeds, is significant (Holm)."
 )
 
 
@@ -62,8 +74,8 @@ class Section:
 
 
 def write_report(study: Study, out: str | Path | None = None) -> Path:
-    """Write `index.html` and `figures/*.{png,svg}` into `out` (default: the study's `report/`), replacing what
-    was there; gives the page's path.
+    """Write `index.html`, `effects.csv` and `figures/*.{png,svg}` into `out` (default: the study's `report/`),
+    replacing what was there; gives the page's path.
 
     Raises:
         UsageError: `out` cannot be made.
@@ -81,7 +93,9 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
         "plane": {"axes": axes, "rows": json.loads(shown[[axis["name"] for axis in axes]].to_json(orient="values"))},
         "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
     }
-    return _write(study.path / "report" if out is None else Path(out), sections(study), page)
+    path = _write(study.path / "report" if out is None else Path(out), sections(study), page)
+    confirm.conclude(study).to_csv(path.parent / "effects.csv", index=False)
+    return path
 
 
 def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
@@ -185,28 +199,46 @@ def _chosen(confusion: pd.DataFrame, about: str) -> Section:
 
 def _confirmed(study: Study) -> Iterator[Section]:
     """The arms that were trained again with several seeds, what differs among them, and their curves."""
-    if (found := verdict(study)) is None:
+    stage = confirm_stage(study)
+    rows = confirm.arm_summaries(stage, stage.outcome) if stage else []
+    if stage is None or not rows:
         return
-    name, about = OUTCOMES[found.outcome], f"{scope(found)} {say.scope(study, 'confirm')}"
-    title = f"{name.capitalize()} after the last epoch (%)"
-    draw: Any = partial(arm_points, seeds=found.seeds, means=found.means[found.outcome], title=title)
-    finding, *rest = sentences(study)
-    caption = f"Grey: a seed each; diamonds: means over {say.plural(found.seeds.shape[1], 'seed')}. {about}"
-    yield Section("confirmed", "Confirmed", finding, caption, draw, 1, len(found.seeds), listed(found))
-    effects, labels = found.effects, [effect_label(row) for row in found.effects.to_dict("records")]
-    if effects.empty and found.differences:
-        reference, effects = next(iter(found.differences.items()))
-        labels = [f"{label}\nless {reference}" for label in effects["arm"]]
-    if len(effects):
-        draw = partial(effect_bars, contrasts=effects, labels=labels, title=f"Difference in {name} (points)")
-        caption = "Full: told at 5%, adjusted for all that are shown (Holm). Open: not told; an interval is of one "
-        caption += f"comparison, unadjusted, so one may miss 0 and be open. {about}"
-        yield Section("effects", "What matters", rest[0] if rest else finding, caption, draw, 1, len(effects))
-    best = found.means[found.outcome].sort_values("mean", ascending=False)["label"]
-    draw = partial(seed_curves, curves=found.curves, labels=list(best[:6]))
-    caption = f"Bold: means over complete trials of the {min(6, len(best))} best arms; faint: a seed each. "
-    caption += say.scope(study, "confirm")
+    finding = next(iter(sentences(study)), "The first seed is not complete yet.")
+    names, outcome = arm_names(stage), OUTCOMES[stage.outcome]
+    shown = [names[stage.arms.index(row.arm)] for row in rows]
+    title = f"{outcome.capitalize()} after the last epoch (%)"
+    draw: Any = partial(arm_points, rows=rows, names=shown, title=title)
+    trials = say.scope(study, "confirm")
+    caption = f"{ARM_POINTS} {scope(study, stage)} {trials}"
+    yield Section(
+        "confirmed", "Confirmed", finding.removesuffix("."), caption, draw, 1, len(rows), listed(study, stage)
+    )
+    if confirm.effects(study):
+        yield from _effect_sections(study, stage, f"{scope(study, stage)} {trials}")
+    best = sorted(rows, key=lambda row: -row.mean)[:6]
+    draw = partial(seed_curves, stage=stage, names=names, bold=[stage.arms.index(row.arm) for row in best])
+    caption = f"Bold: means over complete trials of the {len(best)} best arms; faint: a seed each. {trials}"
     yield Section("confirmed-curves", "Curves of the confirmed arms", "The confirmed arms by epoch", caption, draw, 4)
+
+
+def _effect_sections(study: Study, stage: ConfirmStage, caption: str) -> Iterator[Section]:
+    """What each factor does after the last epoch, and by epoch."""
+    effects, outcome = confirm.effects(study), OUTCOMES[stage.outcome]
+    names = [change_text(effect.change) for effect in effects]
+    labels = [f"{name}\n{verdict_text(effect, stage.margin)}" for name, effect in zip(names, effects, strict=True)]
+    title = f"Difference in {outcome} (points)"
+    draw: Any = partial(effect_bars, effects=effects, names=labels, margin=stage.margin, title=title)
+    finding, caption = effects_finding(effects), f"{EFFECT_BARS} {caption}"
+    yield Section("effects", "What matters", finding, caption, draw, 1, 2 * len(effects))
+    table = confirm.effects_by_epoch(study)
+    if table.empty or table["epoch"].max() < 2:
+        return
+    count = min(len(effects), MOST_EFFECT_CURVES)
+    draw = partial(effect_curves, table=table, names=names, margin=stage.margin)
+    moving = [change_text(drift.change) for drift in confirm.drifts(study) if drift.moves]
+    finding = f"Still moving at the end: {', '.join(moving)}" if moving else "No effect is seen to move at the end"
+    caption = f"{title} by epoch. {EFFECT_CURVES} {say.scope(study, 'confirm')}"
+    yield Section("effects-by-epoch", "Does it hold for longer training?", finding, caption, draw, count)
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:

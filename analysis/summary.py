@@ -11,15 +11,15 @@ import pandas as pd
 from scipy import stats
 
 from analysis import curves, effects
-from analysis.conclusions import FIELDS
 from analysis.cost import spent
-from analysis.load import Study
-from analysis.verdict import sentences, verdict
+from analysis.load import ArmRole, Study
+from analysis.statistics import confirm
+from analysis.statistics.arms import confirm_stage
+from analysis.verdict import effect_lines, sentences, spoken_points
 
 CAVEAT = "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
 MISSING = "–"
-FEW_SEEDS = 20
-"""What a person may be asked to run more."""
+MANY_SEEDS = 1_000_000
 SHARES = ("score", "importance", "least", "most", "explained")
 POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadiness")
 
@@ -89,8 +89,8 @@ def states(trials: pd.DataFrame, stage: str = "search") -> str:
 
 
 def answer(study: Study) -> list[str]:
-    """Three sentences: the best arm, the factor that matters, what it cost and what to run next; the first two from
-    the confirm stage where it has said something."""
+    """The best arm, what each factor does, what it cost and what to run next: from the confirm stage where it has said
+    something, else from the search."""
     cost = f"{cost_finding(study)}. Next: {_next(study)}."
     searched = [f"{headline(study)}{_doubt(study)}.", f"{factor_finding(study)}."]
     return [*(sentences(study) or searched), cost]
@@ -176,32 +176,39 @@ def _next(study: Study) -> str:
     if found.ranked.empty and len(table):
         diverged = (table["state"] == "diverged").any()
         return "lower learning rates, as trials diverged" if diverged else "see why no trial is complete (study.log)"
+    # In a factorial design the samples are a multiple of the arms, as those there are.
+    samples = len(table) * ceil(20 / max(1, min(10, len(table)))) if search == "factorial" else 2 * max(10, len(table))
+    more = f"more trials (--samples {samples})"
+    if confirm.effects(study):
+        return _narrower(study) or (f"{more}, in case there is a better arm" if search == "sampled" else "nothing")
     for name, rows in found.responses.items():
         for row in rows.head(1).to_dict("records"):
             if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
                 end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
                 return f"{spoken(name)}s from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
-    # In a factorial design the samples are a multiple of the arms, as those there are.
-    samples = len(table) * ceil(20 / max(1, min(10, len(table)))) if search == "factorial" else 2 * max(10, len(table))
-    more = f"more trials (--samples {samples})"
-    confirmed = verdict(study)
-    if confirmed is not None and (len(confirmed.effects) or confirmed.differences):
-        told = confirmed.effects if len(confirmed.effects) else pd.concat([*confirmed.differences.values()])
-        seeds = confirmed.seeds.shape[1]
-        # What counts is a seed that all arms have completed.
-        lost = int(confirmed.arms[["complete", "diverged", "failed"]].sum(axis=1).max()) - seeds
-        if seeds == 1:
-            return f"--confirm-seeds {3 + lost}, for one seed has no interval"
-        if (needed := told["seeds_needed"].min()) <= FEW_SEEDS:
-            return f"--confirm-seeds {needed + lost:.0f}, which could tell the largest effect of those not told"
-        if search != "sampled":
-            return "nothing" if told["tells"].all() else f"nothing that {FEW_SEEDS} seeds could tell"
-        return f"{more}, in case there is a better arm"
     if search == "none":
         return "see why nothing is confirmed (study.log)"
     if not found.importance["tells"].any():
         return more
     return "the best arms again with several seeds (--confirm-seeds 3)"
+
+
+def _narrower(study: Study) -> str:
+    """Which seeds bring every effect's interval within the margin; nothing where all are."""
+    values = [effect.estimate for effect in confirm.effects(study) if effect.estimate.seeds]
+    margin = study.manifest["design"].get("margin", 0.01)
+    if any(value.seeds == 1 for value in values):
+        return "--confirm-seeds 5, for one seed shows no spread"
+    if all(value.interval.half <= margin for value in values):
+        return ""
+    bound = f"±{spoken_points(margin)}"
+    lasting = max((value.with_seeds(MANY_SEEDS).interval.half for value in values if value.images), default=0.0)
+    floor = f"; the test images alone leave ±{100 * lasting:.1f} points, however many seeds" if lasting else ""
+    seeds = confirm.seeds_for_width(study, margin)
+    if seeds is None:
+        return f"more test images, for no number of seeds brings every interval within {bound}{floor}"
+    aim = f"about {seeds} seeds, until every effect is known within {bound}"
+    return f"--confirm-until-width {100 * margin:g} ({aim}{floor})"
 
 
 def scope(study: Study, stage: str = "search") -> str:
@@ -225,22 +232,22 @@ def scope(study: Study, stage: str = "search") -> str:
 def chosen_scope(study: Study) -> str:
     """What the confusion matrix of the chosen model is of: its first confirm seed, or before there is one the search
     trial."""
-    best, trials = curves.winner(findings(study).table), study.trials
-    confirmed = trials[(trials["stage"] == "confirm") & (trials["state"] == "complete")]
-    if len(confirmed[FIELDS].merge(trials.loc[trials["trial"] == best, FIELDS])):
+    stage = confirm_stage(study)
+    if stage and (stage.states[stage.numbers(ArmRole.WINNER)] == "complete").any():
         return f"The winner's first confirm seed, on test images. {scope(study, 'confirm')}"
     return f"The best search trial, on validation images. {scope(study)}"
 
 
 def closing_lines(study: Study) -> list[str]:
-    """Plain lines for the terminal: the answer, the five best, the baselines, and warnings."""
+    """Plain lines for the terminal: the answer, the five best, the baselines, warnings, and a line for each effect."""
     found, shown = findings(study), ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
     fixed = found.table[curves.is_baseline(found.table)]
     tables = {
         f"Best complete trials ({CAVEAT}):": readable(found.ranked.head(5), "trial", *shown),
         "Baselines (last reading):": readable(fixed, "origin", "trial", "state", *shown),
     }
-    lines = [*answer(study), scope(study)]
+    effects = effect_lines(study)
+    lines = [*(line for line in answer(study) if line not in effects), scope(study)]
     for title, table in tables.items():
         if len(table):
             lines += ["", title, *("  " + line for line in table.to_string(index=False).splitlines())]
@@ -248,4 +255,4 @@ def closing_lines(study: Study) -> list[str]:
         hit = study.trials.loc[study.trials["state"] == state, "trial"]
         if len(hit):
             lines += ["", f"Warning: {len(hit)} {state}: trial {', '.join(map(str, hit))}"]
-    return lines
+    return [*lines, "", *effects] if effects else lines

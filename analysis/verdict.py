@@ -1,249 +1,361 @@
-"""What a study with a confirm stage concludes, in words and tables: these lead the report and the closing lines.
+"""What the confirm stage concludes, in words and tables: these lead the report and the closing lines.
 
-Scores of the search stage are not in it, but for how far the best of them was above what its arm does when it
-is trained again.
+The facts are those of `analysis.statistics.confirm`; here they only get their words.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from math import isnan
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis import conclusions as confirm
 from analysis import curves
-from analysis.load import Study
+from analysis.curves import level_label
+from analysis.load import ArmRole, Study
+from analysis.statistics import confirm
+from analysis.statistics.arms import FIELDS, READINGS, ConfirmStage, confirm_stage
+from analysis.statistics.confirm import ArmSummary, Change, Drift, Effect, Interaction, Verdict
+from analysis.statistics.estimate import Interval
+from analysis.statistics.tuning import rates_tried
 
 OUTCOMES: Mapping[str, str] = {"test_accuracy": "test accuracy", "train_accuracy": "training accuracy"}
-SCOPE = "Intervals: 95%, over seeds; that other test images would give other numbers is not in them."
-SPREADS = "Those of differences take all arms to spread alike."
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """The confirm stage of a study: its `arms`, those `lost` of which a trial has ended that is not complete,
-    `curves` by label, seed and epoch, the `outcome` of the design by arm and seed, and tables of
-    `analysis.conclusions`; `optimism` is the search's best score less the confirmed mean."""
-
-    arms: pd.DataFrame
-    lost: pd.DataFrame
-    curves: pd.DataFrame
-    outcome: str
-    seeds: pd.DataFrame
-    means: Mapping[str, pd.DataFrame]
-    effects: pd.DataFrame
-    differences: Mapping[str, pd.DataFrame]
-    optimism: float | None
-
-
-@lru_cache(maxsize=4)
-def verdict(study: Study) -> Verdict | None:
-    """What the confirm stage of a study says so far; None where no trial of it is complete."""
-    design, table = study.manifest["design"], curves.results(study.trials, study.epochs)
-    best = curves.winner(table)
-    trials = confirm.labelled(study.trials, design, best)
-    trials = trials[trials["role"] != "earlier"]
-    if trials.empty:
-        return None
-    arms = confirm.arms_of(trials)
-    lost = arms[arms["diverged"] + arms["failed"] > 0]
-    # Seeds are compared that all arms have completed: an arm that lost most of them would take them from the others.
-    without = lost.loc[2 * lost["complete"] < arms["complete"].max(), "label"]
-    rows = confirm.confirm_curves(trials[~trials["label"].isin(without)], study.epochs)
-    outcome = design.get("outcome", "test_accuracy")
-    seeds = confirm.seed_table(rows, outcome)
-    if seeds.empty:
-        return None
-    readings = dict.fromkeys([outcome, "test_accuracy", "test_loss"])
-    means = {reading: means_of(rows, reading) for reading in readings}
-    arms = arms[arms["label"].isin(seeds.index)]
-    seeds = seeds.loc[arms["label"]]
-    winner, fixed = arms.loc[arms["role"] == "winner", "label"], arms.loc[arms["baseline"] != "", "label"]
-    references = [*winner.head(1), *fixed.head(1)]
-    optimism = None
-    if len(winner):
-        score = table.loc[table["trial"] == best, "validation_accuracy"].iloc[0]
-        optimism = float(score - means["test_accuracy"].set_index("label").loc[winner.iloc[0], "mean"])
-    return Verdict(
-        arms=arms,
-        lost=lost,
-        curves=rows,
-        outcome=outcome,
-        seeds=seeds,
-        means=means,
-        effects=confirm.factor_effects(seeds, arms, design),
-        differences={label: confirm.differences(seeds, label) for label in dict.fromkeys(references)},
-        optimism=optimism,
-    )
-
-
-def means_of(curves: pd.DataFrame, reading: str, epoch: int | None = None) -> pd.DataFrame:
-    """`arm_means` of a reading; no interval reaches below 0, and none of an accuracy above 1."""
-    means = confirm.arm_means(confirm.seed_table(curves, reading, epoch))
-    most = 1.0 if reading.endswith("accuracy") else None
-    return means.assign(low=means["low"].clip(lower=0.0), high=means["high"].clip(upper=most))
-
-
-def scope(found: Verdict) -> str:
-    """What the intervals are of."""
-    if (arm := confirm.unlike_spread(found.seeds)) is None:
-        return f"{SCOPE} {SPREADS}"
-    return f"{SCOPE} Those of differences are each by its own spread: {arm} spreads more than others (Cochran's test)."
+EPOCHS_LISTED, SEEDS_LISTED, SHOWN = 12, 10, 3
+NONE_CONFIRMED = "Nothing is confirmed: its arms have no complete seed in common."
 
 
 def sentences(study: Study) -> list[str]:
-    """The best arm with its interval, and what each scientific factor does; nothing where nothing is confirmed."""
-    found = verdict(study)
-    if found is None:
-        confirm_states = study.trials.loc[study.trials["stage"] == "confirm", "state"]
-        ended = len(confirm_states) and not (confirm_states == "running").any()
-        return ["Nothing is confirmed: its arms have no complete seed in common."] if ended else []
-    seeds = f"{found.seeds.shape[1]} seed{'s' * (found.seeds.shape[1] > 1)}"
+    """The best arm, a line for each factor, whether effects depend on each other, and what to beware of; nothing
+    before anything is confirmed."""
+    stage = confirm_stage(study)
+    if stage is None or not stage.paired(stage.compared)[0]:
+        states = study.trials.loc[study.trials["stage"] == "confirm", "state"]
+        return [NONE_CONFIRMED] if len(states) and not (states == "running").any() else []
+    return [f"{standing(study, stage)}.", *effect_lines(study), *interaction_lines(study), *warnings(study, stage)]
+
+
+def standing(study: Study, stage: ConfirmStage) -> str:
+    """What the winner reaches and how far that is above the first baseline; of designs without a winner, what the best
+    arms reach."""
+    kept, seeds = stage.paired(stage.compared)
     images = study.manifest["dataset"]["counts"].get("test", 0)
-    lead = f"Confirmed with {seeds}" + (f" on {images:,} test images" if found.outcome == "test_accuracy" else "")
-    lead += ", each arm after its own epochs" if found.arms["max_epochs"].nunique() > 1 else ""
-    said = [f"{lead}: {_standing(found)}{_lost(found)}."]
-    if len(found.effects):
-        said.append(f"{factor_verdict(found)}.")
-    return said
+    lead = f"Confirmed with {_plural(len(seeds), 'seed')}"
+    lead += f" on {images:,} test images" if stage.outcome == "test_accuracy" else ""
+    lead += ", each arm after its own epochs" if len({stage.arms[number]["max_epochs"] for number in kept}) > 1 else ""
+    names = dict(zip(stage.arms, arm_names(stage), strict=True))
+    winner = stage.numbers(ArmRole.WINNER)
+    if not winner:
+        best = sorted(confirm.arm_summaries(stage, stage.outcome), key=lambda row: -row.mean)[:4]
+        return f"{lead}: {'; '.join(f'{names[row.arm]} {_mean(row)}' for row in best)} {OUTCOMES[stage.outcome]}"
+    arm = stage.arms[winner[0]]
+    rows = [row for row in confirm.arm_summaries(stage, "test_accuracy") if row.arm == arm]
+    if not rows:
+        return f"{lead}: the winner ({arm.label}) is not complete with enough seeds and is excluded"
+    text = f"{lead}: the winner ({arm.label}, learning rate {arm['learning_rate']:.3g}) reaches {_mean(rows[0])}"
+    return f"{text} test accuracy{_beside_baseline(study, stage)}{_optimism(study, rows[0])}"
 
 
-def _standing(found: Verdict) -> str:
-    """What the winner reaches, how much that is more than the first baseline and less than the search promised; of
-    other designs, what every arm reaches."""
-    winner = found.arms.loc[found.arms["role"] == "winner", "label"]
-    if winner.empty:
-        means = found.means[found.outcome].set_index("label")
-        names = means.sort_values("mean", ascending=False).head(4).index
-        return "; ".join(f"{name} {_mean(means.loc[name])}" for name in names) + f" {OUTCOMES[found.outcome]}"
-    means = found.means["test_accuracy"].set_index("label")
-    arm = found.arms[found.arms["role"] == "winner"].iloc[0]
-    text = f"the winner ({arm['arm']}, learning rate {arm['learning_rate']:.3g}) reaches "
-    text += f"{_mean(means.loc[winner.iloc[0]])} test accuracy"
-    fixed = found.arms.loc[found.arms["role"] == "baseline", "label"]
-    if len(fixed) and found.outcome == "test_accuracy":
-        row = found.differences[winner.iloc[0]].set_index("arm").loc[fixed.iloc[0]]
-        text += f", {_points(-row['difference'], -row['high'], -row['low'])} against {fixed.iloc[0]}"
-        text += "" if row["tells"] else " (which these seeds cannot tell apart)"
-    if found.optimism is not None:
-        way = "above" if found.optimism > 0 else "below"
-        text += f"; its score in the search was {100 * abs(found.optimism):.1f} points {way} that"
-    return text
-
-
-def _lost(found: Verdict) -> str:
-    """The arms that are not complete with every seed, or have no number, for they are with few of them."""
-    rows = found.lost.assign(there=found.lost["label"].isin(found.seeds.index)).to_dict("records")
-    said = [
-        f"{row['label']} ({row['complete']} complete, {row['diverged']} diverged, {row['failed']} failed"
-        f"{'' if row['there'] else '; left out'})"
-        for row in rows
-    ]
-    return f"; not complete with every seed: {', '.join(said)}" if said else ""
-
-
-def factor_verdict(found: Verdict) -> str:
-    """Which factors matter when changed alone, by how much, and how many seeds could tell of the others."""
-    rows = found.effects.to_dict("records")
-    clear = [row for row in rows if row["tells"]]
-    lead = f"What matters for {OUTCOMES[found.outcome]}"
-    # Of each factor the largest; the others stand in the figure below.
-    largest: dict[str, Mapping[Any, Any]] = {}
-    for row in sorted(clear, key=lambda row: -abs(row["difference"])):
-        largest.setdefault(row["factor"], row)
-    said = "; ".join(map(_effect, largest.values())) + (" (each factor's largest)" if len(clear) > len(largest) else "")
-    if found.seeds.shape[1] == 1:
-        return f"{lead} cannot be told by one seed, which shows no spread"
-    many = f"none of the {len(rows)} effects compared is" if len(rows) > 1 else "the one effect compared is not"
-    text = f"{lead}: {said}" if clear else f"{lead} cannot be told: {many} clear of the spread over seeds"
-    text += " (p adjusted for their number)" if not clear and len(rows) > 1 else ""
-    unclear = [row for row in rows if row["factor"] not in {each["factor"] for each in clear}]
-    if clear and unclear:
-        text += f"; not told: {', '.join(dict.fromkeys(row['factor'].replace('_', ' ') for row in unclear))}"
-    if unclear:
-        needed = [row["seeds_needed"] for row in unclear]
-        most = f"over {confirm.MOST_SEEDS}" if any(map(isnan, needed)) else f"about {max(needed):.0f}"
-        text += f"; telling effects as large as these takes {most} seeds"
-    return text
-
-
-def effect_label(row: Mapping[Any, Any]) -> str:
-    """An effect in two lines."""
-    others = f"others {row['others']}" if row["others"] == "those of the winner" else row["others"]
-    return f"{row['factor'].replace('_', ' ')} {row['change']}\n{others}"
-
-
-def _effect(row: Mapping[Any, Any]) -> str:
-    where = "" if row["others"] in ("", "on average", "those of the winner") else f" at {row['others']}"
-    change = f"{row['factor'].replace('_', ' ')} {row['change']}{where}"
-    return f"{change} {_points(row['difference'], row['low'], row['high'])}"
-
-
-def listed(found: Verdict) -> dict[str, pd.DataFrame]:
-    """What the page lists, as text: every arm, the differences, and where the budgets differ or nothing was searched
-    the arms at the last epoch that all have and the readings by epoch."""
-    complete, trials = found.curves[found.curves["state"] == "complete"], found.arms.set_index("label")
-    about = trials[["arm", "learning_rate", "complete", "diverged"]].assign(
-        learning_rate=[f"{rate:.3g}" for rate in trials["learning_rate"]]
-    )
-    shown = {f"Arms ({scope(found)[:-1]})": about.join(_means(found.means)).reset_index()}
-    shared, last = (complete.groupby("trial")["epoch"].max().agg(which) for which in ("min", "max"))
-    if shared < last:
-        there = {reading: means_of(found.curves, reading, shared) for reading in found.means}
-        shown[f"At epoch {shared}, the last that all have"] = _means(there).reset_index()
-    effects = set(trials.index[trials["role"] == "changed"])
-    for label, rows in found.differences.items():
-        if trials.loc[label, "role"] == "winner":  # the others stand among the effects, adjusted for these
-            rows = rows[~rows["arm"].isin(effects)]
-        shown[f"Differences in {OUTCOMES[found.outcome]} from {label}"] = _listed(rows)
-    shown[f"Effects on {OUTCOMES[found.outcome]}"] = _listed(found.effects)
-    if "winner" not in set(found.arms["role"]):
-        means = complete.groupby(["label", "epoch"], sort=False)[confirm.READINGS].mean().reset_index()
-        texts = {
-            name: [f"{x:.1%}" if name.endswith("accuracy") else f"{x:.3f}" for x in means[name]]
-            for name in confirm.READINGS
-        }
-        shown["By epoch, means over seeds"] = means.assign(**texts)
-    return shown
-
-
-def _means(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    columns = {}
-    for reading, table in means.items():
-        rows = table.set_index("label")
-        write = _mean if reading.endswith("accuracy") else _loss
-        columns[reading] = pd.Series([write(row) for row in rows.to_dict("records")], rows.index)
-    return pd.DataFrame(columns)
-
-
-def _listed(rows: pd.DataFrame) -> pd.DataFrame:
-    about = rows[[name for name in rows if name in ("arm", "factor", "change", "others")]]
-    points = [_points(row["difference"], row["low"], row["high"]) for row in rows.to_dict("records")]
-    return about.assign(
-        difference=points,
-        adjusted_p=["–" if p != p else f"{p:.2g}" for p in rows["p"]],
-        told=["yes" if tells else "no" for tells in rows["tells"]],
-        seeds_that_could=[_seeds_that_could(row) for row in rows.to_dict("records")],
-    )
-
-
-def _seeds_that_could(row: Mapping[Any, Any]) -> str:
-    if row["tells"]:
+def _beside_baseline(study: Study, stage: ConfirmStage) -> str:
+    pair = confirm.against_baseline(study)
+    if pair is None or stage.outcome != "test_accuracy":
         return ""
-    if pd.isna(row["p"]):
-        return "–"
-    return f"over {confirm.MOST_SEEDS}" if pd.isna(row["seeds_needed"]) else f"{row['seeds_needed']:.0f}"
+    baseline, estimate = pair
+    row = next(row for row in confirm.arm_summaries(stage, "test_accuracy") if row.arm == baseline)
+    seeds = f"{min(row.values):.1%} to {max(row.values):.1%} by seed" if len(row.values) > 1 else f"{row.mean:.1%}"
+    return f", {points(estimate.difference, estimate.interval)} against the baseline {baseline.baseline} ({seeds})"
 
 
-def _mean(row: Mapping[Any, float]) -> str:
-    return f"{row['mean']:.1%}" + (f" ({row['low']:.1%}–{row['high']:.1%})" if row["low"] == row["low"] else "")
+def _optimism(study: Study, winner: ArmSummary) -> str:
+    """How far the search's best score is from the confirmed mean."""
+    table = curves.results(study.trials, study.epochs)
+    best = table[table["trial"] == curves.winner(table)]
+    scores, rates = best["validation_accuracy"], best["learning_rate"]
+    if scores.empty or rates.iloc[0] != winner.arm["learning_rate"]:
+        return ""  # the arm that is confirmed has another learning rate
+    excess = float(scores.iloc[0]) - winner.mean
+    return f"; its score in the search was {100 * abs(excess):.1f} points {'above' if excess > 0 else 'below'} that"
 
 
-def _points(value: float, low: float, high: float) -> str:
-    return f"{100 * value:+.1f} points" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else "")
+def effect_lines(study: Study) -> list[str]:
+    """A line for each effect: its size, both intervals and what is concluded."""
+    stage = confirm_stage(study)
+    return [effect_line(effect, stage.margin) for effect in confirm.effects(study)] if stage else []
 
 
-def _loss(row: Mapping[Any, float]) -> str:
-    return f"{row['mean']:.3f}" + (f" ({row['low']:.3f}–{row['high']:.3f})" if row["low"] == row["low"] else "")
+def effect_line(effect: Effect, margin: float) -> str:
+    """Such as `stem kernel 3 → 5: +0.7 points (+0.2 to +1.2; on these 359 test images +0.4 to +1.0): matters`."""
+    estimate = effect.estimate
+    if math.isnan(estimate.difference):
+        return f"{change_text(effect.change)}: inconclusive, for its arms are lost"
+    size = points(estimate.difference, estimate.interval)
+    if estimate.images and not math.isnan(estimate.over_seeds):
+        narrow = _ends(estimate.interval_on_images)
+        size = f"{size[:-1]}; on these {estimate.images:,} test images {narrow})"
+    return f"{change_text(effect.change)}: {size}: {verdict_text(effect, margin)}"
+
+
+def effects_finding(effects: Sequence[Effect]) -> str:
+    """The effects by what is concluded of them."""
+    groups = {
+        verdict: [change_text(effect.change) for effect in effects if effect.verdict is verdict] for verdict in Verdict
+    }
+    texts = [f"{verdict}: {', '.join(changes)}" for verdict, changes in groups.items() if changes]
+    return "; ".join(texts).capitalize()
+
+
+def verdict_text(effect: Effect, margin: float) -> str:
+    """What is concluded, in words."""
+    if effect.verdict is Verdict.MATTERS:
+        return "matters"
+    if effect.verdict is Verdict.EQUIVALENT:
+        bound = f"does not matter by more than {spoken_points(margin)}"
+        return f"{bound} (there is a small effect)" if effect.small else bound
+    half = effect.estimate.interval.half
+    return (
+        "inconclusive: one seed shows no spread" if math.isnan(half) else f"inconclusive, ±{spoken_points(half, '.1f')}"
+    )
+
+
+def interaction_lines(study: Study) -> list[str]:
+    """Whether the effects depend on each other."""
+    rows = confirm.interactions(study)
+    significant = sorted((row for row in rows if row.significant), key=lambda row: row.p)
+    if significant:
+        return [f"Effects depend on each other: {'; '.join(_interaction(study, row) for row in significant[:SHOWN])}."]
+    if not rows or math.isnan(rows[0].p):
+        return []
+    most = max(len(row.pairs) for row in rows)
+    shared = f"; up to {most} pairs of factors share one, which these arms cannot separate" if most > 1 else ""
+    return [f"No interaction of two factors is significant ({len(rows)} tested{shared})."]
+
+
+def _interaction(study: Study, row: Interaction) -> str:
+    simple = confirm.simple_effects(study, row)
+    if len(simple) == 2:
+        first = _spoken(row.pairs[0][0])
+        sizes = [f"{points(value.difference, value.interval)} at {first} {level_label(at)}" for at, _, value in simple]
+        return f"{change_text(simple[0][1])} is {' and '.join(sizes)}"
+    return f"{pairs_text(row)}, {points(row.estimate.difference, row.estimate.interval)}"
+
+
+def pairs_text(row: Interaction) -> str:
+    """The pairs of factors that share an interaction."""
+    return " or ".join(f"{_spoken(one)} × {_spoken(two)}" for one, two in row.pairs)
+
+
+def warnings(study: Study, stage: ConfirmStage) -> list[str]:
+    """What to beware of: effects that still move, learning rates at an end, arms that were lost or spread more."""
+    names = dict(zip(stage.arms, arm_names(stage), strict=True))
+    lines = [_moving(drift) for drift in confirm.drifts(study) if drift.moves]
+    ends = [f"{names[arm]} ({arm.rate_at_end})" for arm in stage.arms if arm.rate_at_end]
+    if ends:
+        lines.append(f"Best at an end of the learning rates tried, so a better one may lie beyond: {', '.join(ends)}.")
+    lost = [number for number in range(len(stage.arms)) if np.isin(stage.states[number], ("diverged", "failed")).any()]
+    if lost:
+        lines.append(f"Not complete with every seed: {', '.join(_lost(stage, names, number) for number in lost)}.")
+    if (noisy := confirm.noisy_arm(stage)) is not None:
+        lines.append(
+            f"{names[noisy]} varies more over seeds than the others (Cochran's test): each arm has its own variance."
+        )
+    return lines
+
+
+def _moving(drift: Drift) -> str:
+    size = points(drift.estimate.difference, drift.estimate.interval)
+    epochs = f"from epoch {drift.start} to {drift.end}"
+    return f"{change_text(drift.change)} still moves at the end: {size} {epochs}, so longer training may change it."
+
+
+def _lost(stage: ConfirmStage, names: Mapping[Any, str], number: int) -> str:
+    counts = {state: int((stage.states[number] == state).sum()) for state in ("complete", "diverged", "failed")}
+    compared = stage.compared if number in stage.compared else [*stage.numbers(ArmRole.WINNER), number]
+    excluded = "" if number in stage.paired(compared)[0] else "; excluded"
+    return f"{names[stage.arms[number]]} ({', '.join(f'{count} {state}' for state, count in counts.items())}{excluded})"
+
+
+def scope(study: Study, stage: ConfirmStage) -> str:
+    """What the intervals are of, and what the arms share."""
+    known = stage.outcome == "test_accuracy" and stage.images
+    text = (
+        "Intervals: 95%, for new seeds and new test images."
+        if known
+        else ("Intervals: 95%, for new seeds; that other images would give other numbers is not in them.")
+    )
+    shared = shared_nuisances(study, stage)
+    return f"{text} In every arm as in the winner: {', '.join(map(_spoken, shared))}." if shared else text
+
+
+def shared_nuisances(study: Study, stage: ConfirmStage) -> list[str]:
+    """The nuisances that were not tuned for each arm but are the winner's."""
+    if not stage.numbers(ArmRole.WINNER):
+        return []
+    tuned = {"learning_rate"} if (study.trials["stage"] == "tune").any() else set()
+    return [
+        factor["name"]
+        for factor in study.manifest["design"]["factors"]
+        if factor.get("role") == "nuisance" and factor["name"] not in tuned
+    ]
+
+
+def arm_names(stage: ConfirmStage) -> list[str]:
+    """How each arm is called: by its role, its baseline's name, or its label and what else it differs in from others
+    with this label."""
+    return [_arm_name(stage, number) for number in range(len(stage.arms))]
+
+
+def _arm_name(stage: ConfirmStage, number: int) -> str:
+    arm = stage.arms[number]
+    if arm.role is ArmRole.WINNER:
+        return f"winner: {arm.label}"
+    if arm.role is ArmRole.BASELINE:
+        return arm.baseline
+    if arm.role is ArmRole.ALONE:
+        return f"winner with {_spoken(arm.factor)} {level_label(arm[arm.factor])}"
+    crossed = [stage.arms[other] for other in stage.numbers(ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ARM)]
+    same = [other for other in crossed if other.label == arm.label]
+    unlike = [name for name in FIELDS if any(other[name] != arm[name] for other in same)]
+    return ", ".join([arm.label, *(f"{_spoken(name)} {level_label(arm[name])}" for name in unlike)])
+
+
+def listed(study: Study, stage: ConfirmStage) -> dict[str, pd.DataFrame]:
+    """What the page lists, as text."""
+    outcome = OUTCOMES[stage.outcome]
+    tables = {
+        "Arms": _arms_table(stage),
+        f"Effects on {outcome}": _effects_table(study, stage),
+        "Interactions of two factors (half of how much one's effect differs)": _interactions_table(study),
+        "Learning rates tried for each arm (chosen by validation loss)": _tuning_table(study, stage),
+        f"Effects on {outcome} by epoch (points; for new seeds on these images)": _epochs_table(study),
+    }
+    if not stage.numbers(ArmRole.WINNER):
+        tables["By epoch, means over seeds"] = _means_by_epoch(stage)
+    return {title: table for title, table in tables.items() if len(table)}
+
+
+def _arms_table(stage: ConfirmStage) -> pd.DataFrame:
+    readings = list(dict.fromkeys([stage.outcome, "test_accuracy", "test_loss"]))
+    names = dict(zip(stage.arms, arm_names(stage), strict=True))
+    rows: dict[str, dict[str, str]] = {}
+    for summary in confirm.arm_summaries(stage, stage.outcome):
+        arm = summary.arm
+        rate = {"learning_rate": f"{arm['learning_rate']:.3g}", "rate_at_end": arm.rate_at_end}
+        states = {state: str(summary.states.get(state, 0)) for state in ("complete", "diverged", "failed")}
+        rows[names[arm]] = {"name": names[arm], "arm": arm.label, **rate, **states}
+    for reading in readings:
+        write = _mean if reading.endswith("accuracy") else _loss
+        for summary in confirm.arm_summaries(stage, reading):
+            rows[names[summary.arm]][reading] = write(summary)
+    for summary in confirm.arm_summaries(stage, stage.outcome):
+        rows[names[summary.arm]]["by_seed"] = ", ".join(f"{value:.1%}" for value in summary.values[:SEEDS_LISTED])
+    return pd.DataFrame(list(rows.values()))
+
+
+def _effects_table(study: Study, stage: ConfirmStage) -> pd.DataFrame:
+    rows = []
+    for effect in confirm.effects(study):
+        estimate = effect.estimate
+        narrow = {"on_these_test_images": _ends(estimate.interval_on_images)} if estimate.images else {}
+        row = {"factor": effect.change.factor, "change": _arrow(effect.change)}
+        row["difference"] = points(estimate.difference, estimate.interval)
+        rows.append({**row, **narrow, "verdict": verdict_text(effect, stage.margin)})
+    return pd.DataFrame(rows)
+
+
+def _interactions_table(study: Study) -> pd.DataFrame:
+    rows = [
+        {
+            "factors": pairs_text(row),
+            "levels": " × ".join(f"{level_label(one)} → {level_label(two)}" for one, two in row.levels),
+            "interaction": points(row.estimate.difference, row.estimate.interval),
+            "significant": "yes" if row.significant else "no",
+        }
+        for row in confirm.interactions(study)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _tuning_table(study: Study, stage: ConfirmStage) -> pd.DataFrame:
+    rows, names = rates_tried(study), arm_names(stage)
+    if rows.empty:
+        return rows
+    pairs = zip(rows["validation_loss"], rows["state"], strict=True)
+    loss = [f"{loss:.3f}" if state == "complete" else state for loss, state in pairs]
+    ends = ["at the end" if stage.arms[number].rate_at_end else "" for number in rows["number"]]
+    chosen = [f"yes {end}".strip() if chosen else "" for chosen, end in zip(rows["chosen"], ends, strict=True)]
+    rates = [f"{rate:.3g}" for rate in rows["learning_rate"]]
+    arms = [names[number] for number in rows["number"]]
+    return pd.DataFrame({"arm": arms, "learning_rate": rates, "validation_loss": loss, "chosen": chosen})
+
+
+def _epochs_table(study: Study) -> pd.DataFrame:
+    """A row for an epoch, a column for an effect; of many epochs some, the last among them."""
+    table = confirm.effects_by_epoch(study)
+    if table.empty or table["epoch"].max() < 2:
+        return pd.DataFrame()
+    step = -(-int(table["epoch"].max()) // EPOCHS_LISTED)
+    rows = table[(table["epoch"].max() - table["epoch"]) % step == 0]
+    names = [change_text(Change(*each)) for each in zip(rows["factor"], rows["from"], rows["to"], strict=True)]
+    cells = [
+        points(*each[:1], Interval(*each[1:])).replace(" points", "")
+        for each in zip(rows["difference"], rows["low"], rows["high"], strict=True)
+    ]
+    wide = pd.DataFrame({"epoch": rows["epoch"], "name": names, "cell": cells})
+    return wide.pivot(index="epoch", columns="name", values="cell")[list(dict.fromkeys(names))].reset_index()
+
+
+def _means_by_epoch(stage: ConfirmStage) -> pd.DataFrame:
+    rows = []
+    complete = stage.states == "complete"
+    for number, name in enumerate(arm_names(stage)):
+        means = {reading: stage.readings[reading][number][complete[number]] for reading in READINGS}
+        last = int(np.isfinite(means["train_loss"]).all(axis=0).sum()) if complete[number].any() else 0
+        for epoch in range(last):
+            values = {reading: float(table[:, epoch].mean()) for reading, table in means.items()}
+            texts = {
+                key: f"{value:.1%}" if key.endswith("accuracy") else f"{value:.3f}" for key, value in values.items()
+            }
+            rows.append({"arm": name, "epoch": str(epoch + 1), **texts})
+    return pd.DataFrame(rows)
+
+
+def change_text(change: Change) -> str:
+    """Such as `stem kernel 3 → 5`."""
+    return f"{_spoken(change.factor)} {_arrow(change)}"
+
+
+def points(value: float, interval: Interval) -> str:
+    """A difference of fractions in points, with its interval where it has one."""
+    ends = "" if math.isnan(interval.low) else f" ({_ends(interval)})"
+    return "–" if math.isnan(value) else f"{100 * value:+.1f} points{ends}"
+
+
+def _arrow(change: Change) -> str:
+    return f"{level_label(change.before)} → {level_label(change.after)}"
+
+
+def _ends(interval: Interval) -> str:
+    return "–" if math.isnan(interval.low) else f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+
+
+def spoken_points(fraction: float, form: str = "g") -> str:
+    """Such as `1 point`, `0.5 points`."""
+    value = round(100 * fraction, 6)
+    return f"{value:{form}} point{'' if value == 1 and form == 'g' else 's'}"
+
+
+def _mean(row: ArmSummary) -> str:
+    interval = row.interval
+    return f"{row.mean:.1%}" + ("" if math.isnan(interval.low) else f" ({interval.low:.1%} to {interval.high:.1%})")
+
+
+def _loss(row: ArmSummary) -> str:
+    interval = row.interval
+    return f"{row.mean:.3f}" + ("" if math.isnan(interval.low) else f" ({interval.low:.3f} to {interval.high:.3f})")
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

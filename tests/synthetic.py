@@ -1,5 +1,6 @@
 """Makes a study directory with known numbers, by pandas and json alone."""
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ READINGS = ("train_loss", "train_accuracy", "validation_loss", "validation_accur
 
 @dataclass(frozen=True)
 class MadeTrial:
-    """One trial: its state, its readings by epoch (rows of `READINGS`, NaN where not finite) and its config."""
+    """One trial: its state, its readings by epoch (rows of `READINGS`, NaN where not finite; of test images in place of
+    validation images in the confirm stage), its config, and which test images it is right about."""
 
     state: str
     readings: Sequence[Sequence[float]]
@@ -37,6 +39,7 @@ class MadeTrial:
     config: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     stage: str = "search"
+    correct: Sequence[int] = ()
 
 
 def manifest(name: str = "search-digits", **changes: Any) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Pa
     """The study directory `folder` with these trials, numbered in their order, and `manifest(**changes)`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.json").write_text(json.dumps(manifest(**changes)), encoding="utf-8")
-    trial_rows, epoch_rows = [], []
+    trial_rows, epoch_rows, image_rows = [], [], []
     for number, made in enumerate(trials):
         config = TrialConfig.from_dict(dict(made.config))
         seconds = 2.0 * len(made.readings)
@@ -76,10 +79,13 @@ def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Pa
             | {"parameters": 4_900_000, "forward_flops": 36_000_000, "precision": "bf16", "node": "laptop"}
             | {"train_seconds": seconds}
         )
+        if len(made.correct):
+            image_rows.append({"trial": number, "correct": "".join(str(int(bit)) for bit in made.correct)})
+        names = [name.replace("validation", "test") if made.stage == "confirm" else name for name in READINGS]
         for epoch, reading in enumerate(made.readings, 1):
             epoch_rows.append(
                 {"trial": number, "epoch": epoch, "learning_rate": config.learning_rate}
-                | dict(zip(READINGS, reading, strict=True))
+                | dict(zip(names, reading, strict=True))
                 | {"train_seconds": 2.0, "eval_seconds": 0.5}
             )
     names = [*["trial", "stage", "origin", "arm", "state", "error", "epochs"], *TrialConfig().to_dict()]
@@ -96,6 +102,8 @@ def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Pa
         "eval_seconds",
     ]
     pd.DataFrame(epoch_rows, columns=names).to_csv(folder / "epochs.csv", index=False)
+    if image_rows:
+        pd.DataFrame(image_rows).to_csv(folder / "test_images.csv", index=False)
     return folder
 
 
@@ -139,3 +147,58 @@ def search_like(samples: int = 20, epochs: int = 6, seed: int = 1) -> list[MadeT
         origin = f"baseline:{name}" if name else "random" if number < 10 else "model"
         made.append(MadeTrial(state, readings, origin, config))
     return made
+
+
+CHANGES: Sequence[tuple[str, Any, Any]] = (
+    ("stem_kernel", 3, 5),
+    ("stem_stride", 1, 2),
+    ("stem_maxpool", False, True),
+    ("depth", 18, 10),
+)
+"""Of the studies that `confirm_like` makes: each factor's level of the winner, and the other one."""
+
+
+def half_fraction(changes: Sequence[tuple[str, Any, Any]] = CHANGES) -> list[dict[str, Any]]:
+    """The configs, but for what is usual, of the arms in which the product of all signs is +1, the winner first."""
+    signs = [signs for signs in itertools.product((1, -1), repeat=len(changes)) if math.prod(signs) == 1]
+    return [
+        {name: one if sign == 1 else other for (name, one, other), sign in zip(changes, row, strict=True)}
+        for row in signs
+    ]
+
+
+def confirm_like(
+    effects: Mapping[str, float], seeds: int = 3, images: int = 360, epochs: int = 3, seed: int = 0
+) -> tuple[list[MadeTrial], dict[str, Any]]:
+    """Trials of a study with search, tune and confirm stage, and the plan in its study.json: the half fraction around
+    the winner and the first baseline. An image is right with a probability by its difficulty, the seed and `effects`,
+    which are in logits for the change of a factor to its other level."""
+    rng = np.random.default_rng(seed)
+    usual = {key: value for key, value in TrialConfig(max_epochs=epochs).to_dict().items() if key != "seed"}
+    arms = [{**usual, **levels, "learning_rate": 0.03 if place % 3 == 1 else 0.01} for place, levels in
+            enumerate(half_fraction())]  # fmt: skip
+    plan = [{"role": "fraction" if place else "winner", "config": arm} for place, arm in enumerate(arms)]
+    plan[1]["rate_at_end"] = "high"
+    baseline = {**usual, **BASELINES["imagenet-stem"]}
+    plan.append({"role": "baseline", "baseline": "imagenet-stem", "config": baseline})
+    made = [MadeTrial("complete", falling(epochs, accuracy=0.5), "baseline:imagenet-stem", baseline)]
+    made.append(MadeTrial("complete", falling(epochs, accuracy=0.97), "random", arms[0]))
+    for arm in arms:
+        for rate in (0.01 / 3, 0.01, 0.03):
+            if {**arm, "learning_rate": rate} != arms[0]:
+                loss = 0.3 if rate == arm["learning_rate"] else 0.5
+                made.append(
+                    MadeTrial("complete", falling(epochs, loss), "tune", {**arm, "learning_rate": rate}, stage="tune")
+                )
+    ease = rng.normal(3.5, 1.5, images)
+    for number in range(1, seeds + 1):
+        for arm in (each["config"] for each in plan):
+            logit = sum(effects.get(name, 0.0) * (arm[name] == other) for name, _, other in CHANGES) + rng.normal(
+                0, 0.2
+            )
+            correct = (rng.random(images) < 1 / (1 + np.exp(-ease - logit))).astype(int)
+            rows = [(0.1, 0.99, 0.3, correct.mean() - 0.1 * (epochs - epoch)) for epoch in range(1, epochs + 1)]
+            config = {**arm, "seed": number}
+            made.append(MadeTrial("complete", rows, "confirm", config, stage="confirm", correct=correct))
+    factors = [{"factor": name, "from": one, "to": other} for name, one, other in CHANGES]
+    return made, {"factors": factors, "arms": plan}

@@ -160,9 +160,9 @@ def conclude(study: Study) -> pd.DataFrame:
     rows = []
     for effect in effects(study):
         change, wide, narrow = effect.change, effect.estimate.interval, effect.estimate.interval_on_images
-        about = change.factor, change.before, change.after, effect.estimate.difference
-        ends = wide.low, wide.high, narrow.low, narrow.high
-        rows.append((*about, *ends, effect.p, effect.p_equivalence, str(effect.verdict)))
+        size = effect.estimate.difference, *wide.ends, *narrow.ends
+        tests = effect.p, effect.p_equivalence, str(effect.verdict)
+        rows.append((change.factor, change.before, change.after, *size, *tests))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -171,11 +171,11 @@ def effects(study: Study) -> tuple[Effect, ...]:
     """The effect of every factor that is crossed or changed alone; where there are only baselines, of each beside the
     first."""
     stage = confirm_stage(study)
-    found = [pair for group in groups(stage) for pair in _estimated(group)]
+    pairs = [pair for group in groups(stage) for pair in _estimated(group)]
     margin = stage.margin if stage else 0.0
-    p = holm([estimate.p for _, estimate in found])
-    p_equivalence = holm([estimate.p_equivalence(margin) for _, estimate in found])
-    return tuple(Effect(*pair, *both) for pair, *both in zip(found, p, p_equivalence, strict=True))
+    p = holm([estimate.p for _, estimate in pairs])
+    p_equivalence = holm([estimate.p_equivalence(margin) for _, estimate in pairs])
+    return tuple(Effect(*pair, *tests) for pair, *tests in zip(pairs, p, p_equivalence, strict=True))
 
 
 @lru_cache(maxsize=4)
@@ -275,7 +275,7 @@ def effects_by_epoch(study: Study) -> pd.DataFrame:
 def drifts(study: Study) -> list[Drift]:
     """By how much each effect changed over the last third of the epochs, paired over seeds."""
     stage = confirm_stage(study)
-    found: list[tuple[Change, int, int, Estimate]] = []
+    rows: list[tuple[Change, int, int, Estimate]] = []
     for group in groups(stage):
         tables = _by_epoch(group)
         end = tables.shape[2]
@@ -283,9 +283,9 @@ def drifts(study: Study) -> list[Drift]:
         if start >= 1:
             values = estimates(group.contrasts, tables[:, :, end - 1] - tables[:, :, start - 1])
             pairs = zip(group.changes, values, group.estimable, strict=True)
-            found += [(change, start, end, value) for change, value, there in pairs if there]
-    p = holm([value.p for *_, value in found])
-    return [Drift(*about, own) for about, own in zip(found, p, strict=True)]
+            rows += [(change, start, end, value) for change, value, there in pairs if there]
+    p = holm([value.p for *_, value in rows])
+    return [Drift(*row, own) for row, own in zip(rows, p, strict=True)]
 
 
 def arm_summaries(stage: ConfirmStage, reading: str) -> list[ArmSummary]:
@@ -317,8 +317,8 @@ def noisy_arm(stage: ConfirmStage) -> Arm | None:
 
 def groups(stage: ConfirmStage | None) -> list[Group]:
     """The changes that the stage compares."""
-    found = [] if stage is None else [_crossed(stage), _single(stage)]
-    return [group for group in found if group is not None]
+    both = [] if stage is None else [_crossed(stage), _single(stage)]
+    return [group for group in both if group is not None]
 
 
 def _estimated(group: Group) -> Iterator[tuple[Change, Estimate]]:
@@ -421,11 +421,11 @@ def _mean_intervals(stage: ConfirmStage, reading: str, arms: Sequence[int], seed
     fractions = (values * images + 0.5) / (images + 1)
     parts = mean_estimates(special.logit(fractions), bits)
     slopes = 1 / (fractions.mean(axis=1) * (1 - fractions.mean(axis=1)))
-    found = []
+    intervals = []
     for part, slope in zip(parts, slopes, strict=True):
         scaled = replace(part, over_images=part.over_images * slope**2, over_both=part.over_both * slope**2)
-        found.append(_carried(scaled, special.expit))
-    return found
+        intervals.append(_carried(scaled, special.expit))
+    return intervals
 
 
 def _carried(estimate: Estimate, back: Callable[[float], float]) -> Interval:

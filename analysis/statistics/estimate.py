@@ -112,7 +112,8 @@ def estimates(contrasts: np.ndarray, table: np.ndarray, correct: np.ndarray | No
     from its two-way residual and over images from what each trial is `correct` about (arms × seeds × images)."""
     over_seeds, freedoms = seed_variances(contrasts, table)
     parts = [(0, 0.0, 0.0)] * len(contrasts) if correct is None else image_variances(contrasts, correct)
-    rows = zip(contrasts @ table.mean(axis=1), over_seeds, freedoms, parts, strict=True)
+    differences = (contrasts @ table.mean(axis=1)).round(12)  # where nothing varies, rounding errors are no difference
+    rows = zip(differences, over_seeds, freedoms, parts, strict=True)
     return [Estimate(float(mean), table.shape[1], float(own), float(nu), *part) for mean, own, nu, part in rows]
 
 

@@ -355,6 +355,7 @@ def test_the_sample_is_the_same_for_every_trial_and_of_images_as_they_are():
     assert torch.equal(sample, batchnorm_sample(part))
     images = {image.numpy().tobytes() for image in part.images_NxCxHxW}
     assert len({image.numpy().tobytes() for image in sample} & images) == BN_SAMPLE
+    assert len(batchnorm_sample(device_part(random_part(40 * BN_SAMPLE, (1, 1, 1))))) == 2 * BN_SAMPLE
     assert Trainer(replace(SMALL, bn_statistics="running"), trial_data()).bn_sample_NxCxHxW is None
 
 

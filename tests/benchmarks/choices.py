@@ -18,7 +18,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from scipy import stats
 
-from study.designs import SEARCH
+from study.designs import SEARCH, Design
 from study.record import StudyState, state_at_end
 from study.scheduler import REDUCTION_FACTOR, StudyAsha, build_scheduler
 from study.searcher import StudySearcher
@@ -31,12 +31,6 @@ VALIDATION_IMAGES, TEST_IMAGES = 144, 359
 SAMPLES = 20
 AT_ONCE = 2
 SEEDS = {"tpe": 100, "random": 100, "qmc": 100, "gp": 10}
-DESIGN = replace(
-    SEARCH,
-    factors=tuple(factor for factor in SEARCH.factors if factor.name != "depth"),
-    fixed={**SEARCH.fixed, "depth": DEPTH},
-    baselines={name: {**values, "depth": DEPTH} for name, values in SEARCH.baselines.items()},
-)
 
 
 class LateAsha(StudyAsha):
@@ -97,6 +91,19 @@ class Replay:
         return between(tables[0]), between(tables[1]), between(tables[2])
 
 
+def design_of(replay: Replay) -> Design:
+    """The default design at the table's depth, with the kernels that the table has."""
+    kernels = tuple(sorted({kernel for kernel, _, _ in replay.curves}))
+    factors = [factor for factor in SEARCH.factors if factor.name != "depth"]
+    factors = [replace(factor, levels=kernels) if factor.name == "stem_kernel" else factor for factor in factors]
+    baselines = {
+        name: {**values, "depth": DEPTH}
+        for name, values in SEARCH.baselines.items()
+        if values["stem_kernel"] in kernels
+    }
+    return replace(SEARCH, factors=tuple(factors), fixed={**SEARCH.fixed, "depth": DEPTH}, baselines=baselines)
+
+
 def simulate(
     replay: Replay, sampler: str, scheduler: TrialScheduler, seed: int, budget: int = EPOCHS
 ) -> tuple[float, int, float]:
@@ -106,7 +113,8 @@ def simulate(
     def append(event: str, **about: Any) -> None:
         state.apply({"event": event, "time": "", **about})
 
-    searcher = StudySearcher(DESIGN, SAMPLES, sampler, budget, seed, state, beginning(append), lambda _: None)
+    design = design_of(replay)
+    searcher = StudySearcher(design, SAMPLES, sampler, budget, seed, state, beginning(append), lambda _: None)
     spent = run_simulated(searcher, scheduler, append, replay.read, budget)
     epochs = sum(len(trial.epochs) for trial in state.trials.values())
     winner = state.winner()

@@ -39,7 +39,7 @@ TABLE = Path(__file__).with_name("digits.csv")
 EPOCHS = 6
 DEPTH = 10
 STEMS = tuple(itertools.product((2, 3, 5, 7), (1, 2), (True, False)))
-LEARNING_RATES = (0.00095, 0.003, 0.0095, 0.03, 0.095, 0.3)
+USUAL_RATES, OTHER_RATES = (0.003, 0.0095, 0.03, 0.095), (0.0003, 0.00095, 0.3)
 SEEDS = (0, 1)
 HORIZON = 0.5
 """Epochs that the moving average of the weights reaches back."""
@@ -123,11 +123,13 @@ def fill(path: Path, configs: Iterable[TrialConfig], data: TrialData, **how: Col
 
 
 def blocks() -> list[list[TrialConfig]]:
-    """What to train, one block after the other: of each seed the rates around the usual best first, the most
-    expensive kernel last."""
+    """What to train, one block after the other: of each seed the rates around the usual best and the cheap stems
+    first, the most expensive kernel last."""
     order, result = random.Random(0), []
     small, large = STEMS[:4], STEMS[4:]
-    parts = ((large, LEARNING_RATES[1:5]), (large, LEARNING_RATES[::5]), (small, LEARNING_RATES))
+    expensive = [stem for stem in large if stem[1:] == (1, False)]
+    cheap = [stem for stem in large if stem not in expensive]
+    parts = ((large, USUAL_RATES), (cheap, OTHER_RATES), (expensive, OTHER_RATES), (small, USUAL_RATES + OTHER_RATES))
     for seed, (stems, rates) in itertools.product(SEEDS, parts):
         points = list(itertools.product(stems, rates))
         order.shuffle(points)  # what an interrupted run leaves of a block is a fair sample of it

@@ -89,16 +89,21 @@ def replays(table: pd.DataFrame) -> list[tuple[Tried, np.ndarray]]:
     last = table[table["epoch"] == EPOCHS].set_index(["seed", *STEM, "learning_rate"])
     columns = ("loss precise", "accuracy precise", "test precise")
     wide = {name: last[name].unstack("learning_rate").sort_index(axis=1) for name in columns}
+    recorded = table.groupby(["seed", *STEM, "learning_rate"]).size().unstack("learning_rate").notna()
     seeds = table["seed"].unique()
     results = []
     for kernels in itertools.combinations(sorted(table["stem_kernel"].unique()), 2):
         arms = list(itertools.product(kernels, (1, 2), (True, False)))
         loss, accuracy, test = (wide[name].reindex([(0, *arm) for arm in arms]).to_numpy() for name in columns)
+        there = recorded.reindex([(0, *arm) for arm in arms], fill_value=False).to_numpy().all(axis=0)
+        if not there.any():
+            continue
         other = wide["test precise"].reindex([(seeds.max(), *arm) for arm in arms]).to_numpy()
+        accuracy = np.where(there, accuracy, np.nan)
         best = np.nanargmax(accuracy - 1e-4 * np.minimum(loss, 1000), axis=1)
         for rate in best:
             near = slice(rate - 1, rate + 2)
-            if 0 < rate < loss.shape[1] - 1:
+            if 0 < rate < loss.shape[1] - 1 and there[near].all():
                 oracle = (test + other)[:, near] / 2
                 tried = Tried(loss[:, near], accuracy[:, near] / VALIDATION_IMAGES, oracle / TEST_IMAGES)
                 results.append((tried, other[:, near] / TEST_IMAGES))

@@ -119,7 +119,7 @@ def test_the_parts_add_up_to_the_variance_of_new_seeds_and_new_images():
 def test_the_variance_is_at_least_each_part(parts, variance):
     over_seeds, over_images, over_both = parts
     value = Estimate(0.3, 3, over_seeds, 6.0, 101, over_images, over_both)
-    assert value.error**2 == pytest.approx(variance)
+    assert value.variance == pytest.approx(variance)
     freedom = variance**2 / (over_seeds**2 / 6 + over_images**2 / 100)
     assert value.total_freedom == pytest.approx(freedom)
     half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
@@ -132,13 +132,22 @@ def test_the_variance_is_at_least_each_part(parts, variance):
     assert value.p_equivalence(1.0) == pytest.approx(max(one_sided))
 
 
+def test_new_images_never_make_an_interval_narrower():
+    """Here Welch and Satterthwaite's freedom is 1.4575 instead of 1.3626, which would outweigh the added variance."""
+    value = Estimate(0.01, 2, 6.896e-4, 1.3626, 359, 8.40e-5, 6.05e-5)
+    assert value.variance > value.over_seeds
+    assert stats.t.ppf(0.975, value.total_freedom) * value.variance**0.5 < value.interval_on_images.half
+    assert value.interval == value.interval_on_images
+    assert value.p == pytest.approx(2 * stats.t.sf(0.01 / value.over_seeds**0.5, 1.3626))
+
+
 def test_more_seeds_shrink_all_but_what_is_of_the_images_alone():
     value = Estimate(0.1, 3, 6.0, 12.0, 50, 2.0, 0.5)
     assert value.with_seeds(3) == value
     more = value.with_seeds(6)
     assert (more.over_seeds, more.over_both, more.freedom) == (3.0, 0.25, 30.0)
     assert more.over_images == 1.5 + 0.25
-    assert value.with_seeds(10**9).error ** 2 == pytest.approx(1.5)
+    assert value.with_seeds(10**9).variance == pytest.approx(1.5)
 
 
 def test_one_seed_shows_no_spread():

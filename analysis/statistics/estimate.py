@@ -58,22 +58,21 @@ class Estimate:
     over_both: float = 0.0
 
     @property
-    def error(self) -> float:
-        """The standard error for new seeds and new images."""
-        both = self.over_seeds + self.over_images - self.over_both
-        return math.sqrt(max(both, self.over_seeds, self.over_images))
+    def variance(self) -> float:
+        """For new seeds and new images."""
+        return max(self.over_seeds + self.over_images - self.over_both, self.over_seeds, self.over_images)
 
     @property
     def total_freedom(self) -> float:
-        """Of `error`, by Welch and Satterthwaite."""
+        """Of `variance`, by Welch and Satterthwaite."""
         parts = self.over_seeds**2 / self.freedom if self.freedom else math.nan
         parts += self.over_images**2 / (self.images - 1) if self.images > 1 else 0.0
-        return self.error**4 / parts if parts else self.freedom
+        return self.variance**2 / parts if parts else self.freedom
 
     @property
     def interval(self) -> Interval:
-        """For new seeds and new images; without images as `interval_on_images`."""
-        return _interval(self.difference, self.error, self.total_freedom)
+        """For new seeds and new images; without images as `interval_on_images`, and never narrower than that."""
+        return _interval(self.difference, *self._leading())
 
     @property
     def interval_on_images(self) -> Interval:
@@ -83,11 +82,17 @@ class Estimate:
     @property
     def p(self) -> float:
         """Two-sided, of no difference."""
-        return 2 * _tail(abs(self.difference), self.error, self.total_freedom)
+        return 2 * _tail(abs(self.difference), *self._leading())
 
     def p_equivalence(self, margin: float) -> float:
         """Of a difference of at least the margin: the larger of two one-sided tests (Schuirmann 1987)."""
-        return _tail(margin - abs(self.difference), self.error, self.total_freedom)
+        return _tail(margin - abs(self.difference), *self._leading())
+
+    def _leading(self) -> tuple[float, float]:
+        """The standard error and the degrees of freedom of `interval`."""
+        both = [(math.sqrt(self.over_seeds), self.freedom), (math.sqrt(self.variance), self.total_freedom)]
+        # With one or two degrees of freedom over seeds, those of the images may outweigh the variance that they add.
+        return max(both, key=lambda pair: _half(*pair))
 
     def with_seeds(self, seeds: int) -> "Estimate":
         """The same contrast as it may be expected of another number of seeds."""
@@ -201,10 +206,14 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def _interval(middle: float, error: float, freedom: float) -> Interval:
-    if not freedom or math.isnan(error):
-        return Interval(math.nan, math.nan)
-    half = float(special.stdtrit(freedom, 1 - LEVEL / 2)) * error
+    half = _half(error, freedom)
     return Interval(middle - half, middle + half)
+
+
+def _half(error: float, freedom: float) -> float:
+    if not freedom or math.isnan(error):
+        return math.nan
+    return float(special.stdtrit(freedom, 1 - LEVEL / 2)) * error
 
 
 def _tail(distance: float, error: float, freedom: float) -> float:

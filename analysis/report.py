@@ -25,7 +25,18 @@ from analysis.cost import costs
 from analysis.load import Study, read_confusion
 from analysis.statistics import confirm
 from analysis.statistics.arms import ConfirmStage, confirm_stage
-from analysis.verdict import OUTCOMES, arm_names, change_text, effects_finding, listed, scope, sentences, verdict_text
+from analysis.verdict import (
+    OUTCOMES,
+    arm_names,
+    arm_tables,
+    change_text,
+    effect_tables,
+    effects_finding,
+    epochs_table,
+    scope,
+    sentences,
+    verdict_text,
+)
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
@@ -206,13 +217,11 @@ def _confirmed(study: Study) -> Iterator[Section]:
     finding = next(iter(sentences(study)), "The first seed is not complete yet.")
     names, outcome = arm_names(stage), OUTCOMES[stage.outcome]
     shown = [names[stage.arms.index(row.arm)] for row in rows]
-    title = f"{outcome.capitalize()} after the last epoch (%)"
+    title, tables = f"{outcome.capitalize()} after the last epoch (%)", arm_tables(study, stage)
     draw: Any = partial(arm_points, rows=rows, names=shown, title=title)
     trials = say.scope(study, "confirm")
     caption = f"{ARM_POINTS} {scope(study, stage)} {trials}"
-    yield Section(
-        "confirmed", "Confirmed", finding.removesuffix("."), caption, draw, 1, len(rows), listed(study, stage)
-    )
+    yield Section("confirmed", "Confirmed", finding.removesuffix("."), caption, draw, 1, len(rows), tables)
     if confirm.effects(study):
         yield from _effect_sections(study, stage, f"{scope(study, stage)} {trials}")
     best = sorted(rows, key=lambda row: -row.mean)[:6]
@@ -229,7 +238,8 @@ def _effect_sections(study: Study, stage: ConfirmStage, caption: str) -> Iterato
     title = f"Difference in {outcome} (points)"
     draw: Any = partial(effect_bars, effects=effects, names=labels, margin=stage.margin, title=title)
     finding, caption = effects_finding(effects), f"{EFFECT_BARS} {caption}"
-    yield Section("effects", "What matters", finding, caption, draw, 1, 2 * len(effects))
+    tables = effect_tables(study, stage)
+    yield Section("effects", "What matters", finding, caption, draw, 1, 2 * len(effects), tables)
     table = confirm.effects_by_epoch(study)
     if table.empty or table["epoch"].max() < 2:
         return
@@ -238,7 +248,8 @@ def _effect_sections(study: Study, stage: ConfirmStage, caption: str) -> Iterato
     moving = [change_text(drift.change) for drift in confirm.drifts(study) if drift.moves]
     finding = f"Still moving at the end: {', '.join(moving)}" if moving else "No effect is seen to move at the end"
     caption = f"{title} by epoch. {EFFECT_CURVES} {say.scope(study, 'confirm')}"
-    yield Section("effects-by-epoch", "Does it hold for longer training?", finding, caption, draw, count)
+    tables = {f"Effects on {outcome} by epoch (points)": epochs_table(study)}
+    yield Section("effects-by-epoch", "Does it hold for longer training?", finding, caption, draw, count, tables=tables)
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:

@@ -217,19 +217,22 @@ def _arm_name(stage: ConfirmStage, number: int) -> str:
     return ", ".join([arm.label, *(f"{_spoken(name)} {level_label(arm[name])}" for name in unlike)])
 
 
-def listed(study: Study, stage: ConfirmStage) -> dict[str, pd.DataFrame]:
-    """What the page lists, as text."""
-    outcome = OUTCOMES[stage.outcome]
+def arm_tables(study: Study, stage: ConfirmStage) -> dict[str, pd.DataFrame]:
+    """What the page lists of the arms, as text."""
     tables = {
         "Arms": _arms_table(stage),
-        f"Effects on {outcome}": _effects_table(study, stage),
-        "Interactions of two factors (half of how much one's effect differs)": _interactions_table(study),
-        "Learning rates tried for each arm (chosen by validation loss)": _tuning_table(study, stage),
-        f"Effects on {outcome} by epoch (points; for new seeds on these images)": _epochs_table(study),
+        "Learning rates tried for each arm (validation loss)": _tuning_table(study, stage),
     }
     if not stage.numbers(ArmRole.WINNER):
         tables["By epoch, means over seeds"] = _means_by_epoch(stage)
-    return {title: table for title, table in tables.items() if len(table)}
+    return tables
+
+
+def effect_tables(study: Study, stage: ConfirmStage) -> dict[str, pd.DataFrame]:
+    """What the page lists of the effects after the last epoch, as text."""
+    title = f"Effects on {OUTCOMES[stage.outcome]}"
+    interactions = "Interactions of two factors (half of how much one's effect differs)"
+    return {title: _effects_table(study, stage), interactions: _interactions_table(study)}
 
 
 def _arms_table(stage: ConfirmStage) -> pd.DataFrame:
@@ -275,19 +278,21 @@ def _interactions_table(study: Study) -> pd.DataFrame:
 
 
 def _tuning_table(study: Study, stage: ConfirmStage) -> pd.DataFrame:
-    rows, names = rates_tried(study), arm_names(stage)
-    if rows.empty:
-        return rows
-    pairs = zip(rows["validation_loss"], rows["state"], strict=True)
-    loss = [f"{loss:.3f}" if state == "complete" else state for loss, state in pairs]
-    ends = ["at the end" if stage.arms[number].rate_at_end else "" for number in rows["number"]]
-    chosen = [f"yes {end}".strip() if chosen else "" for chosen, end in zip(rows["chosen"], ends, strict=True)]
-    rates = [f"{rate:.3g}" for rate in rows["learning_rate"]]
-    arms = [names[number] for number in rows["number"]]
-    return pd.DataFrame({"arm": arms, "learning_rate": rates, "validation_loss": loss, "chosen": chosen})
+    """A row for an arm: what was tried, with its validation loss or how it ended, and what was chosen."""
+    table, rows = rates_tried(study), []
+    for number, name in enumerate(arm_names(stage)):
+        arm, tried = stage.arms[number], table[table["number"] == number]
+        trials = zip(tried["learning_rate"], tried["validation_loss"], tried["state"], strict=True)
+        losses = [
+            f"{rate:.3g}: {loss:.3f}" if end == "complete" else f"{rate:.3g}: {end}" for rate, loss, end in trials
+        ]
+        if losses:
+            chosen = {"chosen": f"{arm['learning_rate']:.3g}", "rate_at_end": arm.rate_at_end}
+            rows.append({"arm": name, "tried": ", ".join(losses), **chosen})
+    return pd.DataFrame(rows)
 
 
-def _epochs_table(study: Study) -> pd.DataFrame:
+def epochs_table(study: Study) -> pd.DataFrame:
     """A row for an epoch, a column for an effect; of many epochs some, the last among them."""
     table = confirm.effects_by_epoch(study)
     if table.empty or table["epoch"].max() < 2:

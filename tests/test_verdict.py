@@ -260,7 +260,8 @@ def test_the_effects_are_a_file_for_other_programs(study, page):
 
 
 def test_the_tables_of_the_page(study):
-    tables = say.listed(study, confirm_stage(study))
+    stage = confirm_stage(study)
+    tables = say.arm_tables(study, stage) | say.effect_tables(study, stage)
     arms = tables["Arms"].set_index("name")
     assert (arms.index[0], arms.index[-1]) == ("winner: k3 s1 no-pool d18", "imagenet-stem")
     assert arms.loc["k3 s1 pool d10", ["learning_rate", "rate_at_end", "complete"]].tolist() == ["0.03", "high", "3"]
@@ -268,10 +269,10 @@ def test_the_tables_of_the_page(study):
     effects = tables["Effects on test accuracy"]
     assert effects["change"].tolist() == ["3 → 5", "1 → 2", "no → yes", "18 → 10"]
     assert list(effects) == ["factor", "change", "difference", "on_these_test_images", "verdict"]
-    tuning = tables["Learning rates tried for each arm (chosen by validation loss)"]
-    assert len(tuning) == 24
-    assert tuning[tuning["chosen"] != ""].set_index("arm")["chosen"].to_dict()["k3 s1 pool d10"] == "yes at the end"
-    by_epoch = tables["Effects on test accuracy by epoch (points; for new seeds on these images)"]
+    tuning = tables["Learning rates tried for each arm (validation loss)"].set_index("arm")
+    assert len(tuning) == 8
+    assert tuning.loc["k3 s1 pool d10"].tolist() == ["0.00333: 0.167, 0.01: 0.167, 0.03: 0.100", "0.03", "high"]
+    by_epoch = say.epochs_table(study)
     assert by_epoch["epoch"].tolist() == [1, 2, 3]
     assert list(by_epoch)[1:] == [line.split(":")[0] for line in say.effect_lines(study)]
     assert len(tables["Interactions of two factors (half of how much one's effect differs)"]) == 3
@@ -279,8 +280,7 @@ def test_the_tables_of_the_page(study):
 
 def test_of_many_epochs_the_tables_show_some_and_the_last(tmp_path):
     made, plan = confirm_like({}, seeds=2, epochs=30)
-    tables = say.listed(study := made_study(tmp_path, made, plan), confirm_stage(study))
-    rows = tables["Effects on test accuracy by epoch (points; for new seeds on these images)"]
+    rows = say.epochs_table(made_study(tmp_path, made, plan))
     assert rows["epoch"].tolist() == list(range(3, 31, 3))
 
 
@@ -304,7 +304,7 @@ def test_baselines_alone_are_listed_by_epoch(tmp_path):
     first, line, *_ = say.sentences(study)
     assert first.startswith("Confirmed with 2 seeds on 360 test images, each arm after its own epochs: a 83.8%")
     assert line.startswith("baseline a → b: -8.1 points (")
-    rows = say.listed(study, confirm_stage(study))["By epoch, means over seeds"]
+    rows = say.arm_tables(study, confirm_stage(study))["By epoch, means over seeds"]
     assert rows[["arm", "epoch"]].to_numpy().tolist() == [["a", "1"], ["a", "2"], ["a", "3"], ["b", "1"], ["b", "2"]]
     assert rows["test_accuracy"].tolist()[:2] == ["51.5%", "75.8%"]
 

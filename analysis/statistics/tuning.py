@@ -20,8 +20,9 @@ def rates_tried(study: Study) -> pd.DataFrame:
         chosen: whether the arm is confirmed at this rate.
     """
     stage, trials = confirm_stage(study), study.trials
+    columns = ["number", "trial", "learning_rate", "validation_loss", "state", "chosen"]
     if stage is None or not (trials["stage"] == "tune").any():
-        return pd.DataFrame()
+        return pd.DataFrame(columns=columns)
     last = study.epochs.drop_duplicates("trial", keep="last").set_index("trial")["validation_loss"]
     trials = trials[trials["stage"].isin(["search", "tune"]) & trials["state"].isin(["complete", "diverged"])]
     others = [name for name in FIELDS if name != "learning_rate"]
@@ -33,5 +34,4 @@ def rates_tried(study: Study) -> pd.DataFrame:
         loss = rows["trial"].map(last).where(rows["state"] == "complete")
         chosen = rows["learning_rate"] == arm["learning_rate"]
         shown.append(rows.assign(number=number, validation_loss=loss, chosen=chosen))
-    columns = ["number", "trial", "learning_rate", "validation_loss", "state", "chosen"]
     return pd.concat(shown, ignore_index=True)[columns]

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             studies = load_studies(options.studies)
             page = write_comparison(studies, options.out or studies[0].path.parent / "comparison")
             lines = [f"{study.manifest['name']}: {' '.join(answer(study))}" for study in studies]
-        print("\n".join([*lines, f"Report: {page}"]))
+        print("\n".join([f"Report: {page}", *lines]))
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

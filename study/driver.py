@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -178,8 +178,10 @@ class Outcome:
     interrupted: bool
 
 
-def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
+def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Outcome:
     """Begin or continue a study with the settings given, from its images to the end of its record.
+
+    `advice` is the analysis's, for `--confirm-until-width`.
 
     Raises:
         UsageError, DataUnavailable, CannotStart: something asked for cannot be; nothing was started.
@@ -197,7 +199,7 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
             settings, design = continue_study(given, state, folder)
             unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
             lacking = missing(design, settings.samples, settings.confirm_seeds, state)
-            if not (unfinished or lacking or more_seeds(settings, record)):
+            if not (unfinished or lacking or more_seeds(settings, record, advice)):
                 finish_ended(folder, state)
                 if state.ended is None:  # the driver was killed after its last trial
                     record.append("driver_started", pid=os.getpid(), host=platform.node())
@@ -214,7 +216,7 @@ def run_study(given: Mapping[str, Any], console: Console) -> Outcome:
                 record = Record(plan.folder, plan.header())
                 ending.callback(record.close)
             with study_log(record.folder):
-                _drive(plan, record, dashboard, console, interrupted)
+                _drive(plan, record, dashboard, Stages(plan, record, console, interrupted), interrupted, advice)
     state = record.state
     wanted = len(state.trials) + missing(design, settings.samples, _confirm_seeds(state), state)
     return Outcome(record.folder, record.state, wanted, interrupted.asked)
@@ -230,15 +232,16 @@ def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
     return len(missing_confirm_trials(design, state, seeds))
 
 
-def more_seeds(settings: DecidedSettings, record: Record) -> int:
+Advice = Callable[[Path, float], int | None]
+"""Of a study directory, the number of confirm seeds at which every effect is known within ± a fraction; None for none."""
+
+
+def more_seeds(settings: DecidedSettings, record: Record, advice: Advice) -> int:
     """How many confirm seeds `--confirm-until-width` asks for where there are too few; else 0."""
     if settings.confirm_until_width is None:
         return 0
-    from analysis.load import load_study
-    from analysis.statistics.confirm import seeds_for_width
-
     write_views(record.folder, record.state)
-    advised = seeds_for_width(load_study(record.folder), settings.confirm_until_width / 100)
+    advised = advice(record.folder, settings.confirm_until_width / 100)
     if advised is None:
         log.warning("no seeds are added: with these test images no number of them makes every interval that narrow")
         return 0
@@ -251,7 +254,9 @@ def _confirm_seeds(state: StudyState) -> int:
     return seeds
 
 
-def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interrupted: Interrupted) -> None:
+def _drive(
+    plan: Plan, record: Record, dashboard: str, stages: "Stages", interrupted: Interrupted, advice: Advice
+) -> None:
     """Run what the record misses, and record this driver's start and end."""
     started = time.monotonic()
     about = {"settings": plan.resolved_settings(), "command": command(), "git": git_commit()}
@@ -261,11 +266,10 @@ def _drive(plan: Plan, record: Record, dashboard: str, console: Console, interru
         scheduler = build_scheduler(settings.scheduler, plan.epochs)
         take_up(record, scheduler, settings.retry_failed)
         _announce(plan, state, dashboard)
-        stages = Stages(plan, record, console, interrupted)
         stages.search(scheduler)
         stages.tune()
         stages.confirm(settings.confirm_seeds)
-        while seeds := more_seeds(settings, record):
+        while seeds := more_seeds(settings, record, advice):
             record.append("confirm_extended", seeds=seeds)
             stages.confirm(seeds)
     except KeyboardInterrupt:

@@ -76,7 +76,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         if given.get("show_design"):
             print(show_design(begin_study(given)[1]), end="")
             return 0
-        done = run_study(given, console)
+        done = run_study(given, console, _seeds_for_width)
         if not done.interrupted:
             _report(done.folder)
             return conclude(done.state, done.wanted, command())
@@ -94,6 +94,13 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         pass
     log.warning("to go on: %s", command())
     return 130
+
+
+def _seeds_for_width(folder: Path, width: float) -> int | None:
+    from analysis.load import load_study
+    from analysis.statistics.confirm import seeds_for_width
+
+    return seeds_for_width(load_study(folder), width)
 
 
 def _report(folder: Path) -> None:

@@ -59,6 +59,9 @@ log = logging.getLogger("study")
 
 TRIES = 3
 """A trial that failed so often is not tried again unless it is asked for."""
+Advice = Callable[[Path, float], int | None]
+"""Of a study directory, the confirm seeds at which every effect is known within ± a fraction; None where no number is
+enough."""
 
 
 @dataclass
@@ -230,10 +233,6 @@ def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
     if seeds and (tune := missing_tune_trials(design, state)):
         return len(tune)
     return len(missing_confirm_trials(design, state, seeds))
-
-
-Advice = Callable[[Path, float], int | None]
-"""Of a study directory, the number of confirm seeds at which every effect is known within ± a fraction; None for none."""
 
 
 def more_seeds(settings: DecidedSettings, record: Record, advice: Advice) -> int:

@@ -72,7 +72,7 @@ def effect_curves(axes: Sequence[Axes], table: pd.DataFrame, names: Sequence[str
         ax.plot(rows["epoch"], rows["difference"], color=OKABE_ITO[0], marker="o", ms=4, gid=name)
         # Of the first epochs the intervals are wide; the scale is that of the second half.
         last = rows[rows["epoch"] > rows["epoch"].max() / 2]
-        reach = max(2 * margin, 1.2 * float(last[["low", "high"]].abs().max(axis=None)))
+        reach = max(2 * margin, 1.2 * float(last[["difference", "low", "high"]].abs().max(axis=None)))
         ax.set_ylim(-reach, reach)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         _dress(ax, name, "epoch", "y")

@@ -243,13 +243,14 @@ def _effect_sections(study: Study, stage: ConfirmStage, caption: str) -> Iterato
     table = confirm.effects_by_epoch(study)
     if table.empty or table["epoch"].max() < 2:
         return
-    count = min(len(effects), MOST_EFFECT_CURVES)
+    names = [change_text(effect.change) for effect in effects if effect.estimate.seeds]
     draw = partial(effect_curves, table=table, names=names, margin=stage.margin)
     moving = [change_text(drift.change) for drift in confirm.drifts(study) if drift.moves]
     finding = f"Still moving at the end: {', '.join(moving)}" if moving else "No effect is seen to move at the end"
     caption = f"{title} by epoch. {EFFECT_CURVES} {say.scope(study, 'confirm')}"
     tables = {f"Effects on {outcome} by epoch (points)": epochs_table(study)}
-    yield Section("effects-by-epoch", "Does it hold for longer training?", finding, caption, draw, count, tables=tables)
+    heading, count = "Does it hold for longer training?", min(len(names), MOST_EFFECT_CURVES)
+    yield Section("effects-by-epoch", heading, finding, caption, draw, count, tables=tables)
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:

@@ -100,7 +100,8 @@ def effects_finding(effects: Sequence[Effect]) -> str:
         verdict: [change_text(effect.change) for effect in effects if effect.verdict is verdict] for verdict in Verdict
     }
     texts = [f"{verdict}: {', '.join(changes)}" for verdict, changes in groups.items() if changes]
-    return "; ".join(texts).capitalize()
+    text = "; ".join(texts)
+    return text[:1].upper() + text[1:]
 
 
 def verdict_text(effect: Effect, margin: float) -> str:

@@ -187,6 +187,7 @@ def test_an_effect_whose_arms_are_lost_is_inconclusive(tmp_path):
     assert depth.verdict is Verdict.INCONCLUSIVE
     assert confirm.seeds_for_width(study, 0.5) == 2
     assert [drift.change.factor for drift in confirm.drifts(study)] == ["stem_kernel"]
+    assert set(confirm.effects_by_epoch(study)["factor"]) == {"stem_kernel"}
 
 
 def test_a_baseline_neither_pools_nor_takes_seeds(tmp_path):

@@ -266,9 +266,10 @@ def effects_by_epoch(study: Study) -> pd.DataFrame:
     for group in groups(stage):
         tables = _by_epoch(group)
         for epoch, table in enumerate(np.moveaxis(tables, 2, 0), 1):
-            for change, value in zip(group.changes, estimates(group.contrasts, table), strict=True):
-                interval = value.interval
-                rows.append((change.factor, change.before, change.after, epoch, value.difference, *interval.ends))
+            values = zip(group.changes, estimates(group.contrasts, table), group.estimable, strict=True)
+            for change, value in ((change, value) for change, value, there in values if there):
+                size = value.difference, *value.interval.ends
+                rows.append((change.factor, change.before, change.after, epoch, *size))
     return pd.DataFrame(rows, columns=["factor", "from", "to", "epoch", "difference", "low", "high"])
 
 

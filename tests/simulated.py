@@ -8,7 +8,7 @@ theory of test scores), in which the variance over seeds and over images depends
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -41,9 +41,13 @@ LEVELS: Mapping[str, tuple[Any, Any]] = {
     "depth": (10, 18),
 }
 TWO_LEVELS = replace(
-    DESIGN, factors=(RATE, *(Factor(name, "scientific", levels=levels) for name, levels in LEVELS.items()))
+    DESIGN,
+    factors=(RATE, *(Factor(name, "scientific", levels=levels) for name, levels in LEVELS.items())),
+    baselines={"first-levels": {name: first for name, (first, _) in LEVELS.items()} | {"learning_rate": 0.01}},
 )
-"""The design with two levels for each factor, so that every effect has the size that it is given."""
+"""The design with two levels for each factor, baseline included, so that every effect has the size that it is given."""
+UNTUNED = replace(TWO_LEVELS, factors=TWO_LEVELS.scientific)
+"""The same without a learning rate, whose tuning would add to the effects."""
 MOST_SEEDS = 20
 GROUPS = ((0.8, -3.0, 1.0), (0.2, 1.0, 1.5))
 """Of the images' difficulty, a mixture of easy and hard ones: share, mean and standard deviation of each group."""
@@ -106,7 +110,7 @@ def truth(config: Mapping[str, Any], effects: Mapping[str, Mapping[Any, float]])
 
 
 def simulate(effects: Mapping[str, Mapping[Any, float]], random: np.random.Generator) -> StudyState:
-    """A study of 20 search trials, of which the first three are baselines, its tune and its confirm stage."""
+    """A study of 20 search trials, of which the first are the baselines, its tune and its confirm stage."""
     simulation = Simulation(World(effects), random)
     simulation.confirm(SEEDS)
     return simulation.state
@@ -235,9 +239,17 @@ def _skills(accuracies: np.ndarray, variances: np.ndarray) -> np.ndarray:
 
 def tables(state: StudyState) -> Study:
     """What `load_study` would read from the study's directory."""
-    trials = pd.DataFrame(state.trial_rows())[list(TRIAL_COLUMNS)]
-    epochs = pd.DataFrame(state.epoch_rows())[list(EPOCH_COLUMNS)]
-    readings = [name for name in EPOCH_COLUMNS if name.endswith(("_loss", "_accuracy"))]
+    trials = _table(TRIAL_COLUMNS, state.trial_rows())
+    epochs = _table(EPOCH_COLUMNS, state.epoch_rows())
     correct = {row["trial"]: np.frombuffer(row["correct"].encode(), np.uint8) == ord("1") for row in state.image_rows()}
     bits = pd.DataFrame(np.array(list(correct.values())), pd.Index(correct)) if correct else pd.DataFrame()
-    return Study(Path("s"), state.manifest(), trials, epochs.astype(dict.fromkeys(readings, float)), bits)
+    return Study(Path("s"), state.manifest(), trials, epochs, bits)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    kept = list(rows)
+    values: dict[str, Any] = {name: [row[name] for row in kept] for name in columns}
+    for name in columns:
+        if name.endswith(("_loss", "_accuracy")):
+            values[name] = np.array(values[name], dtype=float)  # None becomes NaN
+    return pd.DataFrame(values)

@@ -43,7 +43,7 @@ LEVELS: Mapping[str, tuple[Any, Any]] = {
 TWO_LEVELS = replace(
     DESIGN,
     factors=(RATE, *(Factor(name, "scientific", levels=levels) for name, levels in LEVELS.items())),
-    baselines={"first-levels": {name: first for name, (first, _) in LEVELS.items()} | {"learning_rate": 0.01}},
+    baselines={"first-levels": {name: first for name, (first, _) in LEVELS.items()} | {"init": "default"}},
 )
 """The design with two levels for each factor, baseline included, so that every effect has the size that it is given."""
 UNTUNED = replace(TWO_LEVELS, factors=TWO_LEVELS.scientific)
@@ -156,9 +156,10 @@ class Simulation:
     def _deal(self) -> None:
         """Draw what the confirmed arms, seeds and images are like."""
         images, random = self.world.images, self._random
-        dealt = np.resize(self.world.spread, len(self.arms))
-        # The baseline, which is last, is no part of the comparison.
-        self.spread = np.array([*random.permutation(dealt[:-1]), dealt[-1]])
+        # Dealt to the arms that are compared; a baseline has the last one.
+        compared = sum(arm.role != "baseline" for arm in self.plan.arms)
+        self.spread = np.full(len(self.arms), self.world.spread[-1])
+        self.spread[:compared] = random.permutation(np.resize(self.world.spread, compared))
         self.expected = np.array([self.world.expected(arm.to_dict()) for arm in self.arms])
         self.expected_on_images = self.expected
         self._shared = random.normal(0, self.world.shared, MOST_SEEDS + 1)

@@ -44,7 +44,7 @@ def effect_bars(
     """Each effect with its interval (thin) and the one on these test images (thick), in the colour of its verdict,
     beside the band of what is too little to matter."""
     ax = axes[0]
-    ax.axvspan(-margin, margin, color="#e8e8e8", lw=0, label=f"within the margin, ±{100 * margin:g} points")
+    ax.axvspan(-margin, margin, color="#e8e8e8", lw=0, label=f"the margin (±{100 * margin:g})")
     for place, effect in enumerate(effects[::-1]):
         value, color = effect.estimate, COLORS[effect.verdict]
         wide, narrow = value.interval, value.interval_on_images

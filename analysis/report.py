@@ -59,10 +59,8 @@ SHAPE = (
     "third of the epochs its rise an epoch (slope) and the spread of its changes (unsteadiness)."
 )
 ARM_POINTS = "Grey: a seed each; diamonds: means, with pooled spread where arms are compared."
-EFFECT_BARS = (
-    "Thin: interval for new seeds and new test images; thick: for new seeds on these images. An interval is of one "
-    "effect; verdicts are adjusted for all of them (Holm), p-values are in effects.csv."
-)
+EFFECT_BARS = "An interval is of one effect; verdicts are adjusted for all (Holm), p-values are in effects.csv."
+BOTH_INTERVALS = "Thin: interval for new seeds and new test images; thick: for new seeds on these images."
 EFFECT_CURVES = (
     "Band: 95% interval for new seeds on these images; grey: the margin. An effect moves at the end where its change "
     "over the last third of the epochs, paired over seeds, is significant (Holm)."
@@ -237,7 +235,8 @@ def _effect_sections(study: Study, stage: ConfirmStage, caption: str) -> Iterato
     labels = [f"{name}\n{verdict_text(effect, stage.margin)}" for name, effect in zip(names, effects, strict=True)]
     title = f"Difference in {outcome} (points)"
     draw: Any = partial(effect_bars, effects=effects, names=labels, margin=stage.margin, title=title)
-    finding, caption = effects_finding(effects), f"{EFFECT_BARS} {caption}"
+    lead = f"{BOTH_INTERVALS} {EFFECT_BARS}" if any(effect.estimate.images for effect in effects) else EFFECT_BARS
+    finding, caption = effects_finding(effects), f"{lead} {caption}"
     tables = effect_tables(study, stage)
     yield Section("effects", "What matters", finding, caption, draw, 1, 2 * len(effects), tables)
     table = confirm.effects_by_epoch(study)

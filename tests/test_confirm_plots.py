@@ -52,7 +52,7 @@ def effect(difference: float, p: float, p_equivalence: float, images: int = 100)
 def test_effects_have_both_intervals_the_margin_and_the_colour_of_their_verdict():
     effects = [effect(0.03, 0.01, 1.0), effect(0.001, 1.0, 0.01), effect(0.01, 0.5, 0.5)]
     (ax,) = effect_bars(panels(1), effects, ["a", "b", "c"], 0.01, "Difference (points)")
-    (band,) = [patch for patch in ax.patches if patch.get_label().startswith("within the margin, ±1 point")]
+    (band,) = [patch for patch in ax.patches if patch.get_label() == "the margin (±1)"]
     assert (band.get_x(), band.get_width()) == pytest.approx((-0.01, 0.02))
     assert [text.get_text() for text in ax.get_yticklabels()] == ["c", "b", "a"]
     narrow = [line.get_xdata() for line in marks(ax, "on images")][::-1]

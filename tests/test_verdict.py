@@ -248,6 +248,7 @@ def test_the_page_and_the_terminal_lead_with_it(study, page):
     ]  # fmt: skip
     for name in ("confirmed", "effects", "effects-by-epoch", "confirmed-curves"):
         assert (page.parent / "figures" / f"{name}.png").stat().st_size > 5000
+    assert "Thin: interval for new seeds and new test images; thick: for new seeds on these images." in text
     assert "search-stage validation scores" in text  # named for what they are
 
 

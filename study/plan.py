@@ -3,123 +3,24 @@
 `Plan` is complete: no later step chooses anything. What was chosen or fell back stands in `notes`.
 """
 
-import importlib.metadata
 import json
-import logging
-import os
-import pickle
-import platform
-import shlex
-import subprocess
-import sys
-import tempfile
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from study.confirm import most_arms, most_tune_trials
 from study.design_files import design_from, read_design
 from study.designs import Design
+from study.images import Images
+from study.provenance import command, git_commit, machine, package_versions
 from study.record import StudyState, has_study
+from study.resources import Resources, concurrent_trials, gpus_per_trial
 from study.settings import ALLOWED, DecidedSettings, StudySettings, continued, decided
-from trainables.config import TrialConfig, UsageError
-from trainables.datasets import (
-    DataUnavailable,
-    ImageData,
-    Part,
-    Split,
-    TrialData,
-    duplicates,
-    load_images,
-    split_images,
-)
-from trainables.resnet import network_cost
-from trainables.training import PRECISIONS, time_training
-
-log = logging.getLogger("study")
-
-MOST_CONCURRENT = 8
-"""Trials at once unless the person says more: a searcher with many trials in flight learns little."""
-GPU_SHARE = 0.25
-PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
-
-
-class CannotStart(Exception):  # noqa: N818
-    """What trials run on cannot be started: one line that says why."""
-
-
-def error_line(text: str) -> str:
-    """The line of a traceback that says what went wrong; running out of memory is named as that."""
-    lines = [line.strip() for line in text.splitlines()]
-    memory = [line for line in lines if "OutOfMemoryError" in line or "low on memory" in line]
-    return textwrap.shorten(f"out of memory: {memory[0]}" if memory else lines[-1], 300, placeholder=" …")
-
-
-TIMING = """
-import json, pickle, sys
-from trainables.training import time_training
-json.dump(time_training(*pickle.load(sys.stdin.buffer)), sys.stdout)
-"""
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of a study: where they came from, why them, and their parts."""
-
-    data: ImageData
-    split: Split
-    chosen: str | None
-
-    @cached_property
-    def duplicates(self) -> dict[str, int]:
-        """See `trainables.datasets.duplicates`."""
-        return duplicates(self.split)
-
-
-def resolve_images(settings: StudySettings, recorded: str | None = None) -> Images:
-    """The asked data set, or the default one with the reason for it.
-
-    Raises:
-        UsageError: there is no such data set, too little in it, something else is where the study would be,
-            or the images have not the fingerprint that is recorded.
-        DataUnavailable: it cannot be had.
-    """
-    if settings.dataset is not None:
-        images = _images(settings, settings.dataset, None)
-        if recorded not in (None, images.data.fingerprint):
-            found = f"received {settings.dataset!r} with fingerprint {images.data.fingerprint}"
-            raise UsageError(f"--dataset: {found}, the study has {recorded}; {ALLOWED}")
-        return images
-    if not torch.cuda.is_available():
-        return _images(settings, "digits", "no --dataset given, and no GPU on this machine for cifar10")
-    try:
-        return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
-    except DataUnavailable as error:
-        return _images(settings, "digits", f"no --dataset given, and cifar10 cannot be had: {error}")
-
-
-def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:
-    log.info("data set: %s", f"{dataset} ({chosen})" if chosen else dataset)
-    folder = settings.folder(dataset)
-    try:
-        with tempfile.TemporaryFile(dir=next(parent for parent in folder.parents if parent.exists())):
-            pass
-    except OSError as error:
-        allowed = f"allowed: a folder that can be written to ({error.strerror})"
-        raise UsageError(f"--results-dir: received {settings.results_dir!r}, {allowed}") from error
-    # A driver that was killed before its first line leaves an empty record.
-    empty = not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"})
-    if not empty and not has_study(folder):
-        raise UsageError(f"--name: received {folder.name!r}, but {folder} is no study, allowed: a name not taken")
-    data = load_images(dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)
-    return Images(data, split_images(data, settings.train_images), chosen)
+from study.timing import forward_flops
+from trainables.config import UsageError
 
 
 def find_study(settings: StudySettings) -> Path | None:
@@ -223,24 +124,23 @@ class Plan:
             "notes": list(self.notes),
             "command": command(),
             "git": git_commit(),
-            "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
+            "packages": package_versions(),
             "machine": machine(),
         }
 
 
-def make_plan(settings: DecidedSettings, design: Design, images: Images, timings: Mapping[str, float] | None) -> Plan:
-    """Decide what is left open; Ray must be up, for it tells what the machine or cluster has.
-
-    `timings` are those of `timing_here`; where it gave none they are taken now.
+def make_plan(
+    settings: DecidedSettings, design: Design, images: Images, resources: Resources, timings: Mapping[str, float]
+) -> Plan:
+    """Decide what is left open, with the seconds that training takes per image by precision.
 
     Raises:
         UsageError: a trial needs more than any machine has.
-        CannotStart: training could not be timed.
     """
     own = [values["max_epochs"] for values in design.baselines.values() if "max_epochs" in values]
     epochs = settings.epochs or max(own, default=6 if images.data.name == "digits" else 20)
-    gpus = _gpus_per_trial(settings)
-    concurrent, notes = _concurrent(settings, gpus)
+    gpus = gpus_per_trial(settings, resources)
+    concurrent, notes = concurrent_trials(settings, resources, gpus)
     if images.data.skipped:
         notes.append(f"data set: {images.data.skipped} files that could not be read were passed over")
     if any(images.duplicates.values()):
@@ -251,15 +151,6 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
         notes.append(f"baselines: left out for want of samples: {', '.join(left_out)}")
     if settings.sampler == "gp" and settings.scheduler == "asha":
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
-    if timings is None:
-        # In a process that ends with it, for it would keep a GPU's memory; `options` does not take that.
-        remote = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus, max_calls=1)(time_training)
-        try:
-            timings = ray.get(remote.remote(*_timing(settings, design, images, gpus)))
-        except ray.exceptions.RayError as error:
-            hint = "; --gpus-per-trial 0 trains on the CPU" if gpus else ""
-            reason = error_line(str(error) or type(error).__name__)
-            raise CannotStart(f"training cannot be timed: {reason}{hint}") from error
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
@@ -269,96 +160,6 @@ def make_plan(settings: DecidedSettings, design: Design, images: Images, timings
     return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
 
 
-def _gpus_per_trial(settings: StudySettings) -> float:
-    if settings.address is None and not torch.cuda.is_available():
-        # Ray counts a GPU that torch cannot use, too.
-        if settings.gpus_per_trial:
-            allowed = "0 where torch finds no GPU that it can use"
-            raise UsageError(f"--gpus-per-trial: received {settings.gpus_per_trial:g}, allowed: {allowed}")
-        return 0.0
-    if settings.gpus_per_trial is not None:
-        return settings.gpus_per_trial
-    return GPU_SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
-
-
-def _concurrent(settings: StudySettings, gpus: float) -> tuple[int, list[str]]:
-    """How many trials run at once, and what is to be said of it."""
-    needs = {"CPU": float(settings.cpus_per_trial), "GPU": gpus}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for resource, option in (("CPU", "--cpus-per-trial"), ("GPU", "--gpus-per-trial")):
-        most = max(node.get(resource, 0) for node in nodes)
-        if needs[resource] > most:
-            raise UsageError(f"{option}: received {needs[resource]:g}, allowed: at most {most:g}, what a machine has")
-    fit = sum(min(_fit(node.get(name, 0), need) for name, need in needs.items() if need) for node in nodes)
-    fit = max(fit, 1)
-    if settings.max_concurrent is None:
-        if fit <= MOST_CONCURRENT:
-            return fit, []
-        said = f"max_concurrent: {MOST_CONCURRENT} of the {fit} that fit: with many trials in flight a searcher"
-        return MOST_CONCURRENT, [f"{said} learns little; --max-concurrent takes more"]
-    if settings.max_concurrent > fit:
-        return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
-    return settings.max_concurrent, []
-
-
-def _fit(there: float, need: float) -> int:
-    """How many trials of this need fit; none has shares of two GPUs."""
-    return int(there) * int(1 / need) if need < 1 else int(there / need)
-
-
-@contextmanager
-def timing_here(
-    settings: DecidedSettings, design: Design, images: Images
-) -> Iterator[Callable[[], dict[str, float] | None]]:
-    """Begin `time_training` in a process of its own, where this machine's CPU is sure to be what trials run on.
-
-    Gives what waits for its result; that is None where it was not begun, or could not be ended. Unlike a task of
-    Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
-    """
-    gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
-    if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
-        yield lambda: None
-        return
-    # In a session of its own, for Ctrl-C reaches every process of a terminal's, and this one is ended below.
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    process = subprocess.Popen([sys.executable, "-P", "-c", TIMING], **pipes)
-    assert process.stdin and process.stdout
-    with suppress(BrokenPipeError), process.stdin as sent:
-        pickle.dump(_timing(settings, design, images, 0), sent)
-
-    def result() -> dict[str, float] | None:
-        assert process.stdout
-        said = process.stdout.read()
-        return json.loads(said) if process.wait() == 0 else None
-
-    try:
-        yield result
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def _timing(
-    settings: DecidedSettings, design: Design, images: Images, gpus: float
-) -> tuple[TrialConfig, TrialData, Sequence[str], int, bool]:
-    """What `time_training` is to time: a few images, the dearest arm, the precisions left open."""
-    data, flops = images.data, _flops(design, images, 1)
-    # A core may need a second for ten images of the dearest arm, a GPU is not even warm after them.
-    count = 1024 if gpus else 16
-    sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
-    asked = PRECISIONS if settings.precision == "auto" else (settings.precision,)
-    dearest = max(flops, key=lambda arm: flops[arm])
-    few = TrialData(sample, None, None, len(data.classes), data.flip)
-    return dearest, few, asked, settings.cpus_per_trial, gpus > 0
-
-
-def _flops(design: Design, images: Images, epochs: int) -> dict[TrialConfig, int]:
-    """FLOPs of a forward pass of an image, by network of the design; its trials have so many epochs, or their own."""
-    shape, classes = images.data.image_shape, len(images.data.classes)
-    return {arm: network_cost(arm, shape, classes).forward_flops for arm in design.networks(epochs)}
-
-
 def _trial_seconds(
     settings: DecidedSettings, design: Design, images: Images, epochs: int, image_seconds: float
 ) -> float:
@@ -366,48 +167,10 @@ def _trial_seconds(
 
     Time is taken to go by FLOPs, evaluation to cost a third of training, and ASHA to save half of the epochs.
     """
-    flops, split = _flops(design, images, epochs), images.split
+    flops, split = forward_flops(design, images.data, epochs), images.split
     train, validation, test = (len(part.labels) for part in (split.train, split.validation, split.test))
     search = settings.samples * (train + validation / 3) * (0.5 if settings.scheduler == "asha" else 1.0)
     confirm = settings.confirm_seeds * most_arms(design) * (train + validation + test / 3)
     tune = most_tune_trials(design) * (train + validation / 3) if settings.confirm_seeds else 0
     mean = sum(cost * network.max_epochs for network, cost in flops.items()) / len(flops) / max(flops.values())
     return (search + tune + confirm) * mean * image_seconds
-
-
-def command() -> str:
-    """The command line of this process, without what is asked for once."""
-    program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
-    return shlex.join([*program, *(each for each in sys.argv[1:] if each != "--retry-failed")])
-
-
-def git_commit() -> str | None:
-    """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), "describe"]
-    command += ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def machine() -> dict[str, Any]:
-    """The machine that the driver runs on."""
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "host": platform.node(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpus": gpus,
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -68,7 +68,9 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     # Not before the command line is known to be right: ray and torch take seconds to import.
     from study.design_files import show_design
     from study.driver import run_study
-    from study.plan import CannotStart, begin_study, command
+    from study.errors import CannotStart
+    from study.plan import begin_study
+    from study.provenance import command
     from study.record import CannotWrite, RecordError
     from trainables.datasets import DataUnavailable
 
@@ -113,10 +115,10 @@ def _report(folder: Path) -> None:
     study = load_study(folder)
     with writing(folder):
         report = write_report(study)
-    for line in closing_lines(study):
-        log.info("%s", line)
     log.info("study: %s", folder)
     log.info("report: %s", report)
+    for line in closing_lines(study):
+        log.info("%s", line)
 
 
 def conclude(state: "StudyState", wanted: int, command: str) -> int:

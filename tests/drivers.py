@@ -18,7 +18,7 @@ import psutil
 import pytest
 import ray.cloudpickle
 
-import study.driver
+import study.stages
 from study.designs import DESIGNS, SEARCH, Factor
 from study.record import StudyState, read_record
 from study.run import main
@@ -69,7 +69,7 @@ def run(arguments: list[str], output: str, environment: dict[str, str], design=D
     DESIGNS["search"] = design
     if trainable is not None:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        study.driver.ResNetTrainable = trainable
+        study.stages.ResNetTrainable = trainable
     sys.argv = ["resnet-study", *arguments]
     sys.exit(main())
 

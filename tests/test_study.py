@@ -19,9 +19,9 @@ from PIL import Image
 
 from analysis.load import load_study
 from analysis.summary import scope
-from study.driver import RecordCallback
 from study.record import StudyState, TrialState, read_record
 from study.run import conclude
+from study.stages import RecordCallback
 from trainables.datasets import load_images, split_images
 from trainables.resnet import load_resnet
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from study.plan import machine
+from study.provenance import machine
 from tests.benchmarks import choices, driver, epoch, precision, readings, study, tuning
 from trainables.training import PRECISIONS, has_bf16
 

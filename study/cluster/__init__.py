@@ -1,0 +1,1 @@
+"""Ray: started or joined, and what of it is patched."""

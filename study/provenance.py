@@ -1,0 +1,57 @@
+"""Where a study comes from: the command, the code, the packages and the machine."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
+
+
+def command() -> str:
+    """The command line of this process, without what is asked for once."""
+    program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
+    return shlex.join([*program, *(each for each in sys.argv[1:] if each != "--retry-failed")])
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), "describe"]
+    command += ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """The machine that the driver runs on."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": gpus,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that a result may depend on."""
+    return {package: importlib.metadata.version(package) for package in PACKAGES}

@@ -1,0 +1,93 @@
+"""What trials run on: the nodes that Ray has, and how many trials fit."""
+
+from dataclasses import dataclass
+
+import ray
+import torch
+
+from study.settings import StudySettings
+from trainables.config import UsageError
+
+MOST_CONCURRENT = 8
+"""Trials at once unless the person says more: a searcher with many trials in flight learns little."""
+GPU_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine: its CPU cores and GPUs."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The machines that trials may run on."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def most_cpus(self) -> float:
+        """Of one machine."""
+        return max(node.cpus for node in self.nodes)
+
+    @property
+    def most_gpus(self) -> float:
+        """Of one machine."""
+        return max(node.gpus for node in self.nodes)
+
+
+def ray_resources(settings: StudySettings) -> Resources:
+    """What the running Ray has. Here it counts GPUs that torch cannot use, too: those are none."""
+    usable = settings.address is not None or torch.cuda.is_available()
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Resources(tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0) if usable else 0.0) for node in alive))
+
+
+def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
+    """The GPUs of a trial, as asked for; by default a quarter where there is a GPU.
+
+    Raises:
+        UsageError: no machine has so many.
+    """
+    most = resources.most_gpus
+    asked = settings.gpus_per_trial
+    if asked is None:
+        return GPU_SHARE if most else 0.0
+    if asked > most:
+        what = f"at most {most:g}, what a machine has" if most else "0 where torch finds no GPU that it can use"
+        raise UsageError(f"--gpus-per-trial: received {asked:g}, allowed: {what}")
+    return asked
+
+
+def concurrent_trials(settings: StudySettings, resources: Resources, gpus: float) -> tuple[int, list[str]]:
+    """How many trials run at once, and the notes on that.
+
+    Raises:
+        UsageError: no machine has the cores of one trial.
+    """
+    cpus = settings.cpus_per_trial
+    if cpus > resources.most_cpus:
+        raise UsageError(
+            f"--cpus-per-trial: received {cpus}, allowed: at most {resources.most_cpus:g}, what a machine has"
+        )
+    fit = max(1, sum(_fit_on(node, cpus, gpus) for node in resources.nodes))
+    if settings.max_concurrent is None:
+        if fit <= MOST_CONCURRENT:
+            return fit, []
+        reason = "with many trials in flight a searcher learns little; --max-concurrent takes more"
+        return MOST_CONCURRENT, [f"max_concurrent: {MOST_CONCURRENT} of the {fit} that fit: {reason}"]
+    if settings.max_concurrent > fit:
+        return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
+    return settings.max_concurrent, []
+
+
+def _fit_on(node: Node, cpus: float, gpus: float) -> int:
+    by_cpu = _fit(node.cpus, cpus)
+    return min(by_cpu, _fit(node.gpus, gpus)) if gpus else by_cpu
+
+
+def _fit(available: float, needed: float) -> int:
+    """How many trials of this need fit; none has shares of two GPUs."""
+    return int(available) * int(1 / needed) if needed < 1 else int(available / needed)

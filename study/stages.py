@@ -1,0 +1,178 @@
+"""The stages of a study, run by Ray Tune; what Tune reports goes into the record."""
+
+import base64
+import logging
+import tempfile
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from rich.console import Console
+
+from study.checkpoints import keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
+from study.cluster.ray_patches import apply_patches
+from study.confirm import confirm_plan, missing_confirm_trials, missing_tune_trials
+from study.designs import arm_label
+from study.errors import error_line
+from study.monitor import DriverCallback, Monitor
+from study.plan import Plan
+from study.record import Record, state_at_end
+from study.searcher import ListSearcher, StageSearcher, StudySearcher
+from study.signals import Interrupted
+from trainables.config import EpochMetrics, TrialConfig
+from trainables.datasets import TrialData, confirm_data, search_data
+from trainables.resnet import NetworkCost, network_cost
+from trainables.trainable import ResNetTrainable
+
+log = logging.getLogger("study")
+
+TRIES = 3
+"""A trial that failed so often is not tried again unless it is asked for."""
+
+
+class RecordCallback(DriverCallback):
+    """Writes what Tune says of the trials into the record, and their checkpoints beside it."""
+
+    def __init__(self, record: Record, interrupted: Interrupted) -> None:
+        self._record = record
+        self._interrupted = interrupted
+
+    def begin(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
+        """Record a new trial."""
+        arm = arm_label(config, self._record.state.header["design"])
+        about = {"stage": stage, "origin": origin, "arm": arm, "config": config.to_dict()}
+        self._record.append("trial_started", trial=number, **about, **asdict(self.cost(config)))
+
+    def cost(self, config: TrialConfig) -> NetworkCost:
+        """What a trial's network costs."""
+        data = self._record.state.header["dataset"]
+        return network_cost(config, tuple(data["image_shape"]), len(data["classes"]))
+
+    def resume(self, number: int) -> Any:
+        """The newest checkpoint that a trial can go on from; record which it is."""
+        epoch, content, note = load_checkpoint(self._record.folder, self._record.state.trials[number])
+        self._record.append("trial_continued", trial=number, from_epoch=epoch, note=note)
+        return None if content is None else ray.put(content)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        metrics = EpochMetrics(**{name: result[name] for name in EpochMetrics.__dataclass_fields__})
+        known = self._record.state.trials[trial.config["trial"]]
+        # Taken out, for Tune keeps a trial's last result in its own snapshots.
+        checkpoint = result.pop("checkpoint", None)
+        if checkpoint is not None:
+            save_checkpoint(self._record.folder, known.trial, metrics.epoch, memoryview(checkpoint))
+        correct = result.pop("correct", None)
+        if metrics.epoch <= len(known.epochs):
+            return  # trained again after a checkpoint: the first reading stands
+        about: dict[str, Any] = {"diverged": metrics.diverged, "checkpoint": checkpoint is not None}
+        if correct is not None:
+            about["correct"] = base64.b64encode(correct.tobytes()).decode()
+        self._record.append("epoch", trial=known.trial, node=result["hostname"], **metrics.to_dict(), **about)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        result = trial.last_result
+        state = state_at_end(result["epoch"], result["diverged"], trial.config["config"]["max_epochs"])
+        end_trial(self._record, trial.config["trial"], state)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number = trial.config["trial"]
+        # Not `trial.get_error()`: that reads the copy in Tune's storage, which is not there yet.
+        file = Path(trial.error_file) if trial.error_file else None
+        text = file.read_text(encoding="utf-8").strip() if file and file.exists() else ""
+        text = text or "the trial's process ended"
+        log.debug("trial %d failed:\n%s", number, text)
+        error = f"{error_line(text)} (all of it: study.log)"
+        self._record.append("trial_failed", trial=number, error=error)
+        if self._record.state.trials[number].failures >= TRIES:
+            end_trial(self._record, number, "failed", error)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if self._interrupted.asked:
+            # No Exception, so Tune does not wait for epochs to end; what counts is in the record.
+            raise KeyboardInterrupt
+
+
+def end_trial(record: Record, number: int, state: str, error: str = "") -> None:
+    """Record the end of a trial; its checkpoints go, but the winner's last one becomes `best/` first."""
+    record.append("trial_ended", trial=number, state=state, error=error)
+    keep_best(record.folder, record.state)
+    remove_checkpoints(record.folder, number)
+
+
+class Stages:
+    """The stages of a study, each run by Tune to its end; what is in the record is not run again."""
+
+    def __init__(self, plan: Plan, record: Record, console: Console, interrupted: Interrupted) -> None:
+        self._plan = plan
+        self._record = record
+        self._console = console
+        self._keeper = RecordCallback(record, interrupted)
+        apply_patches()
+
+    def search(self, scheduler: TrialScheduler) -> None:
+        """All search trials that have not ended."""
+        plan, settings, state = self._plan, self._plan.settings, self._record.state
+        about = (plan.settings.samples, settings.sampler, plan.epochs, settings.seed)
+        searcher = StudySearcher(plan.design, *about, state, self._keeper.begin, self._keeper.resume)
+        self._run(searcher, scheduler, search_data(plan.images.data, plan.images.split), plan.settings.samples)
+
+    def tune(self) -> None:
+        """All tune trials that have not ended: the arms to confirm at several learning rates, on validation images."""
+        images, state = self._plan.images, self._record.state
+        missing = missing_tune_trials(self._plan.design, state) if self._plan.settings.confirm_seeds else []
+        self._run_listed("tune", missing, search_data(images.data, images.split))
+
+    def confirm(self, seeds: int) -> None:
+        """All confirm trials that have not ended, of the arms around the winner at their tuned learning rates."""
+        images, state = self._plan.images, self._record.state
+        arms = confirm_plan(self._plan.design, state).to_dict()
+        if seeds and arms != state.confirm:
+            self._record.append("confirm_planned", **arms)
+        missing = missing_confirm_trials(self._plan.design, state, seeds)
+        self._run_listed("confirm", missing, confirm_data(images.data, images.split))
+
+    def _run_listed(self, stage: str, missing: list[TrialConfig], data: TrialData) -> None:
+        # Seed by seed, so that a stage cut short is even; the most expensive ones first, so that no core waits long at
+        # its end.
+        missing.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
+        state = self._record.state
+        searcher = ListSearcher(stage, missing, state, self._keeper.begin, self._keeper.resume)
+        self._run(searcher, FIFOScheduler(), data, len(state.in_stage(stage)) + len(missing))
+
+    def _run(self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int) -> None:
+        plan, settings, state = self._plan, self._plan.settings, self._record.state
+        if sum(trial.state != "running" for trial in state.in_stage(searcher.stage)) >= trials:
+            return
+        monitor = Monitor(state, searcher.stage, trials, self._console)
+        # Tune's own state is of no use to us: what continues a study is its record.
+        with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch, closing(monitor):
+            tune.Tuner(
+                ResNetTrainable,
+                param_space={
+                    "study": self._record.folder.name,
+                    "cpus": settings.cpus_per_trial,
+                    "gpus": plan.gpus_per_trial,
+                    "precision": plan.precision,
+                    "checkpoint_seconds": settings.checkpoint_seconds,
+                    "data": ray.put(data),
+                },
+                tune_config=tune.TuneConfig(
+                    num_samples=-1,  # the searcher knows when it is done
+                    max_concurrent_trials=plan.concurrent,
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=scratch,
+                    verbose=2 if settings.verbose else 0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[self._keeper, monitor],
+                ),
+            ).fit()

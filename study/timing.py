@@ -1,0 +1,109 @@
+"""Which precision trains faster here: a short timing of the most expensive arm, before a study is planned."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import ray
+import torch
+
+from study.designs import Design
+from study.errors import CannotStart, error_line
+from study.settings import DecidedSettings
+from trainables.config import TrialConfig
+from trainables.datasets import ImageData, Part, TrialData
+from trainables.resnet import network_cost
+from trainables.training import PRECISIONS, time_training
+
+TIMING = """
+import json, pickle, sys
+from trainables.training import time_training
+json.dump(time_training(*pickle.load(sys.stdin.buffer)), sys.stdout)
+"""
+
+
+class TimingJob(NamedTuple):
+    """What `time_training` takes."""
+
+    config: TrialConfig
+    data: TrialData
+    precisions: tuple[str, ...]
+    threads: int
+    gpu: bool
+
+
+def timing_job(settings: DecidedSettings, design: Design, data: ImageData, gpu: bool) -> TimingJob:
+    """A few images, the most expensive arm, the precisions left open."""
+    flops = forward_flops(design, data, 1)
+    # A core may need a second for ten images of the most expensive arm, a GPU is not even warm after them.
+    count = 1024 if gpu else 16
+    sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
+    return TimingJob(
+        config=max(flops, key=lambda arm: flops[arm]),
+        data=TrialData(sample, None, None, len(data.classes), data.flip),
+        precisions=PRECISIONS if settings.precision == "auto" else (settings.precision,),
+        threads=settings.cpus_per_trial,
+        gpu=gpu,
+    )
+
+
+def forward_flops(design: Design, data: ImageData, epochs: int) -> dict[TrialConfig, int]:
+    """FLOPs of a forward pass of an image, by network of the design; its trials have so many epochs, or their own."""
+    classes = len(data.classes)
+    return {arm: network_cost(arm, data.image_shape, classes).forward_flops for arm in design.networks(epochs)}
+
+
+@contextmanager
+def timing_here(
+    settings: DecidedSettings, design: Design, data: ImageData
+) -> Iterator[Callable[[], dict[str, float] | None]]:
+    """Start `time_training` in a process of its own, where this machine's CPU is sure to be what trials run on.
+
+    Gives what waits for its result; that is None where it was not started, or could not be ended. In contrast to a
+    task of Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
+    """
+    gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
+    if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
+        yield lambda: None
+        return
+    # In a session of its own, for Ctrl-C reaches every process of a terminal's, and this one is ended below.
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "-P", "-c", TIMING], **pipes)
+    assert process.stdin and process.stdout
+    with suppress(BrokenPipeError), process.stdin as pipe:
+        # As a plain tuple: that process needs nothing of the package `study`.
+        pickle.dump(tuple(timing_job(settings, design, data, gpu=False)), pipe)
+
+    def result() -> dict[str, float] | None:
+        assert process.stdout
+        output = process.stdout.read()
+        return json.loads(output) if process.wait() == 0 else None
+
+    try:
+        yield result
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def timing_on_ray(job: TimingJob, gpus: float) -> dict[str, float]:
+    """The result of `time_training` as a task of Ray, where trials run.
+
+    Raises:
+        CannotStart: training could not be timed.
+    """
+    # In a process that ends with it, for it would keep a GPU's memory; `options` does not take that.
+    remote = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=1)(time_training)
+    try:
+        timings: dict[str, float] = ray.get(remote.remote(*job))
+    except ray.exceptions.RayError as error:
+        hint = "; --gpus-per-trial 0 trains on the CPU" if gpus else ""
+        reason = error_line(str(error) or type(error).__name__)
+        raise CannotStart(f"training cannot be timed: {reason}{hint}") from error
+    return timings

@@ -1,0 +1,71 @@
+"""Training is timed before a study is planned, in a process of its own or by Ray."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+
+import study.timing
+from study.errors import CannotStart
+from study.images import resolve_images
+from study.plan import begin_study
+from study.timing import TIMING, timing_here, timing_job, timing_on_ray
+from trainables.config import TrialConfig
+from trainables.datasets import Part, TrialData
+from trainables.training import time_training
+
+CONFIG = TrialConfig(stem_kernel=3, depth=10, width=4)
+
+
+def test_timing_gives_seconds_an_image_for_each_precision():
+    draw = np.random.default_rng(0)
+    part = Part(draw.integers(0, 256, (16, 1, 16, 16), dtype=np.uint8), draw.integers(0, 2, 16))
+    data = TrialData(part, None, None, 2, False)
+    timings = time_training(CONFIG, data, ("float32", "bf16"), 1, False)
+    has_bf16 = "bf16" in Path("/proc/cpuinfo").read_text()
+    assert set(timings) == ({"float32", "bf16"} if has_bf16 else {"float32"})
+    assert set(time_training(CONFIG, data, ("bf16",), 1, False)) == {"bf16"}, "what is asked for alone is taken"
+    assert all(0 < seconds < 1 for seconds in timings.values())
+
+
+def timed_in() -> psutil.Process:
+    """The process that times training, among what other tests have left to this one (multiprocessing's tracker)."""
+    (child,) = (child for child in psutil.Process().children() if TIMING in child.cmdline())
+    return child
+
+
+def test_training_is_timed_in_a_process_that_is_gone_afterwards(tmp_path):
+    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "precision": "float32"})
+    with timing_here(settings, design, resolve_images(settings).data) as result:
+        child = timed_in()
+        timings = result()
+    assert set(timings) == {"float32"} and 0 < timings["float32"] < 10
+    assert not child.is_running()
+    with timing_here(replace(settings, cpus_per_trial=9999), design, resolve_images(settings).data) as result:
+        assert result() is None, "Ray refuses it in words"
+
+
+def test_a_timing_that_dies_is_none(tmp_path):
+    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path)})
+    with timing_here(settings, design, resolve_images(settings).data) as result:
+        timed_in().kill()
+        assert result() is None
+
+
+def test_training_that_cannot_be_timed_is_one_line(tmp_path, monkeypatch):
+    """On a GPU for which torch has no kernels, for one: there training is timed by a task of Ray."""
+
+    def breaks(*_):
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(study.timing, "time_training", breaks)
+    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "gpus_per_trial": 0.0})
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        with pytest.raises(CannotStart, match=r"^training cannot be timed: RuntimeError: no kernel image"):
+            timing_on_ray(timing_job(settings, design, resolve_images(settings).data, gpu=False), 0.0)
+    finally:
+        ray.shutdown()

@@ -54,18 +54,21 @@ def test_two_arms_alone_are_a_paired_t_test():
     assert value.p_equivalence(0.02) == pytest.approx(max(above, below))
 
 
-def test_an_arm_that_stands_out_gives_each_arm_its_own_variance():
+def test_an_arm_that_stands_out_has_its_own_variance_and_the_others_share_one():
     rest = NOISY - NOISY.mean(axis=1, keepdims=True) - NOISY.mean(axis=0) + NOISY.mean()
     squares = [sum(each**2 for each in row) for row in rest]
     assert stands_out(NOISY) == 3
     assert stands_out(TABLE) is None
     square = sum(squares) / 6
-    own = [max(4 / 2 * (each / 2 - square / 4), 0.02 * square) for each in squares]
-    variances, freedoms = seed_variances(CONTRASTS, NOISY)
-    for contrast, variance, freedom in zip(CONTRASTS, variances, freedoms, strict=True):
-        shares = [c**2 * each / 3 for c, each in zip(contrast, own, strict=True)]
-        assert variance == pytest.approx(sum(shares))
-        assert freedom == pytest.approx(min(max(2 * sum(shares) ** 2 / sum(x**2 for x in shares), 2), 6))
+    noisy = 4 / 2 * (squares[3] / 2 - square / 4)
+    assert square < noisy < 4 * square
+    other = (4 * square - noisy) / 3
+    (variance, alone), (freedom, freedom_alone) = seed_variances(CONTRASTS, NOISY)
+    # Each of the four arms weighs a half in the first contrast; the noisy one is not in the second.
+    noise, rest = noisy / 4 / 3, 3 * other / 4 / 3
+    assert variance == pytest.approx(noise + rest)
+    assert freedom == pytest.approx((noise + rest) / (noise / 2 + rest / (2 * 2)))
+    assert (alone, freedom_alone) == (pytest.approx(2 * other / 3), pytest.approx(4))
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(4, 3), (8, 3), (8, 5)])
@@ -88,7 +91,7 @@ def test_the_variance_of_an_arm_that_stands_out_is_unbiased():
 
 def test_image_variances_are_those_of_loops():
     correct = RANDOM.integers(0, 2, (4, 3, 7))
-    (images, over_images, over_both), _ = image_variances(CONTRASTS, correct)
+    (images, over_images, over_both, change), _ = image_variances(CONTRASTS, correct)
     d = [[sum(CONTRASTS[0][a] * correct[a, s, i] for a in range(4)) for i in range(7)] for s in range(3)]
     by_image = [sum(d[s][i] for s in range(3)) / 3 for i in range(7)]
     by_seed, mean = [sum(row) / 7 for row in d], sum(map(sum, d)) / 21
@@ -96,7 +99,8 @@ def test_image_variances_are_those_of_loops():
     assert over_images == pytest.approx(sum((x - mean) ** 2 for x in by_image) / 6 / 7)
     rest = sum((d[s][i] - by_seed[s] - by_image[i] + mean) ** 2 for s in range(3) for i in range(7))
     assert over_both == pytest.approx(rest / (2 * 6 * 3 * 7))
-    (_, alone, both), _ = image_variances(CONTRASTS, correct[:, :1])
+    assert change == pytest.approx(sum(x**2 for x in by_image) / sum(abs(x) for x in by_image))
+    (_, alone, both, _), _ = image_variances(CONTRASTS, correct[:, :1])
     assert (alone, both) == (pytest.approx(np.var(d[0], ddof=1) / 7), 0.0)
 
 
@@ -130,6 +134,22 @@ def test_the_variance_is_at_least_each_part(parts, variance):
     assert value.p == pytest.approx(2 * stats.t.sf(0.3 / math.sqrt(variance), freedom))
     one_sided = [stats.t.sf((1 + sign * 0.3) / math.sqrt(variance), freedom) for sign in (-1, 1)]
     assert value.p_equivalence(1.0) == pytest.approx(max(one_sided))
+
+
+def test_equivalence_is_judged_by_the_variance_that_a_difference_as_large_as_the_margin_has():
+    """Of 400 images of which each either changes by 0.5 or not, a difference of 0.01 is eight that change."""
+    value = Estimate(0.004, 3, 1e-6, 14.0, 400, 0.004 * 0.5 / 400, 0.0, 0.5)
+    at_margin = 1e-6 + 0.01 * 0.5 / 400
+    freedom = at_margin**2 / (1e-12 / 14 + (0.01 * 0.5 / 400) ** 2 / 399)
+    assert value.p_equivalence(0.01) == pytest.approx(stats.t.sf(0.006 / math.sqrt(at_margin), freedom))
+    beyond = Estimate(0.02, 3, 1e-6, 14.0, 400, 1e-5, 0.0, 0.5)
+    t = 0.01 / math.sqrt(1.1e-5)
+    assert beyond.p_equivalence(0.01) == pytest.approx(stats.t.cdf(t, beyond.total_freedom))
+
+
+def test_images_of_which_none_changes_have_no_variance():
+    same = np.broadcast_to(RANDOM.integers(0, 2, 7), (4, 3, 7))
+    assert image_variances(CONTRASTS, same) == [(7, 0.0, 0.0, 0.0)] * 2
 
 
 def test_new_images_never_make_an_interval_narrower():

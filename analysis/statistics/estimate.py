@@ -13,8 +13,8 @@ import numpy as np
 from scipy import special
 
 LEVEL = 0.05
-LEAST_SHARE = 0.02
-"""An arm's own variance is at least this share of the mean one: from few seeds it may come out as 0 or less."""
+NO_IMAGES = (0, 0.0, 0.0, 0.0)
+"""The parts of a variance over images that are not known one by one."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Estimate:
         images: how many test images; 0 where it is not known which of them were right.
         over_images: variance over test images, with these seeds.
         over_both: what is in both.
+        change: by how much the outcome of an image changes where it does, between 0 and 1.
     """
 
     difference: float
@@ -56,6 +57,7 @@ class Estimate:
     images: int = 0
     over_images: float = 0.0
     over_both: float = 0.0
+    change: float = 0.0
 
     @property
     def variance(self) -> float:
@@ -85,8 +87,15 @@ class Estimate:
         return 2 * _tail(abs(self.difference), *self._leading())
 
     def p_equivalence(self, margin: float) -> float:
-        """Of a difference of at least the margin: the larger of two one-sided tests (Schuirmann 1987)."""
-        return _tail(margin - abs(self.difference), *self._leading())
+        """Of a difference of at least the margin: the larger of two one-sided tests (Schuirmann 1987).
+
+        The variance over images is that of a difference as large as the margin, as for paired proportions (Tango
+        1998, Statistics in Medicine 17: 891): a sample with too few images that change shows too small a difference
+        and too small a variance at once.
+        """
+        short = max(0.0, margin - abs(self.difference))
+        more = self.change * short / self.images if self.images else 0.0
+        return _tail(margin - abs(self.difference), *replace(self, over_images=self.over_images + more)._leading())
 
     def _leading(self) -> tuple[float, float]:
         """The standard error and the degrees of freedom of `interval`."""
@@ -116,7 +125,7 @@ def estimates(contrasts: np.ndarray, table: np.ndarray, correct: np.ndarray | No
     """The contrasts (a row each, a column an arm) of the means of a `table` (arms × seeds), their variance over seeds
     from its two-way residual and over images from what each trial is `correct` about (arms × seeds × images)."""
     over_seeds, freedoms = seed_variances(contrasts, table)
-    parts = [(0, 0.0, 0.0)] * len(contrasts) if correct is None else image_variances(contrasts, correct)
+    parts = [NO_IMAGES] * len(contrasts) if correct is None else image_variances(contrasts, correct)
     differences = (contrasts @ table.mean(axis=1)).round(12)  # where nothing varies, rounding errors are no difference
     rows = zip(differences, over_seeds, freedoms, parts, strict=True)
     return [Estimate(float(mean), table.shape[1], float(own), float(nu), *part) for mean, own, nu, part in rows]
@@ -126,7 +135,7 @@ def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list
     """The mean of each arm (a row of the table) for new seeds, whose shared part is in it too; the spread is pooled
     over the arms, or each arm's own where one stands out. The variance over images is that of what is `correct`."""
     arms, seeds = table.shape
-    parts = [(0, 0.0, 0.0)] * arms if correct is None else image_variances(np.eye(arms), correct)
+    parts = [NO_IMAGES] * arms if correct is None else image_variances(np.eye(arms), correct)
     if seeds < 2:
         variances, freedom = np.full(arms, math.nan), 0.0
     elif arms < 2 or stands_out(table) is not None:
@@ -168,30 +177,39 @@ def seed_variances(contrasts: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
         return np.full(len(contrasts), np.nan), np.zeros(len(contrasts))
     rest, freedom = residuals(table), (arms - 1) * (seeds - 1)
     square = (rest**2).sum() / freedom
-    if stands_out(table) is None:
+    if (noisy := stands_out(table)) is None:
         return square * (contrasts**2).sum(axis=1) / seeds, np.full(len(contrasts), float(freedom))
-    # A residual's expected square is (1 - 2 / arms) of its own arm's variance and 1 / arms of the mean one.
-    own = arms / (arms - 2) * ((rest**2).sum(axis=1) / (seeds - 1) - square / arms)
-    shares = contrasts**2 * np.maximum(own, LEAST_SHARE * square) / seeds
-    total = shares.sum(axis=1)
-    return total, ((seeds - 1) * total**2 / (shares**2).sum(axis=1)).clip(seeds - 1, freedom)
+    # Grubbs 1948: a residual's expected square is 1 - 2 / arms of its own arm's variance and 1 / arms of the mean one.
+    own = arms / (arms - 2) * ((rest[noisy] ** 2).sum() / (seeds - 1) - square / arms)
+    own = min(max(own, square), arms * square)
+    squares = np.full(arms, (arms * square - own) / (arms - 1))
+    squares[noisy] = own
+    shares = contrasts**2 * squares / seeds
+    noise, others = shares[:, noisy], np.delete(shares, noisy, axis=1).sum(axis=1)
+    # By Cochran & Cox (1957, Experimental Designs, section 4.14): Satterthwaite's degrees of freedom, from a variance
+    # of two or three seeds, are large just when that variance is too small.
+    inverse = (noise / (seeds - 1) + others / ((arms - 2) * (seeds - 1))) / (noise + others)
+    return noise + others, 1 / inverse
 
 
-def image_variances(contrasts: np.ndarray, correct: np.ndarray) -> list[tuple[int, float, float]]:
-    """Of each contrast of arms the number of test images, its variance over them, and what of that is over seeds too,
-    from what each trial is right about (arms × seeds × images)."""
+def image_variances(contrasts: np.ndarray, correct: np.ndarray) -> list[tuple[int, float, float, float]]:
+    """Of each contrast of arms the number of test images, its variance over them, what of that is over seeds too, and
+    the size of a change, from what each trial is right about (arms × seeds × images)."""
     arms, seeds, images = correct.shape
     differences = (contrasts @ correct.reshape(arms, -1)).reshape(-1, seeds, images)
     by_image, mean = differences.mean(axis=1), differences.mean(axis=(1, 2))
     over_images = by_image.var(axis=1, ddof=1) / images
-    if seeds < 2:
-        return [(images, float(own), 0.0) for own in over_images]
-    # Sums of squares: what neither seeds nor images explain is the rest of the total.
-    total = np.einsum("csi,csi->c", differences, differences) - seeds * images * mean**2
-    of_seeds = images * ((differences.mean(axis=2) - mean[:, None]) ** 2).sum(axis=1)
-    rest = total - of_seeds - seeds * (images - 1) * images * over_images
-    over_both = rest.clip(min=0.0) / ((seeds - 1) * (images - 1) * seeds * images)
-    return [(images, float(own), float(both)) for own, both in zip(over_images, over_both, strict=True)]
+    over_both = np.zeros(len(contrasts))
+    if seeds > 1:
+        # Sums of squares: what neither seeds nor images explain is the rest of the total.
+        total = np.einsum("csi,csi->c", differences, differences) - seeds * images * mean**2
+        of_seeds = images * ((differences.mean(axis=2) - mean[:, None]) ** 2).sum(axis=1)
+        rest = total - of_seeds - seeds * (images - 1) * images * over_images
+        over_both = rest.clip(min=0.0) / ((seeds - 1) * (images - 1) * seeds * images)
+    sizes = np.abs(by_image).sum(axis=1)
+    changes = np.divide((by_image**2).sum(axis=1), sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    rows = zip(over_images, over_both, changes, strict=True)
+    return [(images, float(own), float(both), float(change)) for own, both, change in rows]
 
 
 def holm(values: Sequence[float]) -> list[float]:

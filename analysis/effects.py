@@ -4,16 +4,13 @@ All take the table of `analysis.curves.results`. Only complete trials have a sco
 are validation accuracies (fractions) of one seed, so nothing here says how much another seed would change.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from analysis.curves import factor_levels, is_baseline, is_complete, level_label, ranked
+from analysis.curves import factor_levels, is_baseline, is_complete, ranked
 
 SCORE = "validation_accuracy"
 MOST_TRIALS = 1000
@@ -90,58 +87,6 @@ def _places(values: pd.Series, factor: Mapping[str, Any]) -> pd.Series:
 def scientific(factors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The factors whose effect is the question."""
     return [factor for factor in factors if factor.get("role") == "scientific" and "levels" in factor]
-
-
-def arm_scores(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """In a factorial design, for each combination of the scientific levels with a complete trial, the levels and the
-    best score. Empty where the design is not factorial: every combination is there, and equally often but for one
-    trial (the study may not be finished), for else the best of one arm is over more draws than that of another."""
-    names = [factor["name"] for factor in scientific(factors)]
-    rows = table[~is_baseline(table)]
-    counts = rows.groupby(names).size() if names else pd.Series(dtype=int)
-    arms = math.prod(len(factor["levels"]) for factor in scientific(factors))
-    balanced = len(counts) == arms and counts.max() - counts.min() <= 1
-    return ranked(rows if balanced else rows[:0]).drop_duplicates(names)[[*names, SCORE]]
-
-
-def matched_differences(
-    table: pd.DataFrame, factors: Sequence[Mapping[str, Any]], confidence: float = 0.95
-) -> pd.DataFrame:
-    """In a factorial design, for every two levels of a scientific factor the mean `difference` of the best scores
-    (`level` less `reference`) over the `pairs` of arms that differ in that factor alone, and its Student t interval
-    over the pairs (Student 1908; Box, Hunter & Hunter 2005, chapter 3). Empty where the design is not factorial.
-
-    The interval says how much the effect differs between the other factors' levels, not between seeds.
-    """
-    columns = ["factor", "level", "reference", "difference", "low", "high", "pairs"]
-    found: list[tuple[Any, ...]] = []
-    scores = arm_scores(table, factors)
-    for factor in scientific(factors) if len(scores) else []:
-        name = factor["name"]
-        others = [each["name"] for each in scientific(factors) if each["name"] != name]
-        wide = scores.assign(all="").pivot(index=[*others, "all"], columns=name, values=SCORE)
-        for reference, level in combinations([each for each in factor["levels"] if each in wide], 2):
-            differences = (wide[level] - wide[reference]).dropna()
-            n, mean = len(differences), differences.mean()
-            half = stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std() / np.sqrt(n) if n > 1 else np.nan
-            found.append((name, level_label(level), level_label(reference), mean, mean - half, mean + half, n))
-    return pd.DataFrame(found, columns=columns)
-
-
-def interactions(table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """In a factorial design, for every two scientific factors and their levels the mean best `score` and the
-    `interaction`: that mean less what the two levels' own means add up to (two-way analysis of variance, Fisher
-    1925). Empty where the design is not factorial or an arm has no complete trial yet."""
-    scores, found = arm_scores(table, factors), []
-    whole = len(scores) == math.prod(len(factor["levels"]) for factor in scientific(factors))
-    for one, two in combinations([factor["name"] for factor in scientific(factors)], 2) if whole else []:
-        cells = scores.groupby([one, two])[SCORE].mean().rename("score").reset_index()
-        first, second = (cells.groupby(name)["score"].transform("mean") for name in (one, two))
-        cells["interaction"] = cells["score"] - first - second + cells["score"].mean()
-        cells["level"], cells["other_level"] = cells[one].map(level_label), cells[two].map(level_label)
-        found.append(cells.assign(factor=one, other_factor=two))
-    columns = ["factor", "level", "other_factor", "other_level", "score", "interaction"]
-    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def rate_response(table: pd.DataFrame, factor: Mapping[str, Any]) -> pd.DataFrame:

@@ -266,12 +266,7 @@ def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about:
     )
     widest = f": widest apart by {say.spoken(str(gaps.idxmax()))}, {100 * gaps.max():.1f} points" if len(gaps) else ""
     finding = f"The best of each level over everything else{widest}"
-    differences, extra = (each(found.table, factors) for each in (effects.matched_differences, effects.interactions))
-    tables = {
-        "Best of each level": best,
-        "Matched differences (points; 95% t interval over pairs of arms)": differences,
-        "Interactions (points beyond what both levels add up to)": extra,
-    }
+    tables = {"Best of each level": best}
     caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
     draw = partial(plots.isolation_points, table=found.table, factors=ours)
     return Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)

@@ -1,8 +1,6 @@
 """Effects against known truth, and against scipy, scikit-learn, numpy and hand values."""
 
-import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,22 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from synthetic import FACTORS, MadeTrial, falling, write_study
 
 from analysis import load_study
 from analysis.curves import results
 from analysis.effects import (
     ENOUGH_EXPLAINED,
-    arm_scores,
     importance,
-    interactions,
     isolation,
-    matched_differences,
     rate_response,
 )
 
-STEM = [FACTORS[0], FACTORS[1], FACTORS[2]]  # learning rate, kernel {2, 3, 5, 7}, stride {1, 2}
 RATE = FACTORS[0]
 
 
@@ -37,14 +30,6 @@ def table_of(folder: Path, made: Sequence[MadeTrial]) -> pd.DataFrame:
 def trial(score: float, state: str = "complete", origin: str = "random", **config: Any) -> MadeTrial:
     """One epoch whose validation accuracy is the score."""
     return MadeTrial(state, [(1.0, 0.5, 1.0, score)], origin, config)
-
-
-def factorial(score: Mapping[tuple[int, int], float], rates: Sequence[float] = (0.01,)) -> list[MadeTrial]:
-    """Every kernel and stride at every rate; the first rate is the best, the others lose a point each."""
-    return [
-        trial(score[kernel, stride] - 0.01 * worse, stem_kernel=kernel, stem_stride=stride, learning_rate=rate)
-        for (kernel, stride), (worse, rate) in itertools.product(score, enumerate(rates))
-    ]
 
 
 def random_search(n: int, effect: Mapping[str, float], seed: int = 0, noise: float = 0.01) -> list[MadeTrial]:
@@ -136,81 +121,6 @@ def test_noise_seldom_tells() -> None:
         forest = RandomForestRegressor(100, oob_score=True, random_state=0)
         told += forest.fit(np.column_stack(columns), rng.normal(size=20)).oob_score_ >= ENOUGH_EXPLAINED
     assert told <= 2
-
-
-def test_matched_differences_equal_a_paired_t_test(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    score = {(kernel, stride): float(rng.uniform(0.6, 0.9)) for kernel in (2, 3, 5, 7) for stride in (1, 2)}
-    table = table_of(tmp_path, factorial(score, rates=(0.01, 0.1, 0.2)))
-    rows = matched_differences(table, STEM)
-    assert len(rows) == 6 + 1
-    (stride,) = rows[rows["factor"] == "stem_stride"].to_dict("records")
-    with_two, with_one = ([score[kernel, s] for kernel in (2, 3, 5, 7)] for s in (2, 1))
-    test = stats.ttest_rel(with_two, with_one)
-    assert (stride["level"], stride["reference"], stride["pairs"]) == ("2", "1", 4)
-    assert stride["difference"] == pytest.approx(np.subtract(with_two, with_one).mean())
-    interval = test.confidence_interval(0.95)
-    assert [stride["low"], stride["high"]] == pytest.approx([interval.low, interval.high])
-    kernel = rows[(rows["level"] == "7") & (rows["reference"] == "3")].to_dict("records")[0]
-    differences = [score[7, s] - score[3, s] for s in (1, 2)]
-    assert (kernel["difference"], kernel["pairs"]) == (pytest.approx(np.mean(differences)), 2)
-
-
-@pytest.mark.slow
-def test_matched_differences_cover_the_truth_as_often_as_they_say(tmp_path: Path) -> None:
-    """200 designs with an effect of 0.02 and normal noise: the 95% interval holds it in 91 to 99% (2.6 errors)."""
-    base = table_of(tmp_path, factorial({(k, s): 0.7 for k in (2, 3, 5, 7) for s in (1, 2)}))
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(200):
-        noise = rng.normal(0, 0.02, len(base))
-        scores = 0.7 + 0.02 * (base["stem_stride"] == 2) + noise
-        (row,) = matched_differences(base.assign(validation_accuracy=scores), STEM).tail(1).to_dict("records")
-        held += row["low"] <= 0.02 <= row["high"]
-    assert 0.91 <= held / 200 <= 0.99
-
-
-def test_interactions_are_what_the_levels_do_not_add_up_to(tmp_path: Path) -> None:
-    additive = {(k, s): 0.5 + 0.02 * k + 0.1 * s for k in (2, 3, 5, 7) for s in (1, 2)}
-    rows = interactions(table_of(tmp_path / "a", factorial(additive, (0.01, 0.1))), STEM)
-    assert len(rows) == 8
-    np.testing.assert_allclose(rows["interaction"], 0, atol=1e-12)
-    rows = interactions(table_of(tmp_path / "b", factorial(additive | {(7, 2): additive[7, 2] + 0.08})), STEM)
-    cell = rows[(rows["level"] == "7") & (rows["other_level"] == "2")].iloc[0]
-    assert cell["interaction"] == pytest.approx(0.08 * (1 - 1 / 4) * (1 - 1 / 2))
-    assert cell["score"] == pytest.approx(additive[7, 2] + 0.08)
-    assert rows["interaction"].sum() == pytest.approx(0)
-
-
-def test_only_a_balanced_design_is_factorial(tmp_path: Path) -> None:
-    made = factorial({(k, s): 0.5 for k in (2, 3, 5, 7) for s in (1, 2)})
-    extra = trial(0.5, stem_kernel=2, stem_stride=1)
-    tables = [table_of(tmp_path / str(i), m) for i, m in enumerate((made, [*made, extra], [*made, extra, extra]))]
-    assert [len(arm_scores(table, STEM)) for table in tables] == [8, 8, 0]
-    assert arm_scores(table_of(tmp_path / "part", made[1:]), STEM).empty
-    assert arm_scores(table_of(tmp_path / "none", []), STEM).empty
-    assert arm_scores(tables[0], [RATE]).empty
-    for statistic in (matched_differences, interactions):
-        assert statistic(tables[2], STEM).empty
-        assert statistic(tables[0].iloc[:0], STEM).empty
-
-
-def test_an_unfinished_factorial_pairs_what_it_has(tmp_path: Path) -> None:
-    made = factorial({(k, s): 0.5 + 0.1 * s for k in (2, 3, 5, 7) for s in (1, 2)})
-    made[0] = trial(0.9, "running", stem_kernel=2, stem_stride=1)
-    table = table_of(tmp_path, made)
-    (stride,) = matched_differences(table, STEM).tail(1).to_dict("records")
-    assert (stride["pairs"], stride["difference"]) == (3, pytest.approx(0.1))
-    assert interactions(table, STEM).empty
-
-
-def test_one_pair_has_no_interval(tmp_path: Path) -> None:
-    factors = [{"name": "stem_stride", "role": "scientific", "levels": [1, 2]}]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        rows = matched_differences(table_of(tmp_path, [trial(0.5, stem_stride=s) for s in (1, 2)]), factors)
-    assert rows["pairs"].tolist() == [1]
-    assert rows[["low", "high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(

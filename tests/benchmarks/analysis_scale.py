@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import load_study
 from analysis import summary as say
 from analysis.curves import arm_levels, best_so_far, learning_curves, level_curves, training_shape
-from analysis.effects import interactions, isolation, matched_differences, scientific
+from analysis.effects import isolation, scientific
 from analysis.report import write_report
 from tests.synthetic import FACTORS, search_like, write_study
 from trainables.config import TrialConfig
@@ -61,8 +61,6 @@ def main() -> None:
             level_curves(curves, levels)
         for factor in scientific(factors):
             isolation(found.table, factor)
-        matched_differences(found.table, factors)
-        interactions(found.table, factors)
         best_so_far(found.table)
         training_shape(found.table, study.epochs)
         times.append(time.perf_counter())

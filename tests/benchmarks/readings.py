@@ -6,7 +6,7 @@ CIFAR-10 as a folder (RESNET_STUDY_IMAGES), of stems and depths that cost at mos
 one core.
 `python -m tests.benchmarks.readings baselines FOLDER TABLE.csv`: the course report's baselines on 8,000 of those
 images for eight epochs, test accuracy by epoch in both readings; the cheapest first, three hours of one core.
-All continue where they stopped.
+All continue where they stopped; a second `cifar` process may come towards the first with `back` as its last argument.
 
 For each epoch: Spearman's correlation over trials of the validation accuracy then with the test accuracy at the
 end; the share of the trials in the best third then (those that ASHA lets continue) that are in the best third at the
@@ -138,10 +138,11 @@ def print_ranks(table: pd.DataFrame) -> None:
         print(f"{column} by epoch:\n{rows.pivot(index='reading', columns='epoch', values=column).round(2).to_string()}")
 
 
-def cifar(folder: str, path: Path) -> None:
+def cifar(folder: str, path: Path, back: bool) -> None:
     """Train and print the trials on CIFAR-10 images."""
     prepare_process(1)
     configs = list(itertools.islice(draw_cifar_trials(), CIFAR_TRIALS))
+    configs = configs[::-1] if back else configs
     record_table.fill(path, configs, cifar_data(folder, CIFAR_TRAIN, CIFAR_VALIDATION), tested=())
     print_ranks(pd.read_csv(path))
 
@@ -162,8 +163,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["digits"]:
             digits()
-        case ["cifar", folder, path]:
-            cifar(folder, Path(path))
+        case ["cifar", folder, path] | ["cifar", folder, path, "back"]:
+            cifar(folder, Path(path), back=len(arguments) > 3)
         case ["baselines", folder, path]:
             baselines(folder, Path(path))
         case _:

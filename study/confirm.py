@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from study.designs import Design, Factor
 from study.record import StudyState, TrialState
 from trainables.config import TrialConfig
@@ -105,11 +107,16 @@ class ConfirmPlan:
 def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
     """The arms to confirm, each at its tuned learning rate, once the search and tune stages have ended."""
     plan = _plan_at_winners_rate(design, state)
-    arms = [_at_best_rate(design, arm, state) if arm.role in TUNED else arm for arm in plan.arms]
-    fixed = {arm.config: arm.baseline for arm in arms if arm.role == ArmRole.BASELINE}
-    if fixed and design.search == "sampled" and arms[0].config in fixed:  # the winner is the baseline as it stands
-        arms = [replace(arms[0], baseline=fixed[arms[0].config]), *arms[1:-1]]
-    return replace(plan, arms=tuple(arms))
+    arms = [arm for arm in plan.arms if arm.role in TUNED]
+    if state.version > 1 and arms and _rates_to_try(design, arms[0].config):
+        arms = _at_best_rates(design, replace(plan, arms=tuple(arms)), state)
+    others = [arm for arm in plan.arms if arm.role not in TUNED]
+    for baseline in [arm for arm in others if arm.role == ArmRole.BASELINE]:
+        for place, arm in enumerate(arms):
+            if arm.config == baseline.config:  # one of the arms around the winner is the baseline as it stands
+                arms[place] = replace(arm, baseline=baseline.baseline)
+                others.remove(baseline)
+    return replace(plan, arms=(*arms, *others))
 
 
 def missing_tune_trials(design: Design, state: StudyState) -> list[TrialConfig]:
@@ -253,20 +260,62 @@ def _rates_to_try(design: Design, config: TrialConfig) -> list[float]:
     return sorted({min(max(rate * step, low), high) for step in (1 / RATE_STEP, 1.0, RATE_STEP)})
 
 
-def _at_best_rate(design: Design, arm: Arm, state: StudyState) -> Arm:
-    """The arm at the best learning rate of the tune stage and of the search trials that it already has."""
-    if state.version == 1 or not _rates_to_try(design, arm.config):
-        return arm
-    tried = [
+def _at_best_rates(design: Design, plan: ConfirmPlan, state: StudyState) -> list[Arm]:
+    """The arms of a plan, each at the one of its learning rates tried where the fitted validation loss is least.
+
+    An arm of which no trial is complete keeps the winner's rate: the confirm stage shows whether it diverges, too.
+    """
+    tried = [_tried(design, arm, state) for arm in plan.arms]
+    complete = [(place, trial) for place, trials in enumerate(tried) for trial in trials if trial.state == "complete"]
+    places_P = np.array([place for place, _ in complete], dtype=int)
+    steps_P = np.array(
+        [math.log(trial.config[RATE] / plan.arms[place].config.learning_rate) for place, trial in complete]
+    )
+    losses_P = np.array([trial.epochs[-1]["validation_loss"] for _, trial in complete])
+    starts = [[getattr(arm.config, each.factor) == each.start for each in plan.changes] for arm in plan.arms]
+    fitted_P = response_surface(places_P, steps_P, losses_P, np.where(starts, 1.0, -1.0))
+    worst_first = sorted(zip(fitted_P, complete, strict=True), key=lambda row: (-row[0], -row[1][1].trial))
+    best = {place: trial for _, (place, trial) in worst_first}
+    return [
+        replace(arm, config=_seedless(best[place]), rate_at_end=_end_of_rates(best[place], tried[place]))
+        if place in best
+        else arm
+        for place, arm in enumerate(plan.arms)
+    ]
+
+
+def response_surface(
+    places_P: np.ndarray, steps_P: np.ndarray, losses_P: np.ndarray, signs_AxF: np.ndarray
+) -> np.ndarray:
+    """The validation losses of P trials as a smooth function of the learning rate says they are.
+
+    Least squares on the logarithm of the loss: each arm has a level of its own, all share the curvature in the
+    logarithm of the rate, and the optimum is additive in the factors (Box & Wilson 1951, On the experimental
+    attainment of optimum conditions). One arm's losses alone are too noisy: of few images, with one seed.
+
+    Args:
+        places_P: the arm of each trial, a row of `signs_AxF`.
+        steps_P: the logarithm of its learning rate, from that of the winner.
+        losses_P: its validation loss, in nats.
+        signs_AxF: by arm and factor, 1 at the winner's level and -1 at the other one.
+    """
+    levels = np.eye(len(signs_AxF))[places_P]
+    slopes = signs_AxF[places_P] * steps_P[:, None]
+    terms = np.column_stack([levels, steps_P, steps_P**2, slopes])
+    logarithms = np.log(np.maximum(losses_P, 1e-12))
+    return np.asarray(terms @ np.linalg.lstsq(terms, logarithms, rcond=None)[0])
+
+
+def _tried(design: Design, arm: Arm, state: StudyState) -> list[TrialState]:
+    """The search and tune trials of an arm about the learning rate that it has; those that failed are none."""
+    rates = _rates_to_try(design, arm.config)
+    return [
         trial
         for trial in (*_searched(state), *state.in_stage("tune"))
-        if trial.state != "failed" and _seedless(trial, learning_rate=arm.config.learning_rate) == arm.config
+        if trial.state in ("complete", "diverged")
+        and rates[0] <= trial.config[RATE] <= rates[-1]
+        and _seedless(trial, learning_rate=arm.config.learning_rate) == arm.config
     ]
-    complete = [trial for trial in tried if trial.state == "complete"]
-    if not complete:
-        return arm  # all diverged: the confirm stage shows whether the winner's rate does, too
-    best = min(complete, key=lambda trial: (trial.epochs[-1]["validation_loss"], trial.trial))
-    return replace(arm, config=_seedless(best), rate_at_end=_end_of_rates(best, tried))
 
 
 def _searched(state: StudyState) -> list[TrialState]:

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from study.confirm import (
@@ -14,6 +15,7 @@ from study.confirm import (
     missing_tune_trials,
     most_arms,
     most_tune_trials,
+    response_surface,
     two_level_design,
 )
 from study.designs import DESIGNS, Design, Factor
@@ -197,6 +199,19 @@ def test_a_winner_that_is_a_baseline_is_there_once():
     assert [arm.baseline for arm in story.plan()] == ["", "", "", "", "first"]
 
 
+def test_an_arm_of_the_fraction_that_is_the_baseline_is_there_once():
+    fixed = {"stem_kernel": 3, "depth": 18, "width": 8, "learning_rate": 0.05}
+    story = Story(replace(SEARCH, baselines={"first": fixed}))
+    story.baseline("first", 0.5, 0.5, 0.5)
+    story.searched("complete", 0.5, 0.6, 0.9, learning_rate=0.05, stem_kernel=5, depth=18)
+    arms = story.plan()
+    assert [(str(arm.role), arm.baseline) for arm in arms] == [
+        *(("winner", ""), ("fraction", ""), ("fraction", "first"), ("fraction", ""))
+    ]
+    assert arms[2].config == replace(a_trial(**fixed), seed=0)
+    assert len(story.arms(2)) == 8
+
+
 def test_a_tie_goes_to_the_lower_number():
     story = Story()
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.2, stem_kernel=7, depth=18)
@@ -243,14 +258,14 @@ def test_another_winner_after_an_extension_adds_its_arms_and_the_old_ones_stay(s
     known = dict(story.state.trials)
     story.searched("complete", 0.5, 0.6, 0.99, loss=0.5, learning_rate=0.01, stem_kernel=3, depth=10)
     new = {"learning_rate": 0.01, "stem_kernel": 3, "depth": 10}
-    levels = [(3, 10), (3, 18), (5, 10)]  # the fourth is the earlier winner: confirmed already, at its own rate
+    levels = [(3, 10), (3, 18), (5, 10), (5, 18)]  # the earlier winner, too: at another learning rate
     expected = [a_trial(**{**new, "stem_kernel": kernel, "depth": depth}) for kernel, depth in levels]
     # The first baseline is confirmed already.
     assert story.missing(2) == [replace(trial, seed=seed) for seed in (11, 12) for trial in expected]
     assert all(story.state.trials[number] is trial for number, trial in known.items())
     for config in story.missing(2):
         story.confirm(config)
-    assert len(story.state.in_stage("confirm")) == 10 + 6
+    assert len(story.state.in_stage("confirm")) == 10 + 8
     assert story.missing(2) == []
 
 
@@ -277,21 +292,43 @@ def test_every_arm_is_tuned_around_the_winners_rate_within_the_range(story):
     assert {config.learning_rate for config in high.to_tune()} == {0.5 / 3, 0.5, 1.0}
 
 
-def test_an_arm_is_confirmed_at_the_rate_of_least_validation_loss_search_trials_included(story):
+def test_an_arm_is_confirmed_at_the_rate_of_least_fitted_loss_search_trials_included(story):
+    """The logarithm of the loss is a parabola about a best rate that is additive in the factors, but for two trials."""
     winner, depth, kernel, both = (replace(arm, seed=SEED) for arm in story.arms()[:4])
-    # The winner's own trial has a loss of 1.
-    for config, losses in ((winner, (1.1, 1.2)), (depth, (0.3, 0.2, 0.1)), (kernel, (0.5, 0.7, 0.6))):
-        rates = [0.2 / 3, 0.2 * 3] if config is winner else [0.2 / 3, 0.2, 0.2 * 3]
-        for rate, loss in zip(rates, losses, strict=True):
-            story.tune(replace(config, learning_rate=rate), loss)
-    story.tune(replace(both, learning_rate=0.2), 0.9, end="diverged")
-    story.tune(replace(both, learning_rate=0.2 * 3), 0.9, end="failed")
-    arms = story.plan()
-    assert [arm.config.learning_rate for arm in arms[:3]] == [0.2, 0.2 * 3, 0.2 / 3]
-    # A failed trial is not one tried.
-    assert [arm.rate_at_end for arm in arms] == ["", "high", "low", "high", ""]
-    assert arms[3].config.learning_rate == 0.3, "a search trial"
-    assert story.to_tune() == [replace(both, learning_rate=0.2 / 3)]
+    best = {winner: 0.0, depth: 1.2, kernel: -1.2, both: 0.0}
+    for number, (arm, optimum) in enumerate(best.items()):
+        for step in (-1.0, 0.0, 1.0):
+            if (arm, step) != (winner, 0.0):  # trial 2 of the search, whose loss is 1
+                rate = {-1.0: 0.2 / 3, 0.0: 0.2, 1.0: 0.2 * 3}[step]
+                story.tune(replace(arm, learning_rate=rate), math.exp(0.3 * number + 0.5 * (step - optimum) ** 2))
+    # Trial 3 of the search, the last arm at 0.3, has a loss of 1: less than its neighbours, and no parabola.
+    assert [arm.config.learning_rate for arm in story.plan()[:3]] == [0.2, 0.2 * 3, 0.2 / 3]
+    assert [arm.rate_at_end for arm in story.plan()] == ["", "high", "low", "", ""]
+    assert story.plan()[3].config.learning_rate in (0.2, 0.3)
+    assert story.to_tune() == []
+
+
+def test_the_fitted_losses_are_those_of_least_squares():
+    draw = np.random.default_rng(4)
+    places, steps = np.repeat(np.arange(4), 3), np.tile([-1.0, 0.0, 1.0], 4)
+    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    losses = np.exp(draw.normal(0, 1, 12))
+    fitted = response_surface(places, steps, losses, signs)
+    columns = [
+        *((places == arm).astype(float) for arm in range(4)),
+        *(steps, steps**2, steps * signs[places, 0], steps * signs[places, 1]),
+    ]
+    terms = np.array(columns).T
+    coefficients = np.linalg.solve(terms.T @ terms, terms.T @ np.log(losses))  # the normal equations
+    assert fitted == pytest.approx(terms @ coefficients)
+
+
+def test_a_search_trial_far_from_the_rates_tried_has_no_say(story):
+    before = story.plan()
+    story.searched("complete", 0.1, 0.1, 0.1, loss=1e-3, learning_rate=0.001, stem_kernel=3, depth=10)
+    assert story.plan() == before
+    story.searched("complete", 0.1, 0.1, 0.1, loss=1e-3, learning_rate=0.5, stem_kernel=3, depth=10)
+    assert story.plan()[3].config.learning_rate == 0.5
 
 
 def test_an_arm_of_which_no_rate_completes_keeps_the_winners():

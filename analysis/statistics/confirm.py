@@ -225,9 +225,12 @@ def simple_effects(study: Study, interaction: Interaction) -> list[tuple[Any, Ch
 def against_baseline(study: Study) -> tuple[Arm, Estimate] | None:
     """The first baseline, and how far the winner is above it: a comparison of its own, of these two arms alone."""
     stage = confirm_stage(study)
-    if stage is None or not (stage.numbers(ArmRole.WINNER) and stage.numbers(ArmRole.BASELINE)):
+    winner = stage.numbers(ArmRole.WINNER) if stage else []
+    # An arm around the winner may be the baseline as it stands.
+    fixed = [number for number, arm in enumerate(stage.arms) if arm.baseline and number not in winner] if stage else []
+    if stage is None or not (winner and fixed):
         return None
-    pair = [stage.numbers(ArmRole.WINNER)[0], stage.numbers(ArmRole.BASELINE)[0]]
+    pair = [winner[0], fixed[0]]
     kept, seeds = stage.paired(pair)
     if kept != pair:
         return None

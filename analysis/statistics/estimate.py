@@ -13,6 +13,8 @@ import numpy as np
 from scipy import special
 
 LEVEL = 0.05
+LEAST_SHARE = 0.02
+"""The variance that the other arms share is at least this part of the mean one, which else may leave them none."""
 NO_IMAGES = (0, 0.0, 0.0, 0.0)
 """The parts of a variance over images that are not known one by one."""
 
@@ -181,7 +183,7 @@ def seed_variances(contrasts: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
         return square * (contrasts**2).sum(axis=1) / seeds, np.full(len(contrasts), float(freedom))
     # Grubbs 1948: a residual's expected square is 1 - 2 / arms of its own arm's variance and 1 / arms of the mean one.
     own = arms / (arms - 2) * ((rest[noisy] ** 2).sum() / (seeds - 1) - square / arms)
-    own = min(max(own, square), arms * square)
+    own = min(max(own, square), (arms - (arms - 1) * LEAST_SHARE) * square)
     squares = np.full(arms, (arms * square - own) / (arms - 1))
     squares[noisy] = own
     shares = contrasts**2 * squares / seeds

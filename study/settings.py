@@ -68,7 +68,7 @@ class StudySettings:
     skip_bad_images: bool = _option(False, "pass over files of a folder that cannot be read")
     epochs: int | None = _option(
         None,
-        "epochs of a trial that is not stopped (default: 6 for digits, else 20)",
+        "epochs of a trial that is not stopped (default: 4 for digits, else 20)",
         "an integer from 1 to 1048576",
         lambda n: 1 <= n <= 1 << 20,
     )

@@ -189,7 +189,7 @@ def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
     for note in plan.notes:
         log.info("%s", note)
     if state.trials:
-        log.info("goes on: %d trials ended, %d begun", len(state.ended_trials()), len(state.in_state("running")))
+        log.info("resumes: %d trials ended, %d started", len(state.ended_trials()), len(state.in_state("running")))
     tune, seeds = most_tune_trials(plan.design), settings.confirm_seeds
     left = settings.samples - sum(trial.state != "running" for trial in state.in_stage("search"))
     stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
@@ -205,7 +205,7 @@ def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
     if settings.confirm_until_width:
         width = f"{settings.confirm_until_width:g} points"
         log.info("will add seeds, at most %d in all, until every effect is known within ±%s", MOST_SEEDS, width)
-    log.info("estimate: about %s for the whole study", duration(plan.estimate_seconds))
+    log.info("estimate: about %s for the complete study", duration(plan.estimate_seconds))
     if dashboard:
         log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)
     log.info("results: %s", plan.folder)

@@ -36,7 +36,7 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
     Raises:
         UsageError: there is no such data set, too little in it, something else is where the study would be,
             or the images have not the fingerprint that is recorded.
-        DataUnavailable: it cannot be had.
+        DataUnavailable: it is unavailable.
     """
     if settings.dataset is not None:
         images = _images(settings, settings.dataset, None)
@@ -49,7 +49,7 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
     try:
         return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
     except DataUnavailable as error:
-        return _images(settings, "digits", f"no --dataset given, and cifar10 cannot be had: {error}")
+        return _images(settings, "digits", f"no --dataset given, and cifar10 is unavailable: {error}")
 
 
 def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:

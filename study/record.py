@@ -284,7 +284,7 @@ class Record:
                 raise CannotWrite(f"{path} cannot be locked ({error.strerror})") from error
             self.state, self._size = _read(path)
             if bool(header) == bool(self.state.header):
-                raise UsageError(f"--name: received {folder.name!r}, which another process has begun or taken away")
+                raise UsageError(f"--name: received {folder.name!r}, which another process has started or removed")
             refused.pop_all()
         self._file.truncate(self._size)
         if header:
@@ -372,7 +372,7 @@ def has_study(folder: Path) -> bool:
 
 
 def read_record(folder: Path) -> StudyState:
-    """What the record of a study says; a torn last line, as a kill leaves it, is passed over.
+    """What the record of a study says; a torn last line, as a kill leaves it, is skipped.
 
     Raises:
         RecordError: there is no record, or a line of it cannot be used.
@@ -392,7 +392,7 @@ def _read(path: Path) -> tuple[StudyState, int]:
         raise RecordError(f"{path}: {error.strerror}") from error
     state, size = StudyState(), content.rfind(b"\n") + 1
     if size < len(content):
-        log.warning("%s: the last line is torn and passed over", path)
+        log.warning("%s: the last line is torn and skipped", path)
     number = 0
     try:
         for line in content[:size].splitlines():

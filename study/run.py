@@ -1,6 +1,6 @@
 """The command: `python study/run.py --samples 20`, or `resnet-study` where the package is installed.
 
-Exit status: 0 the study is whole, 1 it is not (the last line says why), 2 wrong usage, 130 interrupted.
+Exit status: 0 the study is complete, 1 it is not (the last line says why), 2 wrong usage, 130 interrupted.
 """
 
 import logging
@@ -90,11 +90,11 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 1
     except CannotWrite as error:
-        log.error("stopped: %s; to go on when there is room: %s", error, command())
+        log.error("stopped: %s; to resume when there is room: %s", error, command())
         return 1
     except KeyboardInterrupt:
         pass
-    log.warning("to go on: %s", command())
+    log.warning("to resume: %s", command())
     return 130
 
 
@@ -122,20 +122,20 @@ def _report(folder: Path) -> None:
 
 
 def conclude(state: "StudyState", wanted: int, command: str) -> int:
-    """The exit status of a study, and where it is not whole the reason and how to go on."""
+    """The exit status of a study, and where it is not complete the reason and how to resume."""
     ended, failed = len(state.ended_trials()), state.in_state("failed")
     if failed:
         log.warning("%d trial%s failed, the first: %s", len(failed), "s" * (len(failed) > 1), failed[0].error)
         log.warning("to try again: %s --retry-failed", command)
     if ended < wanted:
-        log.error("not whole: %d of %d trials ended; to go on: %s", ended, wanted, command)
+        log.error("not complete: %d of %d trials ended; to resume: %s", ended, wanted, command)
         return 1
     # What has no search stage needs a confirm trial, all else a search trial.
     stage = state.trials[0].stage
     if not any(trial.stage == stage for trial in state.in_state("complete")):
         found = f"{len(state.in_state('diverged'))} diverged, {len(failed)} failed"
         more = "--samples" if stage == "search" else "--confirm-seeds"
-        log.error("not whole: no trial is complete (%s); to go on: %s with more %s", found, command, more)
+        log.error("not complete: no trial is complete (%s); to resume: %s with more %s", found, command, more)
         return 1
     return 0
 

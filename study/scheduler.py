@@ -20,7 +20,7 @@ REDUCTION_FACTOR = 3
 
 
 class StudyAsha(AsyncHyperBandScheduler):
-    """ASHA on `validation_accuracy` by `epoch`: at a rung the best third goes on."""
+    """ASHA on `validation_accuracy` by `epoch`: at a rung the best third continues."""
 
     def __init__(self, max_epochs: int) -> None:
         super().__init__(

@@ -87,7 +87,7 @@ class StageSearcher(Searcher):
 
     `suggest` returns Tune's config of a trial: its `trial` number (from 0, over all stages), `stage`, `origin`,
     the `slot` it runs in (the lowest that no other trial holds), `config`, the fields of its `TrialConfig`, and
-    the `checkpoint` to go on from, or None. Before, `begin` has recorded a new trial (number, stage, origin,
+    the `checkpoint` to resume from, or None. Before, `begin` has recorded a new trial (number, stage, origin,
     config), so that none is drawn twice; `resume` gives the checkpoint of one that was begun.
     """
 

@@ -56,7 +56,7 @@ class StudySettings:
     dataset: str | None = _option(
         None,
         "cifar10, cifar100, mnist, fashion-mnist, digits or a folder of images "
-        "(default: cifar10 where there is a GPU and the images can be had, else digits)",
+        "(default: cifar10 where there is a GPU and the images are available, else digits)",
     )
     data_dir: str = _option("data", "where data sets are kept")
     train_images: int | None = _option(
@@ -65,7 +65,7 @@ class StudySettings:
     image_size: int = _option(
         32, "pixels a side, for a folder of images", "an integer from 8 to 1024", lambda n: 8 <= n <= 1024
     )
-    skip_bad_images: bool = _option(False, "pass over files of a folder that cannot be read")
+    skip_bad_images: bool = _option(False, "skip files of a folder that cannot be read")
     epochs: int | None = _option(
         None,
         "epochs of a trial that is not stopped (default: 4 for digits, else 20)",

@@ -265,14 +265,14 @@ def test_no_record(tmp_path):
 
 
 def test_a_record_has_one_writer_and_is_begun_once(tmp_path):
-    with pytest.raises(UsageError, match="begun or taken away"):
+    with pytest.raises(UsageError, match="started or removed"):
         Record(tmp_path / "s")
     record = Record(tmp_path / "s", HEADER)
     record.append("driver_started", pid=12, host="there")
     with pytest.raises(UsageError, match=r"--name: received 's', allowed: not what process 12 on there is running"):
         Record(tmp_path / "s")
     record.close()
-    with pytest.raises(UsageError, match="begun or taken away"):
+    with pytest.raises(UsageError, match="started or removed"):
         Record(tmp_path / "s", HEADER)
     Record(tmp_path / "s").close()
 

@@ -230,7 +230,7 @@ def test_an_interrupted_study_ends_in_good_order(place, number):
     assert time.monotonic() - asked < 15
     assert driver.returncode == 130, said
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("to go on: python ")
+    assert said.splitlines()[-1].startswith("to resume: python ")
     assert f"--name {name}" in said.splitlines()[-1]
     assert not alive(children)
     state = read_record(study)

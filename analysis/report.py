@@ -168,7 +168,8 @@ def sections(study: Study) -> Iterator[Section]:
         yield _best_so_far({study.manifest["name"]: study}, about)
     shape = tidy.training_shape(found.table, study.epochs)
     shapes = _stacked({name: tidy.shape_by_level(shape, levels) for name, levels in found.levels.items()})
-    finding, tables = say.steadiness_finding(study, shape), {"Shape of training by level": shapes}
+    finding = "How far training was ahead, how fast validation accuracy rose at the end, and how steadily"
+    tables = {"Shape of training by level": shapes}
     yield Section("shape", "Shape of training", finding, f"{SHAPE} {about}", tables=tables)
     for name, levels in {"arm": tidy.arm_levels(found.table), **found.levels}.items() if varied else ():
         quartiles = tidy.level_curves(curves, levels)

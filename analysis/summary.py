@@ -115,11 +115,11 @@ def _doubt(study: Study) -> str:
     (Wilson 1927), and what that and the choice of a maximum say of the best."""
     scores, images = findings(study).ranked, study.manifest["dataset"]["counts"].get("validation") or 0
     if scores.empty or not images:
-        return "; which arm is best cannot be told yet"
+        return "; which arm is best is not known yet"
     top = round(scores["validation_accuracy"].iloc[0] * images)
     low = stats.binomtest(top, images).proportion_ci(method="wilson").low
     rivals = scores.loc[scores["validation_accuracy"] >= low, "arm"].nunique() - 1
-    tie = f", and these images cannot tell it from {plural(rivals, 'other arm')} with {low:.1%} or more"
+    tie = f", and on these images it is not significantly above {plural(rivals, 'other arm')} with {low:.1%} or more"
     drawn = f"{plural(len(scores), 'complete search trial')}, {plural(images, 'validation image')} and one seed"
     return f"; a maximum over {drawn} is optimistic{tie if rivals else ''}"
 
@@ -130,7 +130,7 @@ def factor_finding(study: Study) -> str:
     trials = int(shares["trials"].max()) if len(shares) else 0
     if not shares["tells"].any():
         why = ", and the factors do not predict their scores" if trials >= effects.ENOUGH_TRIALS else ""
-        return f"Which factor matters cannot be told yet: {plural(trials, 'complete trial')} beside the baselines{why}"
+        return f"Which factor matters is not known yet: {plural(trials, 'complete trial')} beside the baselines{why}"
     names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
     first, ours = shares.head(1), shares[shares["factor"].isin(names)].head(1)
     spread = [
@@ -150,29 +150,11 @@ def cost_finding(study: Study) -> str:
     return f"{said}; stopping early saved about {saved:,.0f}" if saved else said
 
 
-def steadiness_finding(study: Study, shape: pd.DataFrame) -> str:
-    """Whether, as the course report remarked, accuracy rises and steadiness falls without the pool: medians over
-    complete trials (of `training_shape`), and a two-sided Mann–Whitney test of each at 5% (1947)."""
-    if "stem_maxpool" not in findings(study).levels:
-        return "How far training was ahead, how fast validation accuracy rose at the end, and how steadily"
-    varied = shape.merge(study.trials.loc[~curves.is_baseline(study.trials), ["trial", "stem_maxpool"]], on="trial")
-    groups = [rows for _, rows in varied.dropna(subset="unsteadiness").groupby("stem_maxpool")]
-    if len(groups) < 2 or min(map(len, groups)) < 4:
-        return "Whether training is less steady without the pool cannot be told yet"
-    said = []
-    for name, noun in (("validation_accuracy", "accuracy"), ("unsteadiness", "unsteadiness")):
-        without, pooled = (rows[name] for rows in groups)
-        word = "higher" if without.median() > pooled.median() else "lower"
-        word = word if stats.mannwhitneyu(without, pooled).pvalue < 0.05 else "not clearly different"
-        said.append(f"{noun} is {word} ({without.median():.1%} against {pooled.median():.1%})")
-    return f"Among {len(groups[0])} and {len(groups[1])} complete trials, without the pool {' and '.join(said)}"
-
-
 def _next(study: Study) -> str:
     found, table = findings(study), findings(study).table
     search = study.manifest["design"].get("search", "sampled")
     if not study.manifest.get("ended"):
-        return "let the study end; the same command goes on with it"
+        return "let the study end; the same command resumes it"
     if found.ranked.empty and len(table):
         diverged = (table["state"] == "diverged").any()
         return "lower learning rates, as trials diverged" if diverged else "see why no trial is complete (study.log)"

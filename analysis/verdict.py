@@ -182,6 +182,8 @@ def scope(study: Study, stage: ConfirmStage) -> str:
         if known
         else ("Intervals: 95%, for new seeds; that other images would give other numbers is not in them.")
     )
+    if (study.trials["stage"] == "tune").any() or stage.numbers(ArmRole.ARM):
+        text += " That another learning rate may be chosen for an arm is in no interval."
     shared = shared_nuisances(study, stage)
     return f"{text} In every arm as in the winner: {', '.join(map(_spoken, shared))}." if shared else text
 

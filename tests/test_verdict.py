@@ -181,12 +181,17 @@ def test_shared_interactions_are_said_with_all_their_pairs(trials, tmp_path):
     assert line.startswith("Effects depend on each other: stem kernel × depth or stem stride × stem maxpool, -")
 
 
+RATES = "That another learning rate may be chosen for an arm is in no interval."
+
+
 def test_a_design_without_a_winner_says_what_its_arms_reach(tmp_path):
     study = crossed(tmp_path, DEEP, {**SQUARE, "outcome": "train_accuracy"})
     first = say.sentences(study)[0]
     assert re.fullmatch(r"Confirmed with 3 seeds: k7 s2 pool d34 45\.7% \(.*\); .* training accuracy\.", first)
     caption = say.scope(study, confirm_stage(study))
-    assert caption == "Intervals: 95%, for new seeds; that other images would give other numbers is not in them."
+    assert (
+        caption == f"Intervals: 95%, for new seeds; that other images would give other numbers is not in them. {RATES}"
+    )
     assert say.shared_nuisances(study, confirm_stage(study)) == []
 
 
@@ -315,7 +320,10 @@ def test_nuisances_that_are_not_tuned_by_arm_are_the_winners(study):
     design = study.manifest["design"] | {"factors": [*FACTORS, decay]}
     with_decay = replace(study, manifest=study.manifest | {"design": design})
     text = say.scope(with_decay, confirm_stage(with_decay))
-    assert text == "Intervals: 95%, for new seeds and new test images. In every arm as in the winner: weight decay."
+    assert (
+        text
+        == f"Intervals: 95%, for new seeds and new test images. {RATES} In every arm as in the winner: weight decay."
+    )
     untuned = replace(with_decay, trials=with_decay.trials[with_decay.trials["stage"] != "tune"])
     assert say.shared_nuisances(untuned, confirm_stage(untuned)) == ["learning_rate", "weight_decay"]
 

@@ -1,0 +1,37 @@
+"""The README is the way in: short, and what it quotes is what the example study says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis import load_study
+from analysis.verdict import sentences
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = sorted(path for path in ROOT.glob("**/README.md") if ".venv" not in path.parts)
+
+
+def test_it_has_at_most_a_thousand_words():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
+
+
+def test_it_quotes_the_example_studys_own_sentences():
+    quoted = re.findall(r"^> (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    study = load_study(ROOT / "analysis/notebooks/example/search-digits")
+    assert quoted == sentences(study)[: len(quoted)]
+    assert len(quoted) >= 5
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_readme_links_to_is_there(path):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    for link in links:
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("folder", ["study", "trainables", "analysis"])
+def test_every_module_is_named_in_the_readme_of_its_folder(folder):
+    text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    modules = [path.name for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"]
+    assert not [name for name in modules if name not in text]

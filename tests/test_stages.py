@@ -1,7 +1,9 @@
 """Whole studies with a confirm stage, of designs from files, by the command: few images, tiny networks."""
 
 import json
+import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from drivers import Place, ray_head
@@ -99,16 +101,27 @@ def check_readings(trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
             assert epochs[f"{part}_{reading}"].notna().tolist() == mine.tolist(), (part, reading)
 
 
-def at_best_rate(arm: dict, trials: pd.DataFrame, epochs: pd.DataFrame) -> dict:
-    """The arm at the learning rate of least validation loss among its search and tune trials."""
+def at_best_rates(crossed: list[dict], rates: list[float], trials: pd.DataFrame, epochs: pd.DataFrame) -> list[dict]:
+    """The arms (winner, optimizer, kernel, both) at the rates of least validation loss by least squares on its
+    logarithm: a level for each arm, a shared parabola in the logarithm of the rate, slopes additive in the factors."""
     last = trials.merge(epochs[epochs["epoch"] == 3], on="trial", suffixes=("", "_of_epoch"))
-    tried = [
-        (row["validation_loss"], config["learning_rate"])
-        for row, config in zip(last.to_dict("records"), configs(last), strict=True)
-        if row["stage"] != "confirm"
-        and {**config, "learning_rate": 0, "seed": 0} == {**arm, "learning_rate": 0, "seed": 0}
-    ]
-    return {**arm, "learning_rate": min(tried)[1]}
+    rows = []
+    for row, config in zip(last.to_dict("records"), configs(last), strict=True):
+        rate = config["learning_rate"]
+        for number, arm in enumerate(crossed):
+            same = {**config, "learning_rate": 0, "seed": 0} == {**arm, "learning_rate": 0, "seed": 0}
+            if same and row["stage"] != "confirm" and rates[0] <= rate <= rates[-1]:
+                rows.append((number, rate, math.log(row["validation_loss"])))
+    terms = []
+    for number, rate, _ in rows:
+        step = math.log(rate / crossed[0]["learning_rate"])
+        optimizer, kernel = (1, -1, 1, -1)[number], (1, 1, -1, -1)[number]
+        terms.append([*(float(number == arm) for arm in range(4)), step, step**2, optimizer * step, kernel * step])
+    fitted = np.array(terms) @ (np.linalg.pinv(np.array(terms)) @ np.array([loss for *_, loss in rows]))
+    best = {}
+    for (number, rate, _), _ in sorted(zip(rows, fitted, strict=True), key=lambda pair: -pair[1]):
+        best[number] = rate
+    return [{**arm, "learning_rate": best[number]} for number, arm in enumerate(crossed)]
 
 
 def unordered(made: list[dict]) -> list[str]:
@@ -155,7 +168,7 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert unordered(configs(tune)) == unordered([each for each in wanted if each not in configs(search)])
     assert set(tune["origin"]) == {"tune"}
 
-    arms = [at_best_rate(arm, trials, epochs) for arm in crossed] + [configs(search)[0] | {"seed": 1}]
+    arms = [*at_best_rates(crossed, rates, trials, epochs), configs(search)[0] | {"seed": 1}]
     confirm = trials[trials["stage"] == "confirm"]
     assert unordered(configs(confirm)) == unordered(arms)
     assert confirm["forward_flops"].is_monotonic_decreasing, "the most expensive ones first"

@@ -104,7 +104,7 @@ def test_a_study_runs_through_to_its_figures(place, finished):
     assert finished.stdout.splitlines()[0] == f"data set: {place.images}"
     study = place.root / "results" / "search-squares"
     assert {path.name for path in study.iterdir()} == {
-        *("record.jsonl", "study.json", "trials.csv", "epochs.csv", "study.log", "best", "report")
+        *("record.jsonl", "study.json", "trials.csv", "epochs.csv", "test_images.csv", "study.log", "best", "report")
     }
     trials, epochs = place.tables("search-squares")
     assert trials["trial"].tolist() == [0, 1, 2, 3]

@@ -22,7 +22,7 @@ from study.monitor import duration
 from study.plan import Plan, begin_study, continue_study, find_study, make_plan
 from study.provenance import command, git_commit
 from study.record import CannotWrite, Record, StudyState, state_at_end, write_views
-from study.resources import gpus_per_trial, ray_resources
+from study.resources import concurrent_trials, gpus_per_trial, ray_resources
 from study.scheduler import build_scheduler, replay, rungs
 from study.settings import MOST_SEEDS, DecidedSettings
 from study.signals import Interrupted, interruptible
@@ -96,6 +96,7 @@ def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Out
             interrupted.listen()  # Ray takes SIGTERM for itself when it starts
             resources = ray_resources(settings)
             gpus = gpus_per_trial(settings, resources)
+            concurrent_trials(settings, resources, gpus)  # refuses what no machine has, for which Ray would wait
             timings = timed() or timing_on_ray(timing_job(settings, design, images.data, gpus > 0), gpus)
             plan = make_plan(settings, design, images, resources, timings)
             interrupted.when_it_can = True

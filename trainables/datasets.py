@@ -42,7 +42,7 @@ LEAST = {"train": 3, "test": 1, "": 4}
 
 
 class DataUnavailable(Exception):  # noqa: N818
-    """The images cannot be had: one line that says which file is missing, its md5 and where to put it."""
+    """The images are unavailable: one line that says which file is missing, its md5 and where to put it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ class ResNetTrainable(tune.Trainable):
 
     Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "checkpoint_seconds", "data",
     "checkpoint", "config"}`: `data` is a reference to a `TrialData`, `checkpoint` one to the bytes of a
-    checkpoint to go on from, or None; `config` holds the fields of `TrialConfig`. A result holds those of
+    checkpoint to resume from, or None; `config` holds the fields of `TrialConfig`. A result holds those of
     `EpochMetrics`, `diverged` and, after the last epoch and where `checkpoint_seconds` have passed since the
     start or the last one, a `checkpoint` (uint8): of the caller, so that it outlives this process. Where it reads
     the test part, the last epoch's also holds whether each test image is recognised, `correct` (packed bits, uint8).

@@ -15,10 +15,15 @@ from trainables.config import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; gives its exit status: 0, or after one line on standard error 2 (wrong use), 1 (cannot write)."""
+    """The command; gives its exit status: 0, or after one line on standard error 2 (wrong use), 1
+    (cannot write)."""
     where = "where the page goes (default: STUDY/report; of several, comparison beside the first)"
-    parser = argparse.ArgumentParser("python -m analysis", description="Write a study's report, or compare studies.")
-    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a directory; several are compared")
+    parser = argparse.ArgumentParser(
+        "python -m analysis", description="Write a study's report, or compare studies."
+    )
+    parser.add_argument(
+        "studies", nargs="+", type=Path, metavar="STUDY", help="a directory; several are compared"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     options = parser.parse_args(arguments)
     try:

@@ -1,6 +1,8 @@
-"""What a study says in words: its answer in three sentences, its scope, and the closing lines for the terminal.
+"""What a study says in words: its answer in three sentences, its scope, and the closing lines for
+the terminal.
 
-Scores here are of the search stage: one seed, validation images, the best chosen as a maximum, so optimistic.
+Scores here are of the search stage: one seed, validation images, the best chosen as a maximum, so
+optimistic.
 """
 
 from functools import lru_cache
@@ -17,7 +19,9 @@ from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.verdict import effect_lines, sentences, spoken_points
 
-CAVEAT = "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
+CAVEAT = (
+    "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
+)
 MISSING = "–"
 MANY_SEEDS = 1_000_000
 SHARES = ("score", "importance", "least", "most", "explained")
@@ -25,18 +29,22 @@ POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadin
 
 
 class Findings:
-    """What text and figures share: the search trials, the complete ones best first, each factor's levels, and tables
-    of the statistics."""
+    """What text and figures share: the search trials, the complete ones best first, each factor's
+    levels, and tables of the statistics."""
 
     def __init__(self, study: Study) -> None:
         factors = study.manifest["design"]["factors"]
         self.table = curves.results(study.trials, study.epochs)
         self.ranked = curves.ranked(self.table)
-        self.levels = {factor["name"]: curves.factor_levels(self.table, factor) for factor in factors}
+        self.levels = {
+            factor["name"]: curves.factor_levels(self.table, factor) for factor in factors
+        }
         self.spent = spent(study.trials, study.epochs, study.manifest["settings"])
         self.importance = effects.importance(self.table, factors)
         ranges = [factor for factor in factors if "levels" not in factor]
-        self.responses = {factor["name"]: effects.rate_response(self.table, factor) for factor in ranges}
+        self.responses = {
+            factor["name"]: effects.rate_response(self.table, factor) for factor in ranges
+        }
 
 
 findings = lru_cache(maxsize=4)(Findings)
@@ -44,8 +52,9 @@ findings = lru_cache(maxsize=4)(Findings)
 
 
 def show(value: Any, name: str) -> str:
-    """A value of the column `name` as text: a dash where missing, accuracies and shares in percent, their differences
-    in percentage points, other fractional numbers with three significant digits."""
+    """A value of the column `name` as text: a dash where missing, accuracies and shares in percent,
+    their differences in percentage points, other fractional numbers with three significant digits.
+    """
     if pd.isna(value):
         return MISSING
     if not isinstance(value, float):
@@ -72,13 +81,19 @@ def spoken(name: str) -> str:
 def named(trial: pd.Series) -> str:
     """A row of `results` by the name of its baseline, or else by its number."""
     origin: str = trial["origin"]
-    return origin.replace(":", " ", 1) if origin.startswith(curves.BASELINE) else f"trial {trial['trial']}"
+    return (
+        origin.replace(":", " ", 1)
+        if origin.startswith(curves.BASELINE)
+        else f"trial {trial['trial']}"
+    )
 
 
 def readable(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     """These columns (all of them, where none is named) as text under their headings."""
     shown = names or map(str, table)
-    return pd.DataFrame({spoken(name): [show(value, name) for value in table[name]] for name in shown})
+    return pd.DataFrame(
+        {spoken(name): [show(value, name) for value in table[name]] for name in shown}
+    )
 
 
 def states(trials: pd.DataFrame, stage: str = "search") -> str:
@@ -89,15 +104,16 @@ def states(trials: pd.DataFrame, stage: str = "search") -> str:
 
 
 def answer(study: Study) -> list[str]:
-    """The best arm, what each factor does, what it cost and what to run next: from the confirm stage where it has said
-    something, else from the search."""
+    """The best arm, what each factor does, what it cost and what to run next: from the confirm
+    stage where it has said something, else from the search."""
     cost = f"{cost_finding(study)}. Next: {_next(study)}."
     searched = [f"{headline(study)}{_doubt(study)}.", f"{factor_finding(study)}."]
     return [*(sentences(study) or searched), cost]
 
 
 def headline(study: Study) -> str:
-    """The best complete search trial, and the best baseline beside it; says so where there is none yet."""
+    """The best complete search trial, and the best baseline beside it; says so where there is none
+    yet."""
     best, ended = findings(study).ranked, study.manifest.get("ended")
     if best.empty:
         return f"No complete trial{'' if ended else ' yet'} ({states(study.trials)})"
@@ -111,9 +127,13 @@ def headline(study: Study) -> str:
 
 
 def _doubt(study: Study) -> str:
-    """How many other arms have a score inside the winner's 95% interval for the sampling of validation images alone
-    (Wilson 1927), and what that and the choice of a maximum say of the best."""
-    scores, images = findings(study).ranked, study.manifest["dataset"]["counts"].get("validation") or 0
+    """How many other arms have a score inside the winner's 95% interval for the sampling of
+    validation images alone (Wilson 1927), and what that and the choice of a maximum say of the
+    best."""
+    scores, images = (
+        findings(study).ranked,
+        study.manifest["dataset"]["counts"].get("validation") or 0,
+    )
     if scores.empty or not images:
         return "; which arm is best is not known yet"
     top = round(scores["validation_accuracy"].iloc[0] * images)
@@ -129,7 +149,11 @@ def factor_finding(study: Study) -> str:
     shares = findings(study).importance
     trials = int(shares["trials"].max()) if len(shares) else 0
     if not shares["tells"].any():
-        why = ", and the factors do not predict their scores" if trials >= effects.ENOUGH_TRIALS else ""
+        why = (
+            ", and the factors do not predict their scores"
+            if trials >= effects.ENOUGH_TRIALS
+            else ""
+        )
         return f"Which factor matters is not known yet: {plural(trials, 'complete trial')} beside the baselines{why}"
     names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
     first, ours = shares.head(1), shares[shares["factor"].isin(names)].head(1)
@@ -137,13 +161,17 @@ def factor_finding(study: Study) -> str:
         f"{spoken(str(row.factor))}, {row.importance:.0%} ({row.least:.0%}–{row.most:.0%} by forest)"
         for row in pd.concat([first, ours]).drop_duplicates("factor").itertuples()
     ]
-    lead = f"What seems to explain most of the variance over {trials} complete trials (fANOVA) is the "
+    lead = (
+        f"What seems to explain most of the variance over {trials} complete trials (fANOVA) is the "
+    )
     return lead + "; of the scientific factors the ".join(spread)
 
 
 def cost_finding(study: Study) -> str:
     """What the study cost, and what early stopping saved."""
-    cores, gpus, saved = findings(study).spent[["core_seconds", "gpu_seconds", "saved_core_seconds"]].sum()
+    cores, gpus, saved = (
+        findings(study).spent[["core_seconds", "gpu_seconds", "saved_core_seconds"]].sum()
+    )
     wall = (study.manifest.get("seconds") or {}).get("wall")
     said = f"It cost {cores:,.0f} core-seconds{f' and {gpus:,.0f} GPU-seconds' if gpus else ''}"
     said += f" in {plural(len(study.trials), 'trial')}{f' and {wall:,.0f} s of wall time' if wall else ''}"
@@ -157,17 +185,29 @@ def _next(study: Study) -> str:
         return "let the study end; the same command resumes it"
     if found.ranked.empty and len(table):
         diverged = (table["state"] == "diverged").any()
-        return "lower learning rates, as trials diverged" if diverged else "see why no trial is complete (study.log)"
+        return (
+            "lower learning rates, as trials diverged"
+            if diverged
+            else "see why no trial is complete (study.log)"
+        )
     # In a factorial design the samples are a multiple of the arms, as those there are.
-    samples = len(table) * ceil(20 / max(1, min(10, len(table)))) if search == "factorial" else 2 * max(10, len(table))
+    samples = (
+        len(table) * ceil(20 / max(1, min(10, len(table))))
+        if search == "factorial"
+        else 2 * max(10, len(table))
+    )
     more = f"more trials (--samples {samples})"
     if confirm.effects(study):
-        return _narrower(study) or (f"{more}, in case there is a better arm" if search == "sampled" else "nothing")
+        return _narrower(study) or (
+            f"{more}, in case there is a better arm" if search == "sampled" else "nothing"
+        )
     for name, rows in found.responses.items():
         for row in rows.head(1).to_dict("records"):
             if row["edge"] and row["arm"] == found.ranked["arm"].iloc[0]:
                 end = f"for the best of {row['arm']} lies at the {row['edge']} end of the range"
-                return f"{spoken(name)}s from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
+                return (
+                    f"{spoken(name)}s from {row['next_low']:.3g} to {row['next_high']:.3g}, {end}"
+                )
     if search == "none":
         return "see why nothing is confirmed (study.log)"
     if not found.importance["tells"].any():
@@ -184,11 +224,20 @@ def _narrower(study: Study) -> str:
     if all(value.interval.half <= margin for value in values):
         return ""
     bound = f"±{spoken_points(margin)}"
-    lasting = max((value.with_seeds(MANY_SEEDS).interval.half for value in values if value.images), default=0.0)
-    floor = f"; the test images alone leave ±{100 * lasting:.1f} points, however many seeds" if lasting else ""
+    lasting = max(
+        (value.with_seeds(MANY_SEEDS).interval.half for value in values if value.images),
+        default=0.0,
+    )
+    floor = (
+        f"; the test images alone leave ±{100 * lasting:.1f} points, however many seeds"
+        if lasting
+        else ""
+    )
     seeds = confirm.seeds_for_width(study, margin)
     if seeds is None:
-        return f"more test images, for no number of seeds brings every interval within {bound}{floor}"
+        return (
+            f"more test images, for no number of seeds brings every interval within {bound}{floor}"
+        )
     aim = f"about {seeds} seeds, until every effect is known within {bound}"
     return f"--confirm-until-width {100 * margin:g} ({aim}{floor})"
 
@@ -196,14 +245,24 @@ def _narrower(study: Study) -> str:
 def scope(study: Study, stage: str = "search") -> str:
     """What a stage's numbers are about: data set, trials, epochs, seeds; said on every figure."""
     data, settings = study.manifest["dataset"], study.manifest["settings"]
-    train, validation, test = (data["counts"].get(part, 0) for part in ("train", "validation", "test"))
+    train, validation, test = (
+        data["counts"].get(part, 0) for part in ("train", "validation", "test")
+    )
     available, chosen = data.get("available") or 0, data.get("chosen")
     images = f"{train:,} training and {validation:,} validation images"
-    images += f", only {train + validation:,} of the {available:,} there are" if available > train + validation else ""
+    images += (
+        f", only {train + validation:,} of the {available:,} there are"
+        if available > train + validation
+        else ""
+    )
     images += f" (data set chosen by default: {chosen})" if chosen else ""
     if stage == "confirm":
         images += f", all trained on, and {test:,} test images"
-    how = f"Search stage: validation images, one seed ({settings['seed']})." if stage == "search" else ""
+    how = (
+        f"Search stage: validation images, one seed ({settings['seed']})."
+        if stage == "search"
+        else ""
+    )
     unfinished = "" if study.manifest.get("ended") else "; the study is not finished"
     return (
         f"Data set {data['name']}: {images}. {states(study.trials, stage)}; "
@@ -212,8 +271,8 @@ def scope(study: Study, stage: str = "search") -> str:
 
 
 def chosen_scope(study: Study) -> str:
-    """What the confusion matrix of the chosen model is of: its first confirm seed, or before there is one the search
-    trial."""
+    """What the confusion matrix of the chosen model is of: its first confirm seed, or before there
+    is one the search trial."""
     stage = confirm_stage(study)
     if stage and (stage.states[stage.numbers(ArmRole.WINNER)] == "complete").any():
         return f"The winner's first confirm seed, on test images. {scope(study, 'confirm')}"
@@ -221,8 +280,12 @@ def chosen_scope(study: Study) -> str:
 
 
 def closing_lines(study: Study) -> list[str]:
-    """Plain lines for the terminal: the answer, the five best, the baselines, warnings, and a line for each effect."""
-    found, shown = findings(study), ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
+    """Plain lines for the terminal: the answer, the five best, the baselines, warnings, and a line
+    for each effect."""
+    found, shown = (
+        findings(study),
+        ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs"),
+    )
     fixed = found.table[curves.is_baseline(found.table)]
     tables = {
         f"Best complete trials ({CAVEAT}):": readable(found.ranked.head(5), "trial", *shown),
@@ -232,7 +295,11 @@ def closing_lines(study: Study) -> list[str]:
     lines = [*(line for line in answer(study) if line not in effects), scope(study)]
     for title, table in tables.items():
         if len(table):
-            lines += ["", title, *("  " + line for line in table.to_string(index=False).splitlines())]
+            lines += [
+                "",
+                title,
+                *("  " + line for line in table.to_string(index=False).splitlines()),
+            ]
     for state in ("failed", "diverged"):
         hit = study.trials.loc[study.trials["state"] == state, "trial"]
         if len(hit):

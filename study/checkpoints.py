@@ -1,7 +1,9 @@
-"""Checkpoints of running trials, `checkpoints/TRIAL/EPOCH-CRC32.pt`, and the winner's weights made from them.
+"""Checkpoints of running trials, `checkpoints/TRIAL/EPOCH-CRC32.pt`, and the winner's weights made
+from them.
 
-The driver alone writes and reads them. A checkpoint is written before its epoch is recorded, so that the
-weights of a trial that is recorded as finished are there; one that is ahead of the record does not count.
+The driver alone writes and reads them. A checkpoint is written before its epoch is recorded, so
+that the weights of a trial that is recorded as finished are there; one that is ahead of the record
+does not count.
 """
 
 import re
@@ -29,7 +31,8 @@ def save_checkpoint(folder: Path, trial: int, epoch: int, content: memoryview) -
 
 
 def load_checkpoint(folder: Path, trial: TrialState) -> tuple[int, bytes | None, str]:
-    """The epoch and the content of a trial's newest whole checkpoint, and a note where there was a newer one.
+    """The epoch and the content of a trial's newest whole checkpoint, and a note where there was a
+    newer one.
 
     What cannot be used is removed. Without any it is epoch 0, the start of the trial, and None.
     """
@@ -58,7 +61,8 @@ def remove_checkpoints(folder: Path, trial: int) -> None:
 def keep_best(folder: Path, state: StudyState) -> None:
     """Make `best/` from the chosen trial's last checkpoint, unless it is that trial's already.
 
-    An arm may win after its confirm seeds have ended and their checkpoints are gone: then it is the winner's own.
+    An arm may win after its confirm seeds have ended and their checkpoints are gone: then it is the
+    winner's own.
     """
     best, new = folder / "best", folder / "best.tmp"
     shutil.rmtree(new, ignore_errors=True)
@@ -77,12 +81,18 @@ def keep_best(folder: Path, state: StudyState) -> None:
     by_class = {
         "class": data["classes"],
         "images": counts_K,
-        f"{'test' if winner.stage == 'confirm' else 'validation'}_accuracy": confusion_KxK.diagonal() / counts_K,
+        f"{'test' if winner.stage == 'confirm' else 'validation'}_accuracy": confusion_KxK.diagonal()
+        / counts_K,
     }
     about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
     about |= {name: data[name] for name in ("image_shape", "classes")}
     with writing(best):
-        save_resnet(new, TrialConfig.from_dict(winner.config), weights=checkpoint["trainer"]["model"], **about)
+        save_resnet(
+            new,
+            TrialConfig.from_dict(winner.config),
+            weights=checkpoint["trainer"]["model"],
+            **about,
+        )
         names = pd.Index(data["classes"], name="true class")
         pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")
         pd.DataFrame(by_class).to_csv(new / "accuracy_by_class.csv", index=False)
@@ -99,5 +109,7 @@ def finish_ended(folder: Path, state: StudyState) -> None:
 
 
 def _newest_first(home: Path) -> list[tuple[int, Path]]:
-    named = [(re.fullmatch(r"(\d+)-[0-9a-f]{8}\.pt", path.name), path) for path in home.glob("*.pt")]
+    named = [
+        (re.fullmatch(r"(\d+)-[0-9a-f]{8}\.pt", path.name), path) for path in home.glob("*.pt")
+    ]
     return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)

@@ -1,11 +1,13 @@
-"""The tune and confirm stages: which arms are trained again, at which learning rate, with which seeds.
+"""The tune and confirm stages: which arms are trained again, at which learning rate, with which
+seeds.
 
-The best of a search is the maximum of many noisy scores of one seed, read on the images that it was chosen by: it is
-optimistic, and it does not say which part mattered (Bouthillier et al. 2021, Accounting for variance in machine
-learning benchmarks). So a two-level factorial design around the winner (Box, Hunter & Hunter 2005, Statistics for
-Experimenters, chapters 5 and 6), in which every trial informs every effect, is trained again on training and
-validation images together, and read on test images that nothing was chosen by. Before, each of its arms gets its own
-learning rate, on validation images: at one shared rate the effects depend on the rate.
+The best of a search is the maximum of many noisy scores of one seed, read on the images that it was
+chosen by: it is optimistic, and it does not say which part mattered (Bouthillier et al. 2021,
+Accounting for variance in machine learning benchmarks). So a two-level factorial design around the
+winner (Box, Hunter & Hunter 2005, Statistics for Experimenters, chapters 5 and 6), in which every
+trial informs every effect, is trained again on training and validation images together, and read on
+test images that nothing was chosen by. Before, each of its arms gets its own learning rate, on
+validation images: at one shared rate the effects depend on the rate.
 """
 
 import itertools
@@ -31,8 +33,8 @@ GENERATORS: Mapping[int, Sequence[Sequence[int]]] = {
     7: [(0, 1, 2), (1, 2, 3), (0, 2, 3)],
     8: [(1, 2, 3), (0, 2, 3), (0, 1, 2), (0, 1, 3)],
 }
-"""By number of factors, of which of the first ones each of the others is the product: half fraction of 8 arms, then 16
-arms, all of resolution IV at least (Box, Hunter & Hunter 2005, table 6.22)."""
+"""By number of factors, of which of the first ones each of the others is the product: half fraction
+of 8 arms, then 16 arms, all of resolution IV at least (Box, Hunter & Hunter 2005, table 6.22)."""
 MOST_FACTORS = max(GENERATORS)
 
 
@@ -60,10 +62,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm that is confirmed: its config (seed 0), and for its role the factor changed or the baseline's name.
+    """An arm that is confirmed: its config (seed 0), and for its role the factor changed or the
+    baseline's name.
 
-    `rate_at_end` is `low` or `high` where its best learning rate is at that end of those tried, so that a better one
-    may lie beyond.
+    `rate_at_end` is `low` or `high` where its best learning rate is at that end of those tried, so
+    that a better one may lie beyond.
     """
 
     role: ArmRole
@@ -94,18 +97,23 @@ class ConfirmPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan, ready for JSON: what the record keeps and the analysis reads."""
-        factors = [{"factor": each.factor, "from": each.start, "to": each.to} for each in self.changes]
+        factors = [
+            {"factor": each.factor, "from": each.start, "to": each.to} for each in self.changes
+        ]
         return {"factors": factors, "arms": [arm.to_dict() for arm in self.arms]}
 
     def trials(self, seed: int, seeds: int) -> list[TrialConfig]:
-        """Every arm with the first of the seeds that follow the study's own, then every arm with the next: arms are
-        paired by seed, and a stage cut short is even."""
+        """Every arm with the first of the seeds that follow the study's own, then every arm with
+        the next: arms are paired by seed, and a stage cut short is even."""
         configs = list(dict.fromkeys(arm.config for arm in self.arms))
-        return [replace(config, seed=seed + 1 + number) for number in range(seeds) for config in configs]
+        return [
+            replace(config, seed=seed + 1 + number) for number in range(seeds) for config in configs
+        ]
 
 
 def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
-    """The arms to confirm, each at its tuned learning rate, once the search and tune stages have ended."""
+    """The arms to confirm, each at its tuned learning rate, once the search and tune stages have
+    ended."""
     plan = _plan_at_winners_rate(design, state)
     arms = [arm for arm in plan.arms if arm.role in TUNED]
     if state.version > 1 and arms and _rates_to_try(design, arms[0].config):
@@ -113,14 +121,17 @@ def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
     others = [arm for arm in plan.arms if arm.role not in TUNED]
     for baseline in [arm for arm in others if arm.role == ArmRole.BASELINE]:
         for place, arm in enumerate(arms):
-            if arm.config == baseline.config:  # one of the arms around the winner is the baseline as it stands
+            if (
+                arm.config == baseline.config
+            ):  # one of the arms around the winner is the baseline as it stands
                 arms[place] = replace(arm, baseline=baseline.baseline)
                 others.remove(baseline)
     return replace(plan, arms=(*arms, *others))
 
 
 def missing_tune_trials(design: Design, state: StudyState) -> list[TrialConfig]:
-    """The trials that the tune stage needs and the record does not have, once the search stage has ended."""
+    """The trials that the tune stage needs and the record does not have, once the search stage has
+    ended."""
     if state.version == 1 or design.search != "sampled":
         return []  # studies of version 1 took the winner's rate; a factorial search tunes within every arm
     seed = state.header["settings"]["seed"]
@@ -162,45 +173,61 @@ def most_tuned_arms(design: Design) -> int:
 
 
 def two_level_design(factors: int) -> list[tuple[int, ...]]:
-    """The arms of a two-level design of so many factors (at most 8), +1 or -1 by factor; the first is all +1.
+    """The arms of a two-level design of so many factors (at most 8), +1 or -1 by factor; the first
+    is all +1.
 
-    Up to three factors every combination; above, the fraction that `GENERATORS` defines, in which the last factors
-    are products of the first ones.
+    Up to three factors every combination; above, the fraction that `GENERATORS` defines, in which
+    the last factors are products of the first ones.
     """
     generators = GENERATORS.get(factors, [])
     runs = itertools.product((1, -1), repeat=factors - len(generators))
-    return [(*run, *(math.prod(run[place] for place in product) for product in generators)) for run in runs]
+    return [
+        (*run, *(math.prod(run[place] for place in product) for product in generators))
+        for run in runs
+    ]
 
 
 def _plan_at_winners_rate(design: Design, state: StudyState) -> ConfirmPlan:
-    """In a sampled design the arms around the winner and the first baseline as it stands; in a factorial one every
-    arm at its own best nuisances; without a search stage the baselines."""
+    """In a sampled design the arms around the winner and the first baseline as it stands; in a
+    factorial one every arm at its own best nuisances; without a search stage the baselines."""
     epochs = state.header["settings"]["epochs"]
-    baselines = [Arm(ArmRole.BASELINE, design.baseline(name, epochs, 0), baseline=name) for name in design.baselines]
+    baselines = [
+        Arm(ArmRole.BASELINE, design.baseline(name, epochs, 0), baseline=name)
+        for name in design.baselines
+    ]
     if design.search == "none":
         return ConfirmPlan((), tuple(baselines))
     if design.search == "factorial":
         return ConfirmPlan((), tuple(_factorial_arms(design, state)))
     if (winner := state.winner()) is None:
         return ConfirmPlan((), ())
-    existing = [factor for factor in design.scientific if factor.name in design.existing(winner.config)]
+    existing = [
+        factor for factor in design.scientific if factor.name in design.existing(winner.config)
+    ]
     changes = {
-        factor.name: Change(factor.name, winner.config[factor.name], _best_other(design, state, winner, factor))
+        factor.name: Change(
+            factor.name, winner.config[factor.name], _best_other(design, state, winner, factor)
+        )
         for factor in existing
     }
     # Studies of version 1 changed one factor at a time.
     crossed, alone = ([], existing) if state.version == 1 else _crossed_and_alone(existing)
     arms = list(_crossed_arms(design, winner, [changes[factor.name] for factor in crossed]))
     for factor in alone:
-        arms.append(Arm(ArmRole.ALONE, _changed(design, winner, [changes[factor.name]]), factor=factor.name))
+        arms.append(
+            Arm(ArmRole.ALONE, _changed(design, winner, [changes[factor.name]]), factor=factor.name)
+        )
     return ConfirmPlan(tuple(changes.values()), (*arms, *baselines[:1]))
 
 
 def _crossed_and_alone(factors: Sequence[Factor]) -> tuple[list[Factor], list[Factor]]:
-    """The factors that are varied together, and those that are changed one at a time: the ones that exist only at
-    some levels of others, and those for which there is no two-level design."""
+    """The factors that are varied together, and those that are changed one at a time: the ones that
+    exist only at some levels of others, and those for which there is no two-level design."""
     free = [factor for factor in factors if not factor.when]
-    return free[:MOST_FACTORS], [*free[MOST_FACTORS:], *(factor for factor in factors if factor.when)]
+    return free[:MOST_FACTORS], [
+        *free[MOST_FACTORS:],
+        *(factor for factor in factors if factor.when),
+    ]
 
 
 def _crossed_arms(design: Design, winner: TrialState, changes: Sequence[Change]) -> Iterator[Arm]:
@@ -213,23 +240,32 @@ def _crossed_arms(design: Design, winner: TrialState, changes: Sequence[Change])
 
 def _factorial_arms(design: Design, state: StudyState) -> Iterator[Arm]:
     for levels in design.arms():
-        tried = [trial for trial in state.in_stage("search") if levels.items() <= trial.config.items()]
+        tried = [
+            trial for trial in state.in_stage("search") if levels.items() <= trial.config.items()
+        ]
         if complete := [trial for trial in tried if trial.state == "complete"]:
             best = max(complete, key=lambda trial: trial.rank)
             yield Arm(ArmRole.ARM, _seedless(best), rate_at_end=_end_of_rates(best, tried))
 
 
 def _best_other(design: Design, state: StudyState, winner: TrialState, factor: Factor) -> Any:
-    """The level of a factor, not the winner's, that did best in the search; a complete trial goes before a
-    stopped one, and baselines do not count, for they differ in more. The first level where no trial has another."""
+    """The level of a factor, not the winner's, that did best in the search; a complete trial goes
+    before a stopped one, and baselines do not count, for they differ in more. The first level where
+    no trial has another."""
     mine = winner.config[factor.name]
     best: TrialState | None = None
     for trial in state.in_stage("search"):
         level = design.existing(trial.config).get(factor.name, mine)
-        eligible = trial.state in ("complete", "stopped") and not trial.origin.startswith("baseline:")
+        eligible = trial.state in ("complete", "stopped") and not trial.origin.startswith(
+            "baseline:"
+        )
         if level != mine and eligible and (best is None or _goes_before(trial, best)):
             best = trial
-    return best.config[factor.name] if best else next(level for level in factor.levels if level != mine)
+    return (
+        best.config[factor.name]
+        if best
+        else next(level for level in factor.levels if level != mine)
+    )
 
 
 def _goes_before(trial: TrialState, other: TrialState) -> bool:
@@ -237,7 +273,8 @@ def _goes_before(trial: TrialState, other: TrialState) -> bool:
 
 
 def _changed(design: Design, winner: TrialState, changes: Sequence[Change]) -> TrialConfig:
-    """The winner with these factors at their other levels; what only exists with the winner's levels falls back."""
+    """The winner with these factors at their other levels; what only exists with the winner's
+    levels falls back."""
     values = {**winner.config, **{change.factor: change.to for change in changes}}
     kept = design.existing(values)
     usual = TrialConfig().to_dict() | dict(design.fixed)
@@ -246,7 +283,8 @@ def _changed(design: Design, winner: TrialState, changes: Sequence[Change]) -> T
 
 
 def _rates_to_try(design: Design, config: TrialConfig) -> list[float]:
-    """The learning rates that an arm is tuned over, around the one that it has; none where the design fixes it."""
+    """The learning rates that an arm is tuned over, around the one that it has; none where the
+    design fixes it."""
     rate = config.learning_rate
     factor = next((factor for factor in design.factors if factor.name == RATE), None)
     if factor is None or not factor.exists(config.to_dict()):
@@ -261,23 +299,40 @@ def _rates_to_try(design: Design, config: TrialConfig) -> list[float]:
 
 
 def _at_best_rates(design: Design, plan: ConfirmPlan, state: StudyState) -> list[Arm]:
-    """The arms of a plan, each at the one of its learning rates tried where the fitted validation loss is least.
+    """The arms of a plan, each at the one of its learning rates tried where the fitted validation
+    loss is least.
 
-    An arm of which no trial is complete keeps the winner's rate: the confirm stage shows whether it diverges, too.
+    An arm of which no trial is complete keeps the winner's rate: the confirm stage shows whether it
+    diverges, too.
     """
     tried = [_tried(design, arm, state) for arm in plan.arms]
-    complete = [(place, trial) for place, trials in enumerate(tried) for trial in trials if trial.state == "complete"]
+    complete = [
+        (place, trial)
+        for place, trials in enumerate(tried)
+        for trial in trials
+        if trial.state == "complete"
+    ]
     places_P = np.array([place for place, _ in complete], dtype=int)
     steps_P = np.array(
-        [math.log(trial.config[RATE] / plan.arms[place].config.learning_rate) for place, trial in complete]
+        [
+            math.log(trial.config[RATE] / plan.arms[place].config.learning_rate)
+            for place, trial in complete
+        ]
     )
     losses_P = np.array([trial.epochs[-1]["validation_loss"] for _, trial in complete])
-    starts = [[getattr(arm.config, each.factor) == each.start for each in plan.changes] for arm in plan.arms]
+    starts = [
+        [getattr(arm.config, each.factor) == each.start for each in plan.changes]
+        for arm in plan.arms
+    ]
     fitted_P = response_surface(places_P, steps_P, losses_P, np.where(starts, 1.0, -1.0))
-    worst_first = sorted(zip(fitted_P, complete, strict=True), key=lambda row: (-row[0], -row[1][1].trial))
+    worst_first = sorted(
+        zip(fitted_P, complete, strict=True), key=lambda row: (-row[0], -row[1][1].trial)
+    )
     best = {place: trial for _, (place, trial) in worst_first}
     return [
-        replace(arm, config=_seedless(best[place]), rate_at_end=_end_of_rates(best[place], tried[place]))
+        replace(
+            arm, config=_seedless(best[place]), rate_at_end=_end_of_rates(best[place], tried[place])
+        )
         if place in best
         else arm
         for place, arm in enumerate(plan.arms)
@@ -289,9 +344,10 @@ def response_surface(
 ) -> np.ndarray:
     """The validation losses of P trials as a smooth function of the learning rate says they are.
 
-    Least squares on the logarithm of the loss: each arm has a level of its own, all share the curvature in the
-    logarithm of the rate, and the optimum is additive in the factors (Box & Wilson 1951, On the experimental
-    attainment of optimum conditions). One arm's losses alone are too noisy: of few images, with one seed.
+    Least squares on the logarithm of the loss: each arm has a level of its own, all share the
+    curvature in the logarithm of the rate, and the optimum is additive in the factors (Box & Wilson
+    1951, On the experimental attainment of optimum conditions). One arm's losses alone are too
+    noisy: of few images, with one seed.
 
     Args:
         places_P: the arm of each trial, a row of `signs_AxF`.
@@ -307,7 +363,8 @@ def response_surface(
 
 
 def _tried(design: Design, arm: Arm, state: StudyState) -> list[TrialState]:
-    """The search and tune trials of an arm about the learning rate that it has; those that failed are none."""
+    """The search and tune trials of an arm about the learning rate that it has; those that failed
+    are none."""
     rates = _rates_to_try(design, arm.config)
     return [
         trial
@@ -324,7 +381,8 @@ def _searched(state: StudyState) -> list[TrialState]:
 
 
 def _end_of_rates(best: TrialState, tried: Iterable[TrialState]) -> str:
-    """Which end of the learning rates that were tried the best one is at; empty where it is between others."""
+    """Which end of the learning rates that were tried the best one is at; empty where it is between
+    others."""
     rates = [trial.config[RATE] for trial in tried]
     if min(rates) == max(rates):
         return ""

@@ -20,7 +20,15 @@ from trainables.config import TrialConfig, UsageError
 
 VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
 """The fields of a trial that a design may vary or fix."""
-FACTOR_KEYS = {"name": str, "role": str, "levels": list, "low": float, "high": float, "scale": str, "when": dict}
+FACTOR_KEYS = {
+    "name": str,
+    "role": str,
+    "levels": list,
+    "low": float,
+    "high": float,
+    "scale": str,
+    "when": dict,
+}
 DESIGN_KEYS = {"search": str, "outcome": str, "samples": int, "margin": float}
 DESIGN_KEYS |= {"fixed": dict, "factors": list, "baselines": dict}
 WORDS = {str: "text", list: "a list", float: "a number", int: "a whole number", dict: "a table"}
@@ -40,9 +48,13 @@ def read_design(name: str) -> Design:
         with _at("--design", str(path)):
             return design_from(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UsageError(f"--design: received {name!r} ({error.strerror}), allowed: {KNOWN}") from error
+        raise UsageError(
+            f"--design: received {name!r} ({error.strerror}), allowed: {KNOWN}"
+        ) from error
     except ValueError as error:
-        text = str(error) if isinstance(error, UsageError) else f"--design: {path}: no TOML ({error})"
+        text = (
+            str(error) if isinstance(error, UsageError) else f"--design: {path}: no TOML ({error})"
+        )
         raise UsageError(text) from error
 
 
@@ -61,7 +73,9 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     _choice("search", values.get("search", "sampled"), ("sampled", "factorial", "none"))
     _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
     if not 0 < (margin := values.get("margin", Design.margin)) < 1:
-        raise UsageError(f"margin: received {margin!r}, allowed: a number above 0 and below 1 (0.01 is 1 point)")
+        raise UsageError(
+            f"margin: received {margin!r}, allowed: a number above 0 and below 1 (0.01 is 1 point)"
+        )
     factors: list[Factor] = []
     for number, about in enumerate(values.get("factors", [])):
         with _at(f"factors[{number}]"):
@@ -69,7 +83,11 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     fixed, baselines = values.get("fixed", {}), values.get("baselines", {})
     with _at("fixed"):
         for key in fixed:
-            _choice("key", key, [each for each in VARIED if each not in [factor.name for factor in factors]])
+            _choice(
+                "key",
+                key,
+                [each for each in VARIED if each not in [factor.name for factor in factors]],
+            )
         TrialConfig.from_dict(fixed)
     for key, table in baselines.items():
         with _at(f"baselines.{key}"):
@@ -96,7 +114,11 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
     # An arm is made of scientific levels alone, and has to tell whether a scientific factor exists.
     decides = {"scientific"} if about["role"] == "scientific" else {"scientific", "nuisance"}
     for name, level in about.get("when", {}).items():
-        _choice("when", name, [other for other in known if known[other].levels and known[other].role in decides])
+        _choice(
+            "when",
+            name,
+            [other for other in known if known[other].levels and known[other].role in decides],
+        )
         _choice(f"when.{name}", level, known[name].levels)
     ends = [key for key in ("low", "high", "scale") if key in about]
     if "levels" in about:
@@ -110,14 +132,18 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
         return Factor(**about | {"levels": tuple(levels)})
     factor = Factor(**about)
     if KINDS[factor.name] not in (int, float) or factor.role == "scientific":
-        raise UsageError("levels: received none, allowed: a range only for a number that is a nuisance")
+        raise UsageError(
+            "levels: received none, allowed: a range only for a number that is a nuisance"
+        )
     for key in ("low", "high"):
         if math.isnan(getattr(factor, key)):
             raise UsageError(f"{key}: received none, allowed: low and high, or levels")
         with _at(key):
             TrialConfig.from_dict({factor.name: getattr(factor, key)})
     if not factor.low < factor.high or (factor.scale == "log" and factor.low <= 0):
-        raise UsageError(f"low: received {factor.low!r}, allowed: below high, {factor.high!r}; above 0 where log")
+        raise UsageError(
+            f"low: received {factor.low!r}, allowed: below high, {factor.high!r}; above 0 where log"
+        )
     return factor
 
 
@@ -129,20 +155,27 @@ def _check_search(design: Design) -> None:
             bool(design.scientific) and not design.baselines,
             "with scientific factors and without baselines",
         ),
-        "none": (bool(design.baselines) and not design.factors, "with baselines and without factors"),
+        "none": (
+            bool(design.baselines) and not design.factors,
+            "with baselines and without factors",
+        ),
     }[design.search]
     if not right:
         raise UsageError(f"search: received {design.search!r}, allowed: {allowed}")
 
 
 def _check_levels(design: Design) -> None:
-    """Raise `UsageError` where levels do not go together; what a trial refuses, it refuses of two at most."""
+    """Raise `UsageError` where levels do not go together; what a trial refuses, it refuses of two
+    at most."""
     leveled = [factor for factor in design.factors if factor.levels]
     for one, other in itertools.combinations_with_replacement(leveled, 2):
         for levels in itertools.product(one.levels, other.levels):
             pair = dict(zip((one.name, other.name), levels, strict=True))
             values = design.existing({**one.when, **other.when, **pair})
-            with _at("factors", "with " + ", ".join(f"{name} {level!r}" for name, level in values.items())):
+            with _at(
+                "factors",
+                "with " + ", ".join(f"{name} {level!r}" for name, level in values.items()),
+            ):
                 design.config(values, 1, 0)
     # A baseline may win, and is then confirmed with each of these levels in turn.
     for (key, table), factor in itertools.product(design.baselines.items(), design.scientific):
@@ -161,7 +194,9 @@ def check_samples(design: Design, samples: int) -> None:
         "none": (samples == 0, "none, for there is no search stage"),
     }[design.search]
     if not right:
-        raise UsageError(f"samples: received {samples!r}, allowed with design {design.name}: {allowed}")
+        raise UsageError(
+            f"samples: received {samples!r}, allowed with design {design.name}: {allowed}"
+        )
 
 
 @contextmanager
@@ -175,16 +210,21 @@ def _at(*keys: str) -> Iterator[None]:
 
 def _choice(key: str, value: Any, allowed: Collection[Any]) -> None:
     if value not in allowed:
-        raise UsageError(f"{key}: received {value!r}, allowed: {', '.join(map(str, allowed)) or 'none'}")
+        raise UsageError(
+            f"{key}: received {value!r}, allowed: {', '.join(map(str, allowed)) or 'none'}"
+        )
 
 
 def _table(values: Any, kinds: Mapping[str, Any], needed: Collection[str] = ()) -> dict[str, Any]:
-    """The table, if it is one and its keys and the types of their values are these (any, where none are given)."""
+    """The table, if it is one and its keys and the types of their values are these (any, where none
+    are given)."""
     if not isinstance(values, dict):
         raise UsageError(f"received {values!r}, allowed: a table")
     for key, value in values.items() if kinds else ():
         _choice("key", key, kinds)
-        right = isinstance(value, (int, float) if kinds[key] is float else kinds[key]) and not isinstance(value, bool)
+        right = isinstance(
+            value, (int, float) if kinds[key] is float else kinds[key]
+        ) and not isinstance(value, bool)
         if not right:
             raise UsageError(f"{key}: received {value!r}, allowed: {WORDS[kinds[key]]}")
     for key in needed:

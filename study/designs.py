@@ -1,10 +1,10 @@
 """The designs: factors with roles and levels, what is fixed, the baselines.
 
-The words are those of the Deep Learning Tuning Playbook (Godbole et al. 2023): a *scientific* factor's
-effect is the question, a *nuisance* must be tuned for the comparison to be fair, all else is fixed. `search`
-says how the search stage goes: `sampled`, a sampler draws all factors; `factorial`, every arm (combination of
-the scientific levels) gets the same number of trials and the sampler draws its nuisances; `none`, the baselines
-alone, and they are confirmed at once.
+The words are those of the Deep Learning Tuning Playbook (Godbole et al. 2023): a *scientific*
+factor's effect is the question, a *nuisance* must be tuned for the comparison to be fair, all else
+is fixed. `search` says how the search stage goes: `sampled`, a sampler draws all factors;
+`factorial`, every arm (combination of the scientific levels) gets the same number of trials and the
+sampler draws its nuisances; `none`, the baselines alone, and they are confirmed at once.
 """
 
 import itertools
@@ -50,7 +50,8 @@ class Factor:
         return all(values.get(name) == level for name, level in self.when.items())
 
     def at(self, unit: float) -> Any:
-        """The value at `unit` (0 to below 1) of the factor, for points of a sequence in the unit cube."""
+        """The value at `unit` (0 to below 1) of the factor, for points of a sequence in the unit
+        cube."""
         if self.levels:
             return self.levels[int(unit * len(self.levels))]
         if self.scale == "log":
@@ -62,11 +63,12 @@ class Factor:
 
 @dataclass(frozen=True)
 class Design:
-    """Factors, fixed values (where they differ from `TrialConfig`'s defaults) and baselines by name.
+    """Factors, fixed values (where they differ from `TrialConfig`'s defaults) and baselines by
+    name.
 
-    `outcome` is what the confirmed arms are compared by, `samples` the default number of search trials, `margin`
-    the difference of accuracies (a fraction) below which two levels count as equivalent. A baseline may have a
-    `max_epochs` of its own.
+    `outcome` is what the confirmed arms are compared by, `samples` the default number of search
+    trials, `margin` the difference of accuracies (a fraction) below which two levels count as
+    equivalent. A baseline may have a `max_epochs` of its own.
     """
 
     name: str
@@ -93,8 +95,11 @@ class Design:
         return kept
 
     def config(self, values: Mapping[str, Any], epochs: int, seed: int) -> TrialConfig:
-        """The trial that these values make; those of factors that do not exist with them count for nothing."""
-        return TrialConfig.from_dict({**self.fixed, **self.existing(values), "max_epochs": epochs, "seed": seed})
+        """The trial that these values make; those of factors that do not exist with them count for
+        nothing."""
+        return TrialConfig.from_dict(
+            {**self.fixed, **self.existing(values), "max_epochs": epochs, "seed": seed}
+        )
 
     def baseline(self, name: str, epochs: int, seed: int) -> TrialConfig:
         """A baseline as it stands: the design's fixed values are not applied to it."""
@@ -111,7 +116,9 @@ class Design:
     def networks(self, epochs: int) -> list[TrialConfig]:
         """What the study may train, for what they cost: a trial of every arm and of every baseline."""
         baselines = [self.baseline(name, epochs, 0) for name in self.baselines]
-        return baselines + ([self.config(arm, epochs, 0) for arm in self.arms()] if self.factors else [])
+        return baselines + (
+            [self.config(arm, epochs, 0) for arm in self.arms()] if self.factors else []
+        )
 
     def one_budget(self) -> "Design":
         """The design whose baselines have no budget of epochs of their own."""
@@ -122,7 +129,8 @@ class Design:
         return replace(self, baselines=free)
 
     def with_running_statistics(self) -> "Design":
-        """The design as studies of version 1 had it: trials are read by BatchNorm's running statistics."""
+        """The design as studies of version 1 had it: trials are read by BatchNorm's running
+        statistics."""
         before = {"bn_statistics": "running"}
         baselines = {name: {**before, **values} for name, values in self.baselines.items()}
         return replace(self, fixed={**before, **self.fixed}, baselines=baselines)
@@ -173,11 +181,18 @@ COURSE = Design(
     samples=0,
 )
 # Is it the kernel or the stride? The course report changed both.
-STEM = Design("stem", (RATE, KERNEL, STRIDE, MAXPOOL), {**FIXED, "depth": 18}, search="factorial", samples=64)
-# Does a deeper plain network train worse, and a deeper residual one not (He et al. 2015, figures 1 and 4)?
+STEM = Design(
+    "stem", (RATE, KERNEL, STRIDE, MAXPOOL), {**FIXED, "depth": 18}, search="factorial", samples=64
+)
+# Does a deeper plain network train worse, and a deeper residual one not (He et al. 2015, figures 1
+# and 4)?
 DEGRADATION = Design(
     "degradation",
-    (RATE, Factor("residual", "scientific", (True, False)), Factor("depth", "scientific", (18, 34))),
+    (
+        RATE,
+        Factor("residual", "scientific", (True, False)),
+        Factor("depth", "scientific", (18, 34)),
+    ),
     FIXED,
     search="factorial",
     outcome="train_accuracy",
@@ -196,12 +211,18 @@ RECIPE = Design(
     samples=24,
 )
 
-DESIGNS: Mapping[str, Design] = {design.name: design for design in (SEARCH, COURSE, STEM, DEGRADATION, RECIPE)}
+DESIGNS: Mapping[str, Design] = {
+    design.name: design for design in (SEARCH, COURSE, STEM, DEGRADATION, RECIPE)
+}
 
 
 def arm_label(config: TrialConfig, design: Mapping[str, Any]) -> str:
-    """A trial's arm: `TrialConfig.arm`, with the levels of those scientific factors of a recorded design that it
-    leaves out."""
+    """A trial's arm: `TrialConfig.arm`, with the levels of those scientific factors of a recorded
+    design that it leaves out."""
     names = [factor["name"] for factor in design["factors"] if factor["role"] == "scientific"]
-    more = [f"{name.replace('_', ' ')} {getattr(config, name)}" for name in names if name not in IN_LABEL]
+    more = [
+        f"{name.replace('_', ' ')} {getattr(config, name)}"
+        for name in names
+        if name not in IN_LABEL
+    ]
     return ", ".join([config.arm, *more])

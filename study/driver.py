@@ -1,4 +1,5 @@
-"""Runs a planned study on Ray Tune and keeps its record; the effects between the plan and the report."""
+"""Runs a planned study on Ray Tune and keeps its record; the effects between the plan and the
+report."""
 
 import logging
 import os
@@ -32,14 +33,15 @@ from study.timing import timing_here, timing_job, timing_on_ray
 log = logging.getLogger("study")
 
 Advice = Callable[[Path, float], int | None]
-"""Of a study directory, the confirm seeds at which every effect is known within ± a fraction; None where no number is
-enough."""
+"""Of a study directory, the confirm seeds at which every effect is known within ± a fraction; None
+where no number is enough."""
 
 
 def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> None:
     """Bring record, directory and a new scheduler to where they were when the last driver ended.
 
-    A trial may have had its last epoch, or the one at which the scheduler stops it, just then: it ends now.
+    A trial may have had its last epoch, or the one at which the scheduler stops it, just then: it
+    ends now.
     """
     for trial in record.state.in_state("failed") if retry_failed else []:
         record.append("trial_reopened", trial=trial.trial)
@@ -47,14 +49,18 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
     for trial in record.state.in_state("running"):
         last = trial.diverged or len(trial.epochs) >= trial.config["max_epochs"]
         if trial.epochs and (last or trial.trial in stopped):
-            end_trial(record, trial.trial, state_at_end(len(trial.epochs), trial.diverged, trial.config["max_epochs"]))
+            end_trial(
+                record,
+                trial.trial,
+                state_at_end(len(trial.epochs), trial.diverged, trial.config["max_epochs"]),
+            )
     finish_ended(record.folder, record.state)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a study: its directory, what its record says, how many trials it shall have, and whether it
-    was interrupted."""
+    """What became of a study: its directory, what its record says, how many trials it shall have,
+    and whether it was interrupted."""
 
     folder: Path
     state: StudyState
@@ -68,7 +74,8 @@ def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Out
     `advice` is the analysis's, for `--confirm-until-width`.
 
     Raises:
-        UsageError, DataUnavailable, CannotStart: something asked for cannot be; nothing was started.
+        UsageError, DataUnavailable, CannotStart: something asked for cannot be; nothing was
+        started.
         RecordError: the study's record is damaged; nothing was started.
         CannotWrite: the study directory could not be written to; the study can go on later.
         KeyboardInterrupt: it was interrupted before anything was recorded.
@@ -96,23 +103,34 @@ def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Out
             interrupted.listen()  # Ray takes SIGTERM for itself when it starts
             resources = ray_resources(settings)
             gpus = gpus_per_trial(settings, resources)
-            concurrent_trials(settings, resources, gpus)  # refuses what no machine has, for which Ray would wait
-            timings = timed() or timing_on_ray(timing_job(settings, design, images.data, gpus > 0), gpus)
+            concurrent_trials(
+                settings, resources, gpus
+            )  # refuses what no machine has, for which Ray would wait
+            timings = timed() or timing_on_ray(
+                timing_job(settings, design, images.data, gpus > 0), gpus
+            )
             plan = make_plan(settings, design, images, resources, timings)
             interrupted.when_it_can = True
             if record is None:
                 record = Record(plan.folder, plan.header())
                 ending.callback(record.close)
             with study_log(record.folder):
-                _drive(plan, record, dashboard, Stages(plan, record, console, interrupted), interrupted, advice)
+                _drive(
+                    plan,
+                    record,
+                    dashboard,
+                    Stages(plan, record, console, interrupted),
+                    interrupted,
+                    advice,
+                )
     state = record.state
     wanted = len(state.trials) + missing(design, settings.samples, _confirm_seeds(state), state)
     return Outcome(record.folder, record.state, wanted, interrupted.asked)
 
 
 def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
-    """Of a study with so many search trials and confirm seeds, the trials that have not begun of the first stage that
-    lacks any."""
+    """Of a study with so many search trials and confirm seeds, the trials that have not begun of
+    the first stage that lacks any."""
     if samples > len(state.in_stage("search")):
         return samples - len(state.in_stage("search"))
     if seeds and (tune := missing_tune_trials(design, state)):
@@ -127,7 +145,9 @@ def more_seeds(settings: DecidedSettings, record: Record, advice: Advice) -> int
     write_views(record.folder, record.state)
     advised = advice(record.folder, settings.confirm_until_width / 100)
     if advised is None:
-        log.warning("no seeds are added: with these test images no number of them makes every interval that narrow")
+        log.warning(
+            "no seeds are added: with these test images no number of them makes every interval that narrow"
+        )
         return 0
     seeds = min(advised, MOST_SEEDS)
     return seeds if seeds > _confirm_seeds(record.state) else 0
@@ -139,7 +159,12 @@ def _confirm_seeds(state: StudyState) -> int:
 
 
 def _drive(
-    plan: Plan, record: Record, dashboard: str, stages: Stages, interrupted: Interrupted, advice: Advice
+    plan: Plan,
+    record: Record,
+    dashboard: str,
+    stages: Stages,
+    interrupted: Interrupted,
+    advice: Advice,
 ) -> None:
     """Run what the record misses, and record this driver's start and end."""
     started = time.monotonic()
@@ -186,11 +211,17 @@ def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
     data, split, settings = plan.images.data, plan.images.split, plan.settings
     shape = "×".join(str(size) for size in data.image_shape)
     counts = f"{len(split.train.labels)} training, {len(split.validation.labels)} validation images"
-    log.info("study: %s: design %s, %s of %s pixels", plan.folder.name, plan.design.name, counts, shape)
+    log.info(
+        "study: %s: design %s, %s of %s pixels", plan.folder.name, plan.design.name, counts, shape
+    )
     for note in plan.notes:
         log.info("%s", note)
     if state.trials:
-        log.info("resumes: %d trials ended, %d started", len(state.ended_trials()), len(state.in_state("running")))
+        log.info(
+            "resumes: %d trials ended, %d started",
+            len(state.ended_trials()),
+            len(state.in_state("running")),
+        )
     tune, seeds = most_tune_trials(plan.design), settings.confirm_seeds
     left = settings.samples - sum(trial.state != "running" for trial in state.in_stage("search"))
     stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
@@ -202,10 +233,16 @@ def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
         log.info("will tune: at most %d trials, the learning rate of every arm to confirm", tune)
     if seeds:
         arms, each = most_arms(plan.design), f"{seeds} seed{'s' * (seeds > 1)} each"
-        log.info("will confirm: at most %d arms with %s, on training and validation images", arms, each)
+        log.info(
+            "will confirm: at most %d arms with %s, on training and validation images", arms, each
+        )
     if settings.confirm_until_width:
         width = f"{settings.confirm_until_width:g} points"
-        log.info("will add seeds, at most %d in all, until every effect is known within ±%s", MOST_SEEDS, width)
+        log.info(
+            "will add seeds, at most %d in all, until every effect is known within ±%s",
+            MOST_SEEDS,
+            width,
+        )
     log.info("estimate: about %s for the complete study", duration(plan.estimate_seconds))
     if dashboard:
         log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)

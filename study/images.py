@@ -11,7 +11,14 @@ import torch
 from study.record import has_study
 from study.settings import ALLOWED, StudySettings
 from trainables.config import UsageError
-from trainables.datasets import DataUnavailable, ImageData, Split, duplicates, load_images, split_images
+from trainables.datasets import (
+    DataUnavailable,
+    ImageData,
+    Split,
+    duplicates,
+    load_images,
+    split_images,
+)
 
 log = logging.getLogger("study")
 
@@ -34,8 +41,8 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
     """The asked data set, or the default one with the reason for it.
 
     Raises:
-        UsageError: there is no such data set, too little in it, something else is where the study would be,
-            or the images have not the fingerprint that is recorded.
+        UsageError: there is no such data set, too little in it, something else is where the study
+            would be, or the images have not the fingerprint that is recorded.
         DataUnavailable: it is unavailable.
     """
     if settings.dataset is not None:
@@ -45,25 +52,37 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
             raise UsageError(f"--dataset: {found}, the study has {recorded}; {ALLOWED}")
         return images
     if not torch.cuda.is_available():
-        return _images(settings, "digits", "no --dataset given, and no GPU on this machine for cifar10")
+        return _images(
+            settings, "digits", "no --dataset given, and no GPU on this machine for cifar10"
+        )
     try:
         return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
     except DataUnavailable as error:
-        return _images(settings, "digits", f"no --dataset given, and cifar10 is unavailable: {error}")
+        return _images(
+            settings, "digits", f"no --dataset given, and cifar10 is unavailable: {error}"
+        )
 
 
 def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:
     log.info("data set: %s", f"{dataset} ({chosen})" if chosen else dataset)
     folder = settings.folder(dataset)
     try:
-        with tempfile.TemporaryFile(dir=next(parent for parent in folder.parents if parent.exists())):
+        with tempfile.TemporaryFile(
+            dir=next(parent for parent in folder.parents if parent.exists())
+        ):
             pass
     except OSError as error:
         allowed = f"allowed: a folder that can be written to ({error.strerror})"
         raise UsageError(f"--results-dir: received {settings.results_dir!r}, {allowed}") from error
     # A driver that was killed before its first line leaves an empty record.
-    empty = not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"})
+    empty = not folder.exists() or (
+        folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"}
+    )
     if not empty and not has_study(folder):
-        raise UsageError(f"--name: received {folder.name!r}, but {folder} is no study, allowed: a name not taken")
-    data = load_images(dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images)
+        raise UsageError(
+            f"--name: received {folder.name!r}, but {folder} is no study, allowed: a name not taken"
+        )
+    data = load_images(
+        dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images
+    )
     return Images(data, split_images(data, settings.train_images), chosen)

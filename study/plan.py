@@ -1,4 +1,5 @@
-"""From what a person asked to what will run: everything that was left open is decided here, and said.
+"""From what a person asked to what will run: everything that was left open is decided here, and
+said.
 
 `Plan` is complete: no later step chooses anything. What was chosen or fell back stands in `notes`.
 """
@@ -42,8 +43,11 @@ def begin_study(given: Mapping[str, Any]) -> tuple[DecidedSettings, Design]:
     return decided(settings, design), design.one_budget() if settings.epochs else design
 
 
-def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) -> tuple[DecidedSettings, Design]:
-    """The settings that continue a study: what is given, else what is recorded; and its design, as recorded.
+def continue_study(
+    given: Mapping[str, Any], state: StudyState, folder: Path
+) -> tuple[DecidedSettings, Design]:
+    """The settings that continue a study: what is given, else what is recorded; and its design, as
+    recorded.
 
     Raises:
         UsageError: they ask another question.
@@ -60,7 +64,9 @@ def continue_study(given: Mapping[str, Any], state: StudyState, folder: Path) ->
         if design == design.one_budget():  # by --epochs, perhaps
             asked = asked.one_budget()
         if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
-            raise UsageError(f"--design: received {given['design']!r}, which is not the design of the study; {ALLOWED}")
+            raise UsageError(
+                f"--design: received {given['design']!r}, which is not the design of the study; {ALLOWED}"
+            )
     settings = decided(settings, design)
     # Trials that have begun are not taken back.
     return replace(settings, samples=max(settings.samples, len(state.in_stage("search")))), design
@@ -105,7 +111,9 @@ class Plan:
     def header(self) -> dict[str, Any]:
         """The record's first event: the study and how it is made."""
         data, split = self.images.data, self.images.split
-        counts = {name: len(getattr(split, name).labels) for name in ("train", "validation", "test")}
+        counts = {
+            name: len(getattr(split, name).labels) for name in ("train", "validation", "test")
+        }
         return {
             "name": self.folder.name,
             "design": {"name": self.design.name, **self.design.to_dict()},
@@ -130,7 +138,11 @@ class Plan:
 
 
 def make_plan(
-    settings: DecidedSettings, design: Design, images: Images, resources: Resources, timings: Mapping[str, float]
+    settings: DecidedSettings,
+    design: Design,
+    images: Images,
+    resources: Resources,
+    timings: Mapping[str, float],
 ) -> Plan:
     """Decide what is left open, with the seconds that training takes per image by precision.
 
@@ -138,7 +150,8 @@ def make_plan(
         UsageError: a trial needs more than any machine has.
     """
     own = [values["max_epochs"] for values in design.baselines.values() if "max_epochs" in values]
-    # Four epochs of the digits choose as well as six (tests/benchmarks/README.md), in two thirds of the time.
+    # Four epochs of the digits choose as well as six (tests/benchmarks/README.md), in two thirds of
+    # the time.
     epochs = settings.epochs or max(own, default=4 if images.data.name == "digits" else 20)
     gpus = gpus_per_trial(settings, resources)
     concurrent, notes = concurrent_trials(settings, resources, gpus)
@@ -154,24 +167,38 @@ def make_plan(
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
-        speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
+        speeds = ", ".join(
+            f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items()
+        )
         why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
         notes.append(f"precision: {precision}, {why} (the most expensive arm: {speeds})")
     estimate = _trial_seconds(settings, design, images, epochs, timings[precision]) / concurrent
-    return Plan(settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes))
+    return Plan(
+        settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes)
+    )
 
 
 def _trial_seconds(
     settings: DecidedSettings, design: Design, images: Images, epochs: int, image_seconds: float
 ) -> float:
-    """Of the whole study, roughly, where training takes the most expensive arm `image_seconds` an image.
+    """Of the whole study, roughly, where training takes the most expensive arm `image_seconds` an
+    image.
 
-    Time is taken to go by FLOPs, evaluation to cost a third of training, and ASHA to save half of the epochs.
+    Time is taken to go by FLOPs, evaluation to cost a third of training, and ASHA to save half of
+    the epochs.
     """
     flops, split = forward_flops(design, images.data, epochs), images.split
-    train, validation, test = (len(part.labels) for part in (split.train, split.validation, split.test))
-    search = settings.samples * (train + validation / 3) * (0.5 if settings.scheduler == "asha" else 1.0)
+    train, validation, test = (
+        len(part.labels) for part in (split.train, split.validation, split.test)
+    )
+    search = (
+        settings.samples * (train + validation / 3) * (0.5 if settings.scheduler == "asha" else 1.0)
+    )
     confirm = settings.confirm_seeds * most_arms(design) * (train + validation + test / 3)
     tune = most_tune_trials(design) * (train + validation / 3) if settings.confirm_seeds else 0
-    mean = sum(cost * network.max_epochs for network, cost in flops.items()) / len(flops) / max(flops.values())
+    mean = (
+        sum(cost * network.max_epochs for network, cost in flops.items())
+        / len(flops)
+        / max(flops.values())
+    )
     return (search + tune + confirm) * mean * image_seconds

@@ -21,11 +21,14 @@ def command() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, `+changes` behind it where files differ; None outside a checkout."""
+    """The commit of the code that runs, `+changes` behind it where files differ; None outside a
+    checkout."""
     command = ["git", "-C", str(Path(__file__).resolve().parent.parent), "describe"]
     command += ["--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -38,7 +41,9 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "gpus": gpus,
     }
 

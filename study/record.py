@@ -1,12 +1,13 @@
 """The study directory: `record.jsonl`, the only authority, and the views made from it.
 
 One line an event, appended and synced: `study` (first), `driver_started`, `trial_started`, `epoch`,
-`trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `confirm_planned` (the arms),
-`confirm_extended` (more seeds), `driver_ended`. `StudyState` is what the events say, folded one by one, whether they
-were just written or read back; `study.json`, `trials.csv`, `epochs.csv` and `test_images.csv` are made from it alone.
+`trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `confirm_planned`
+(the arms), `confirm_extended` (more seeds), `driver_ended`. `StudyState` is what the events say,
+folded one by one, whether they were just written or read back; `study.json`, `trials.csv`,
+`epochs.csv` and `test_images.csv` are made from it alone.
 
-Version 1 of the format is read and continued: its trials are read by BatchNorm's running statistics, and its confirm
-stage changes one factor at a time, at the winner's learning rate.
+Version 1 of the format is read and continued: its trials are read by BatchNorm's running
+statistics, and its confirm stage changes one factor at a time, at the winner's learning rate.
 """
 
 import base64
@@ -48,7 +49,8 @@ class RecordError(Exception):
 
 
 class CannotWrite(BaseException):
-    """The study directory cannot be written to: one line that says why. Ray Tune would catch an `Exception`."""
+    """The study directory cannot be written to: one line that says why. Ray Tune would catch an
+    `Exception`."""
 
 
 def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> str:
@@ -81,11 +83,13 @@ class TrialState:
     seconds: float = 0.0
     """Inside training and evaluation."""
     correct: str = ""
-    """Of a confirm trial at its last epoch, whether each test image is recognised: bits, packed, in base64."""
+    """Of a confirm trial at its last epoch, whether each test image is recognised: bits, packed, in
+    base64."""
 
     @property
     def rank(self) -> tuple[float, float, int]:
-        """The objective, greater is better: last validation accuracy, ties by lower loss, then by number."""
+        """The objective, greater is better: last validation accuracy, ties by lower loss, then by
+        number."""
         last = self.epochs[-1]
         return last["validation_accuracy"], -last["validation_loss"], -self.trial
 
@@ -94,7 +98,8 @@ class TrialState:
 class StudyState:
     """All that the record says; `reported` are (trial, epoch) in the order in which they came.
 
-    `started` is when the driver began that runs or was killed, `ended` when one ended that left no trial missing.
+    `started` is when the driver began that runs or was killed, `ended` when one ended that left no
+    trial missing.
     """
 
     header: dict[str, Any] = field(default_factory=dict)
@@ -112,12 +117,15 @@ class StudyState:
         """Take in one event.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: the event does not follow from those before it.
+            ValueError, KeyError, TypeError, AttributeError: the event does not follow from those
+            before it.
         """
         about = dict(event)
         kind, number = about.pop("event"), about.get("trial")
         if kind == "study" and event["version"] not in range(1, VERSION + 1):
-            raise ValueError(f"written by version {event['version']!r} of the format, this reads 1 to {VERSION}")
+            raise ValueError(
+                f"written by version {event['version']!r} of the format, this reads 1 to {VERSION}"
+            )
         if (kind == "study") == bool(self.header):
             raise ValueError(f"unexpected event {kind!r}")
         if kind == "study":
@@ -154,7 +162,10 @@ class StudyState:
         if kind == "epoch" and event["epoch"] == len(trial.epochs) + 1:
             row: dict[str, Any] = {name: event.get(name) for name in EPOCH_COLUMNS[1:]}
             trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
-            trial.node, trial.seconds = event["node"], trial.seconds + row["train_seconds"] + row["eval_seconds"]
+            trial.node, trial.seconds = (
+                event["node"],
+                trial.seconds + row["train_seconds"] + row["eval_seconds"],
+            )
             trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
             trial.correct = event.get("correct", "")
             trial.epochs.append(row)
@@ -163,10 +174,14 @@ class StudyState:
             trial.failures, trial.error = trial.failures + 1, event["error"]
         elif kind == "trial_reopened":
             trial.state, trial.error, trial.failures = "running", "", 0
-        elif kind == "trial_ended" and (event["state"] == "failed" or (event["state"] in ENDED and trial.epochs)):
+        elif kind == "trial_ended" and (
+            event["state"] == "failed" or (event["state"] in ENDED and trial.epochs)
+        ):
             trial.state, trial.error = event["state"], event["error"]
         elif kind != "trial_continued":
-            raise ValueError(f"unexpected event {kind!r} of trial {trial.trial} after epoch {len(trial.epochs)}")
+            raise ValueError(
+                f"unexpected event {kind!r} of trial {trial.trial} after epoch {len(trial.epochs)}"
+            )
 
     @property
     def version(self) -> int:
@@ -192,21 +207,28 @@ class StudyState:
         return max(complete, key=lambda trial: trial.rank, default=None)
 
     def chosen(self) -> TrialState | None:
-        """The trial whose weights are given out: the first confirm seed of the winner's arm, at its tuned learning
-        rate; before there is one, the winner."""
+        """The trial whose weights are given out: the first confirm seed of the winner's arm, at its
+        tuned learning rate; before there is one, the winner."""
         if (winner := self.winner()) is None:
             return None
         arms = [arm["config"] for arm in self.confirm.get("arms", ()) if arm["role"] == "winner"]
         ours = {**(arms[0] if arms else winner.config), "seed": None}
-        if {**ours, "learning_rate": None} != {**winner.config, "learning_rate": None, "seed": None}:
+        if {**ours, "learning_rate": None} != {
+            **winner.config,
+            "learning_rate": None,
+            "seed": None,
+        }:
             return winner  # the search went on since, and its new winner has no confirm trials yet
         complete = [trial for trial in self.in_stage("confirm") if trial.state == "complete"]
         same = [trial for trial in complete if {**trial.config, "seed": None} == ours]
         return min(same, key=lambda trial: trial.config["seed"], default=winner)
 
     def seconds(self) -> dict[str, Any]:
-        """Core- and accelerator-seconds inside trials by stage, and the drivers' wall-clock seconds."""
-        cpus, gpus = (self.header["settings"][name] for name in ("cpus_per_trial", "gpus_per_trial"))
+        """Core- and accelerator-seconds inside trials by stage, and the drivers' wall-clock
+        seconds."""
+        cpus, gpus = (
+            self.header["settings"][name] for name in ("cpus_per_trial", "gpus_per_trial")
+        )
         stages: dict[str, Any] = {}
         for trial in self.trials.values():
             spent = stages.setdefault(trial.stage, {"core": 0.0, "accelerator": 0.0})
@@ -225,7 +247,11 @@ class StudyState:
         """The content of `study.json`."""
         header = {key: value for key, value in self.header.items() if key != "time"}
         header |= {"confirm": self.confirm} if self.confirm else {}
-        return header | {"created": self.header["time"], "ended": self.ended, "seconds": self.seconds()}
+        return header | {
+            "created": self.header["time"],
+            "ended": self.ended,
+            "seconds": self.seconds(),
+        }
 
     def trial_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `trials.csv`."""
@@ -243,7 +269,10 @@ class StudyState:
         for trial in self.trials.values():
             if trial.correct:
                 bits = "".join(f"{byte:08b}" for byte in base64.b64decode(trial.correct))
-                yield {"trial": trial.trial, "correct": bits[: self.header["dataset"]["counts"]["test"]]}
+                yield {
+                    "trial": trial.trial,
+                    "correct": bits[: self.header["dataset"]["counts"]["test"]],
+                }
 
     def epoch_rows(self) -> Iterable[dict[str, Any]]:
         """The rows of `epochs.csv`."""
@@ -258,7 +287,8 @@ class Record:
     def __init__(
         self, folder: Path, header: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:  # fmt: skip
-        """Lock the record in `folder`, which goes when the process does, and go on with it or begin it.
+        """Lock the record in `folder`, which goes when the process does, and go on with it or begin
+        it.
 
         Raises:
             UsageError: another driver holds it, or has begun a study there.
@@ -279,12 +309,16 @@ class Record:
             except BlockingIOError:
                 driver = _read(path)[0].driver
                 who = f"process {driver.get('pid')} on {driver.get('host')}"
-                raise UsageError(f"--name: received {folder.name!r}, allowed: not what {who} is running") from None
+                raise UsageError(
+                    f"--name: received {folder.name!r}, allowed: not what {who} is running"
+                ) from None
             except OSError as error:  # a file system without locks, as some of clusters are mounted
                 raise CannotWrite(f"{path} cannot be locked ({error.strerror})") from error
             self.state, self._size = _read(path)
             if bool(header) == bool(self.state.header):
-                raise UsageError(f"--name: received {folder.name!r}, which another process has started or removed")
+                raise UsageError(
+                    f"--name: received {folder.name!r}, which another process has started or removed"
+                )
             refused.pop_all()
         self._file.truncate(self._size)
         if header:
@@ -293,7 +327,8 @@ class Record:
             write_views(folder, self.state)
 
     def append(self, event: str, **about: Any) -> None:
-        """Write an event, on the disk when this returns; take it in; make the views if they are old.
+        """Write an event, on the disk when this returns; take it in; make the views if they are
+        old.
 
         Raises:
             CannotWrite: the disk is full, say; the record holds all of the event or nothing.
@@ -349,8 +384,8 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_views(folder: Path, state: StudyState) -> None:
-    """Make `study.json`, `trials.csv`, `test_images.csv` and `epochs.csv`; to the last a driver appends until it makes
-    it again."""
+    """Make `study.json`, `trials.csv`, `test_images.csv` and `epochs.csv`; to the last a driver
+    appends until it makes it again."""
     write_tables(folder, state)
     replace_file(folder / "epochs.csv", _csv(EPOCH_COLUMNS, state.epoch_rows()).encode())
 

@@ -9,7 +9,8 @@ from study.settings import StudySettings
 from trainables.config import UsageError
 
 MOST_CONCURRENT = 8
-"""Trials at once unless the person says more: a searcher with many trials in flight learns little."""
+"""Trials at once unless the person says more: a searcher with many trials in flight learns little.
+"""
 GPU_SHARE = 0.25
 
 
@@ -42,7 +43,9 @@ def ray_resources(settings: StudySettings) -> Resources:
     """What the running Ray has. Here it counts GPUs that torch cannot use, too: those are none."""
     usable = settings.address is not None or torch.cuda.is_available()
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Resources(tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0) if usable else 0.0) for node in alive))
+    return Resources(
+        tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0) if usable else 0.0) for node in alive)
+    )
 
 
 def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
@@ -56,12 +59,18 @@ def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
     if asked is None:
         return GPU_SHARE if most else 0.0
     if asked > most:
-        what = f"at most {most:g}, what a machine has" if most else "0 where torch finds no GPU that it can use"
+        what = (
+            f"at most {most:g}, what a machine has"
+            if most
+            else "0 where torch finds no GPU that it can use"
+        )
         raise UsageError(f"--gpus-per-trial: received {asked:g}, allowed: {what}")
     return asked
 
 
-def concurrent_trials(settings: StudySettings, resources: Resources, gpus: float) -> tuple[int, list[str]]:
+def concurrent_trials(
+    settings: StudySettings, resources: Resources, gpus: float
+) -> tuple[int, list[str]]:
     """How many trials run at once, and the notes on that.
 
     Raises:
@@ -77,7 +86,9 @@ def concurrent_trials(settings: StudySettings, resources: Resources, gpus: float
         if fit <= MOST_CONCURRENT:
             return fit, []
         reason = "with many trials in flight a searcher learns little; --max-concurrent takes more"
-        return MOST_CONCURRENT, [f"max_concurrent: {MOST_CONCURRENT} of the {fit} that fit: {reason}"]
+        return MOST_CONCURRENT, [
+            f"max_concurrent: {MOST_CONCURRENT} of the {fit} that fit: {reason}"
+        ]
     if settings.max_concurrent > fit:
         return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
     return settings.max_concurrent, []

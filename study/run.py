@@ -1,6 +1,8 @@
-"""The command: `python study/run.py --samples 20`, or `resnet-study` where the package is installed.
+"""The command: `python study/run.py --samples 20`, or `resnet-study` where the package is
+installed.
 
-Exit status: 0 the study is complete, 1 it is not (the last line says why), 2 wrong usage, 130 interrupted.
+Exit status: 0 the study is complete, 1 it is not (the last line says why), 2 wrong usage, 130
+interrupted.
 """
 
 import logging
@@ -82,7 +84,9 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         if not done.interrupted:
             _report(done.folder)
             return conclude(done.state, done.wanted, command())
-        log.warning("interrupted: %d of %d trials ended", len(done.state.ended_trials()), done.wanted)
+        log.warning(
+            "interrupted: %d of %d trials ended", len(done.state.ended_trials()), done.wanted
+        )
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
@@ -125,7 +129,12 @@ def conclude(state: "StudyState", wanted: int, command: str) -> int:
     """The exit status of a study, and where it is not complete the reason and how to resume."""
     ended, failed = len(state.ended_trials()), state.in_state("failed")
     if failed:
-        log.warning("%d trial%s failed, the first: %s", len(failed), "s" * (len(failed) > 1), failed[0].error)
+        log.warning(
+            "%d trial%s failed, the first: %s",
+            len(failed),
+            "s" * (len(failed) > 1),
+            failed[0].error,
+        )
         log.warning("to try again: %s --retry-failed", command)
     if ended < wanted:
         log.error("not complete: %d of %d trials ended; to resume: %s", ended, wanted, command)
@@ -135,7 +144,12 @@ def conclude(state: "StudyState", wanted: int, command: str) -> int:
     if not any(trial.stage == stage for trial in state.in_state("complete")):
         found = f"{len(state.in_state('diverged'))} diverged, {len(failed)} failed"
         more = "--samples" if stage == "search" else "--confirm-seeds"
-        log.error("not complete: no trial is complete (%s); to resume: %s with more %s", found, command, more)
+        log.error(
+            "not complete: no trial is complete (%s); to resume: %s with more %s",
+            found,
+            command,
+            more,
+        )
         return 1
     return 0
 

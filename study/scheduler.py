@@ -1,8 +1,9 @@
-"""Which trials are stopped early: asynchronous successive halving (Li et al. 2018, arXiv:1810.05934).
+"""Which trials are stopped early: asynchronous successive halving (Li et al. 2018,
+arXiv:1810.05934).
 
-Ray Tune's ASHA with two rules of its own: baselines are never stopped, though their readings fill the
-rungs, and a diverged trial leaves no reading at all. Trials are known by their number, so that one which is
-continued or tried again, a new trial to Tune, keeps its readings.
+Ray Tune's ASHA with two rules of its own: baselines are never stopped, though their readings fill
+the rungs, and a diverged trial leaves no reading at all. Trials are known by their number, so that
+one which is continued or tried again, a new trial to Tune, keeps its readings.
 """
 
 from types import SimpleNamespace
@@ -29,7 +30,8 @@ class StudyAsha(AsyncHyperBandScheduler):
             metric="validation_accuracy",
             mode="max",
             grace_period=epochs[0],
-            # Ray's own last rung would be the last power of three below its `max_t`, however near the end.
+            # Ray's own last rung would be the last power of three below its `max_t`, however near
+            # the end.
             max_t=epochs[-1],
             stop_last_trials=False,
             reduction_factor=REDUCTION_FACTOR,
@@ -38,13 +40,17 @@ class StudyAsha(AsyncHyperBandScheduler):
     def on_trial_add(self, tune_controller: "TuneController", trial: Trial) -> None:
         super().on_trial_add(tune_controller, _numbered(trial))
 
-    def on_trial_result(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> str:
+    def on_trial_result(
+        self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]
+    ) -> str:
         decision: str = super().on_trial_result(tune_controller, _numbered(trial), result)
         if trial.config["origin"].startswith("baseline:"):
             return TrialScheduler.CONTINUE
         return decision
 
-    def on_trial_complete(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]
+    ) -> None:
         if result["diverged"]:
             # Its NaN would count as a reading of the rung.
             self.on_trial_remove(tune_controller, trial)
@@ -60,9 +66,11 @@ def _numbered(trial: Trial) -> Any:
 
 
 def replay(scheduler: Any, state: StudyState, stage: str) -> set[int]:
-    """Tell a new scheduler what the trials of a stage have reported, in the order in which they did.
+    """Tell a new scheduler what the trials of a stage have reported, in the order in which they
+    did.
 
-    Returns the trials that it stops: one is still running in the record where the driver was killed just then.
+    Returns the trials that it stops: one is still running in the record where the driver was killed
+    just then.
     """
     trials: dict[int, Any] = {}
     for trial in state.in_stage(stage):
@@ -85,9 +93,11 @@ def first_rung(max_epochs: int) -> int:
 
 
 def rungs(max_epochs: int) -> list[int]:
-    """The epochs at which trials may be stopped: none past half the budget, where stopping saves little.
+    """The epochs at which trials may be stopped: none past half the budget, where stopping saves
+    little.
 
-    Of 20 trials of four epochs, a rung after the third would leave hardly one complete beside the baselines.
+    Of 20 trials of four epochs, a rung after the third would leave hardly one complete beside the
+    baselines.
     """
     epochs = [first_rung(max_epochs)]
     while epochs[-1] * REDUCTION_FACTOR <= max_epochs / 2:

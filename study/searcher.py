@@ -1,11 +1,11 @@
 """Optuna as a Tune searcher that tells Optuna the truth.
 
-A trial that the scheduler stopped is PRUNED with all its intermediate values; one that diverged is PRUNED
-with NaN at its epoch, so that TPE ranks it last of those that ended there (it ignores FAIL); one that crashed
-is FAIL. Only a trial that trained all its epochs is COMPLETE. (Tune's own OptunaSearch calls the stopped ones
-COMPLETE and never ends the diverged ones.) It is told from the record alone, before each draw, whether what
-the record says was written a moment ago or by an earlier driver: continuing, extending and trying again are
-no special cases.
+A trial that the scheduler stopped is PRUNED with all its intermediate values; one that diverged is
+PRUNED with NaN at its epoch, so that TPE ranks it last of those that ended there (it ignores FAIL);
+one that crashed is FAIL. Only a trial that trained all its epochs is COMPLETE. (Tune's own
+OptunaSearch calls the stopped ones COMPLETE and never ends the diverged ones.) It is told from the
+record alone, before each draw, whether what the record says was written a moment ago or by an
+earlier driver: continuing, extending and trying again are no special cases.
 """
 
 import math
@@ -25,19 +25,23 @@ from study.record import StudyState
 from trainables.config import TrialConfig
 
 STARTUP_TRIALS = 10
-"""Trials that TPE or GP must have learnt from before it models anything; until then they draw at random."""
+"""Trials that TPE or GP must have learnt from before it models anything; until then they draw at
+random."""
 LEARNS_FROM = {"tpe": (TrialState.COMPLETE, TrialState.PRUNED), "gp": (TrialState.COMPLETE,)}
 """The states of the trials that a model is made from; other samplers make none."""
 
 
 class SobolSampler(BaseSampler):
-    """Trial n is point n of one scrambled Sobol sequence: nothing to remember, so nothing is repeated."""
+    """Trial n is point n of one scrambled Sobol sequence: nothing to remember, so nothing is
+    repeated."""
 
     def __init__(self, factors: tuple[Factor, ...], seed: int) -> None:
         self._factors = factors
         self._seed = seed
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return {}
 
     def sample_relative(
@@ -46,7 +50,11 @@ class SobolSampler(BaseSampler):
         return {}
 
     def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         from scipy.stats import qmc  # slow to import, and only this sampler needs it
 
@@ -59,13 +67,19 @@ class SobolSampler(BaseSampler):
 
 
 def build_sampler(name: str, design: Design, seed: int, trial: int) -> BaseSampler:
-    """The sampler that draws this trial; its random state is a function of (study seed, trial number)."""
+    """The sampler that draws this trial; its random state is a function of (study seed, trial
+    number)."""
     drawn = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
     if name == "tpe":
-        # `group` lets the model of a factor that sometimes does not exist be made from the trials that have it.
+        # `group` lets the model of a factor that sometimes does not exist be made from the trials
+        # that have it.
         grouped = any(factor.when for factor in design.factors)
-        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-            return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=drawn, group=grouped)
+        with warnings.catch_warnings(
+            action="ignore", category=optuna.exceptions.ExperimentalWarning
+        ):
+            return optuna.samplers.TPESampler(
+                n_startup_trials=STARTUP_TRIALS, seed=drawn, group=grouped
+            )
     if name == "gp":
         return optuna.samplers.GPSampler(n_startup_trials=STARTUP_TRIALS, seed=drawn)
     if name == "qmc":
@@ -78,17 +92,21 @@ def suggest(trial: optuna.Trial, factor: Factor) -> Any:
     if factor.levels:
         return trial.suggest_categorical(factor.name, factor.levels)
     if KINDS[factor.name] is int:
-        return trial.suggest_int(factor.name, int(factor.low), int(factor.high), log=factor.scale == "log")
+        return trial.suggest_int(
+            factor.name, int(factor.low), int(factor.high), log=factor.scale == "log"
+        )
     return trial.suggest_float(factor.name, factor.low, factor.high, log=factor.scale == "log")
 
 
 class StageSearcher(Searcher):
-    """Hands out the trials of a stage: first those that the record has as running and nobody trains, then new ones.
+    """Hands out the trials of a stage: first those that the record has as running and nobody
+    trains, then new ones.
 
-    `suggest` returns Tune's config of a trial: its `trial` number (from 0, over all stages), `stage`, `origin`,
-    the `slot` it runs in (the lowest that no other trial holds), `config`, the fields of its `TrialConfig`, and
-    the `checkpoint` to resume from, or None. Before, `begin` has recorded a new trial (number, stage, origin,
-    config), so that none is drawn twice; `resume` gives the checkpoint of one that was begun.
+    `suggest` returns Tune's config of a trial: its `trial` number (from 0, over all stages),
+    `stage`, `origin`, the `slot` it runs in (the lowest that no other trial holds), `config`, the
+    fields of its `TrialConfig`, and the `checkpoint` to resume from, or None. Before, `begin` has
+    recorded a new trial (number, stage, origin, config), so that none is drawn twice; `resume`
+    gives the checkpoint of one that was begun.
     """
 
     stage: str
@@ -98,7 +116,10 @@ class StageSearcher(Searcher):
         return Searcher, ()
 
     def __init__(
-        self, state: StudyState, begin: Callable[[int, str, str, TrialConfig], None], resume: Callable[[int], Any]
+        self,
+        state: StudyState,
+        begin: Callable[[int, str, str, TrialConfig], None],
+        resume: Callable[[int], Any],
     ) -> None:
         super().__init__(metric="validation_accuracy", mode="max")
         self._state = state
@@ -106,13 +127,16 @@ class StageSearcher(Searcher):
         self._live: dict[str, tuple[int, int]] = {}
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
-        """The origin and the config of a new trial, which will have this number; None where there is no more."""
+        """The origin and the config of a new trial, which will have this number; None where there
+        is no more."""
         raise NotImplementedError
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         live = {number for number, _ in self._live.values()}
         mine = self._state.in_stage(self.stage)
-        waiting = [trial.trial for trial in mine if trial.state == "running" and trial.trial not in live]
+        waiting = [
+            trial.trial for trial in mine if trial.state == "running" and trial.trial not in live
+        ]
         number = waiting[0] if waiting else len(self._state.trials)
         checkpoint = self._resume(number) if waiting else None
         if not waiting:
@@ -125,7 +149,12 @@ class StageSearcher(Searcher):
         slot = min(set(range(len(slots) + 1)) - slots)
         self._live[trial_id] = number, slot
         trial = self._state.trials[number]
-        about = {"trial": number, "stage": self.stage, "origin": trial.origin, "config": dict(trial.config)}
+        about = {
+            "trial": number,
+            "stage": self.stage,
+            "origin": trial.origin,
+            "config": dict(trial.config),
+        }
         return about | {"slot": slot, "checkpoint": checkpoint}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
@@ -154,13 +183,16 @@ class ListSearcher(StageSearcher):
 class StudySearcher(StageSearcher):
     """The search stage: the design's baselines first, Optuna for the others.
 
-    In a factorial design every arm has an Optuna study of its own, in which its nuisances are drawn; the arms
-    take turns, so that each gets the same number of trials. Else there is one study, for all factors.
+    In a factorial design every arm has an Optuna study of its own, in which its nuisances are
+    drawn; the arms take turns, so that each gets the same number of trials. Else there is one
+    study, for all factors.
     """
 
     stage = "search"
 
-    def __init__(self, design: Design, samples: int, sampler: str, max_epochs: int, seed: int, *stage: Any) -> None:
+    def __init__(
+        self, design: Design, samples: int, sampler: str, max_epochs: int, seed: int, *stage: Any
+    ) -> None:
         """`stage` is what `StageSearcher` takes."""
         super().__init__(*stage)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -184,7 +216,10 @@ class StudySearcher(StageSearcher):
             return f"baseline:{name}", config
         turn = begun % len(self._arms)
         study = self.optuna_studies[turn]
-        learnt = sum(trial.state in LEARNS_FROM.get(self._sampler, ()) for trial in study.get_trials(deepcopy=False))
+        learnt = sum(
+            trial.state in LEARNS_FROM.get(self._sampler, ())
+            for trial in study.get_trials(deepcopy=False)
+        )
         study.sampler = build_sampler(self._sampler, self._design, self._budget["seed"], number)
         unlearnt = "grid" if self._design.search == "factorial" else "random"
         origin = "model" if learnt >= STARTUP_TRIALS else unlearnt
@@ -202,10 +237,15 @@ class StudySearcher(StageSearcher):
     def _ask_for(self, number: int, config: Mapping[str, Any]) -> None:
         """Make a trial of these values in the Optuna study of their arm, drawing nothing.
 
-        None is made where the factors cannot have them, as may be in a baseline: Optuna takes no such trial.
+        None is made where the factors cannot have them, as may be in a baseline: Optuna takes no
+        such trial.
         """
         values = self._design.existing(config)
-        if not all(factor.holds(values[factor.name]) for factor in self._design.factors if factor.name in values):
+        if not all(
+            factor.holds(values[factor.name])
+            for factor in self._design.factors
+            if factor.name in values
+        ):
             self._asked[number] = None
             return
         turn = next(turn for turn, arm in enumerate(self._arms) if arm.items() <= config.items())
@@ -235,4 +275,6 @@ class StudySearcher(StageSearcher):
             if trial.state == "complete":
                 study.tell(asked, trial.epochs[-1]["validation_accuracy"])
             else:
-                study.tell(asked, state=TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED)
+                study.tell(
+                    asked, state=TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED
+                )

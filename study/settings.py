@@ -36,7 +36,10 @@ class StudySettings:
     """The options of the command. None means that the study decides, as the option's help says."""
 
     samples: int | None = _option(
-        None, "search trials in all, baselines included (default: the design's, 20)", "an integer from 1", _at_least(1)
+        None,
+        "search trials in all, baselines included (default: the design's, 20)",
+        "an integer from 1",
+        _at_least(1),
     )
     design: str = _option(
         "search",
@@ -45,7 +48,10 @@ class StudySettings:
         lambda design: design in DESIGNS or design.endswith(".toml"),
     )
     confirm_seeds: int = _option(
-        5, "seeds that the confirmed arms are trained with on all training images", "an integer from 0", _at_least(0)
+        5,
+        "seeds that the confirmed arms are trained with on all training images",
+        "an integer from 0",
+        _at_least(0),
     )
     confirm_until_width: float | None = _option(
         None,
@@ -60,10 +66,16 @@ class StudySettings:
     )
     data_dir: str = _option("data", "where data sets are kept")
     train_images: int | None = _option(
-        None, "train and validate on this many images (default: all)", "an integer from 1", _at_least(1)
+        None,
+        "train and validate on this many images (default: all)",
+        "an integer from 1",
+        _at_least(1),
     )
     image_size: int = _option(
-        32, "pixels a side, for a folder of images", "an integer from 8 to 1024", lambda n: 8 <= n <= 1024
+        32,
+        "pixels a side, for a folder of images",
+        "an integer from 8 to 1024",
+        lambda n: 8 <= n <= 1024,
     )
     skip_bad_images: bool = _option(False, "skip files of a folder that cannot be read")
     epochs: int | None = _option(
@@ -73,7 +85,10 @@ class StudySettings:
         lambda n: 1 <= n <= 1 << 20,
     )
     seed: int = _option(
-        0, "of initialisation, order of images and search", "an integer from 0 to 2147483647", lambda n: 0 <= n < 2**31
+        0,
+        "of initialisation, order of images and search",
+        "an integer from 0 to 2147483647",
+        lambda n: 0 <= n < 2**31,
     )
     name: str | None = _option(
         None,
@@ -83,7 +98,10 @@ class StudySettings:
     )
     results_dir: str = _option("results", "where studies are kept")
     max_concurrent: int | None = _option(
-        None, "trials at once (default: as many as fit, at most 8)", "an integer from 1", _at_least(1)
+        None,
+        "trials at once (default: as many as fit, at most 8)",
+        "an integer from 1",
+        _at_least(1),
     )
     cpus_per_trial: int = _option(1, "threads of a trial", "an integer from 1", _at_least(1))
     gpus_per_trial: float | None = _option(
@@ -92,7 +110,9 @@ class StudySettings:
         "a number from 0, whole above 1",
         lambda n: 0 <= n <= 1 or (n > 1 and float(n).is_integer()),
     )
-    address: str | None = _option(None, "a Ray cluster to join, 'auto' or HOST:PORT (default: start Ray here)")
+    address: str | None = _option(
+        None, "a Ray cluster to join, 'auto' or HOST:PORT (default: start Ray here)"
+    )
     scheduler: str | None = _option(
         None,
         "what stops weak trials early: asha or fifo (default: asha; fifo in a factorial design)",
@@ -104,7 +124,9 @@ class StudySettings:
         *_one_of("tpe", "gp", "random", "qmc"),
     )
     precision: str = _option(
-        "auto", "of the network's arithmetic; auto takes the faster", *_one_of("auto", "float32", "bf16")
+        "auto",
+        "of the network's arithmetic; auto takes the faster",
+        *_one_of("auto", "float32", "bf16"),
     )
     checkpoint_seconds: float = _option(
         60.0,
@@ -124,17 +146,23 @@ class StudySettings:
             if value is None and item.default is None:
                 continue
             if check is not None and not check(value):
-                raise UsageError(f"{_flag(item.name)}: received {value!r}, allowed: {item.metadata['allowed']}")
+                raise UsageError(
+                    f"{_flag(item.name)}: received {value!r}, allowed: {item.metadata['allowed']}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, ready for JSON."""
         return asdict(self)
 
     def folder(self, dataset: str) -> Path:
-        """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not hold."""
+        """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not
+        hold."""
         kind = Path(os.path.expanduser(dataset)).resolve().name
         return Path(os.path.expanduser(self.results_dir)).resolve() / (
-            self.name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(self.design).stem}-{kind}").lstrip(".-")[:200]
+            self.name
+            or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(self.design).stem}-{kind}").lstrip(".-")[
+                :200
+            ]
         )
 
 
@@ -150,7 +178,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 QUESTION = (
-    *("dataset", "epochs", "seed", "train_images", "image_size", "precision", "scheduler", "sampler"),
+    *(
+        "dataset",
+        "epochs",
+        "seed",
+        "train_images",
+        "image_size",
+        "precision",
+        "scheduler",
+        "sampler",
+    ),
     *("cpus_per_trial", "gpus_per_trial"),
 )
 """What may not change once a study was begun."""
@@ -163,14 +200,17 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     Raises:
         UsageError: what is given would change the question.
     """
-    # Precision is decided once, and a folder of images may have been moved: they are compared themselves.
+    # Precision is decided once, and a folder of images may have been moved: they are compared
+    # themselves.
     given = {item: value for item, value in given.items() if (item, value) != ("precision", "auto")}
     changed = [
         f"{_flag(item)}: received {given[item]!r}, the study has {recorded[item]!r}"
         for item in QUESTION
         if item in given
         and given[item] != recorded.get(item, given[item])
-        and not (item == "dataset" and Path(given[item]).resolve().name == Path(recorded[item]).name)
+        and not (
+            item == "dataset" and Path(given[item]).resolve().name == Path(recorded[item]).name
+        )
     ]
     if changed:
         raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
@@ -178,7 +218,9 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     once = {"results_dir", "retry_failed", "show_design", "confirm_until_width"}
     kept = {item.name for item in fields(StudySettings)} - once
     old = {item: recorded[item] for item in recorded if item in kept}
-    old["samples"] = old["samples"] or None  # 0 where there is no search stage: what its design decides
+    old["samples"] = (
+        old["samples"] or None
+    )  # 0 where there is no search stage: what its design decides
     return StudySettings(**old | given | {"name": name})
 
 
@@ -195,7 +237,8 @@ class DecidedSettings(StudySettings):
 
 
 def decided(settings: StudySettings, design: Design) -> DecidedSettings:
-    """The settings with the samples, scheduler and sampler that the design decides where none are given.
+    """The settings with the samples, scheduler and sampler that the design decides where none are
+    given.
 
     Raises:
         UsageError: the design cannot have those that are given.
@@ -209,14 +252,21 @@ def decided(settings: StudySettings, design: Design) -> DecidedSettings:
     if factorial and settings.scheduler == "asha":
         raise UsageError(f"--scheduler: received 'asha', allowed with design {design.name}: fifo")
     if design.search == "none" and not settings.confirm_seeds:
-        raise UsageError(f"--confirm-seeds: received 0, allowed with design {design.name}: an integer from 1")
-    usual = {"scheduler": "fifo", "sampler": "qmc"} if factorial else {"scheduler": "asha", "sampler": "tpe"}
+        raise UsageError(
+            f"--confirm-seeds: received 0, allowed with design {design.name}: an integer from 1"
+        )
+    usual = (
+        {"scheduler": "fifo", "sampler": "qmc"}
+        if factorial
+        else {"scheduler": "asha", "sampler": "tpe"}
+    )
     chosen = {name: getattr(settings, name) or value for name, value in usual.items()}
     return DecidedSettings(**settings.to_dict() | chosen | {"samples": samples})
 
 
 def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings that a command line, without the program's name, gives; those left out are left out.
+    """The settings that a command line, without the program's name, gives; those left out are left
+    out.
 
     Raises:
         UsageError: an option is unknown, or its value is not allowed.
@@ -233,8 +283,17 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
             continue
         if item.default is not None:
             text += f" (default: {item.default})"
-        parser.add_argument(_flag(item.name), type=_reader(item), metavar=item.name.split("_")[-1].upper(), help=text)
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+        parser.add_argument(
+            _flag(item.name),
+            type=_reader(item),
+            metavar=item.name.split("_")[-1].upper(),
+            help=text,
+        )
+    given = {
+        name: value
+        for name, value in vars(parser.parse_args(arguments)).items()
+        if value is not None
+    }
     StudySettings(**given)
     return given
 
@@ -247,6 +306,8 @@ def _reader(item: Field[Any]) -> Callable[[str], Any]:
         try:
             return kind(text)  # type: ignore[operator]
         except ValueError:
-            raise argparse.ArgumentTypeError(f"received {text!r}, allowed: {item.metadata['allowed']}") from None
+            raise argparse.ArgumentTypeError(
+                f"received {text!r}, allowed: {item.metadata['allowed']}"
+            ) from None
 
     return read

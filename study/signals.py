@@ -13,7 +13,8 @@ log = logging.getLogger("study")
 
 @dataclass
 class Interrupted:
-    """Whether a person or the system asked the study to end, and whether it ends when it can (or at once)."""
+    """Whether a person or the system asked the study to end, and whether it ends when it can (or at
+    once)."""
 
     asked: bool = False
     when_it_can: bool = False
@@ -25,7 +26,8 @@ class Interrupted:
 
     def _ask(self, number: int, _: Any) -> None:
         if self.asked:
-            # Nothing is lost: the record is synced. Ray's processes follow: trials in seconds, its agents in a minute.
+            # Nothing is lost: the record is synced. Ray's processes follow: trials in seconds, its
+            # agents in a minute.
             os._exit(130)
         self.asked = True
         log.warning("asked to end; a second signal ends at once")
@@ -42,6 +44,7 @@ def interruptible() -> Iterator[Interrupted]:
     try:
         yield interrupted
     finally:
-        # Once asked, the process is ending: a second signal may still come, and must not end it in another way.
+        # Once asked, the process is ending: a second signal may still come, and must not end it in
+        # another way.
         for number, handler in before.items() if not interrupted.asked else ():
             signal.signal(number, handler)

@@ -54,11 +54,15 @@ class RecordCallback(DriverCallback):
 
     def resume(self, number: int) -> Any:
         """The newest checkpoint that a trial can go on from; record which it is."""
-        epoch, content, note = load_checkpoint(self._record.folder, self._record.state.trials[number])
+        epoch, content, note = load_checkpoint(
+            self._record.folder, self._record.state.trials[number]
+        )
         self._record.append("trial_continued", trial=number, from_epoch=epoch, note=note)
         return None if content is None else ray.put(content)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
         metrics = EpochMetrics(**{name: result[name] for name in EpochMetrics.__dataclass_fields__})
         known = self._record.state.trials[trial.config["trial"]]
         # Taken out, for Tune keeps a trial's last result in its own snapshots.
@@ -71,11 +75,15 @@ class RecordCallback(DriverCallback):
         about: dict[str, Any] = {"diverged": metrics.diverged, "checkpoint": checkpoint is not None}
         if correct is not None:
             about["correct"] = base64.b64encode(correct.tobytes()).decode()
-        self._record.append("epoch", trial=known.trial, node=result["hostname"], **metrics.to_dict(), **about)
+        self._record.append(
+            "epoch", trial=known.trial, node=result["hostname"], **metrics.to_dict(), **about
+        )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         result = trial.last_result
-        state = state_at_end(result["epoch"], result["diverged"], trial.config["config"]["max_epochs"])
+        state = state_at_end(
+            result["epoch"], result["diverged"], trial.config["config"]["max_epochs"]
+        )
         end_trial(self._record, trial.config["trial"], state)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -97,7 +105,8 @@ class RecordCallback(DriverCallback):
 
 
 def end_trial(record: Record, number: int, state: str, error: str = "") -> None:
-    """Record the end of a trial; its checkpoints go, but the winner's last one becomes `best/` first."""
+    """Record the end of a trial; its checkpoints go, but the winner's last one becomes `best/`
+    first."""
     record.append("trial_ended", trial=number, state=state, error=error)
     keep_best(record.folder, record.state)
     remove_checkpoints(record.folder, number)
@@ -106,7 +115,9 @@ def end_trial(record: Record, number: int, state: str, error: str = "") -> None:
 class Stages:
     """The stages of a study, each run by Tune to its end; what is in the record is not run again."""
 
-    def __init__(self, plan: Plan, record: Record, console: Console, interrupted: Interrupted) -> None:
+    def __init__(
+        self, plan: Plan, record: Record, console: Console, interrupted: Interrupted
+    ) -> None:
         self._plan = plan
         self._record = record
         self._console = console
@@ -117,17 +128,30 @@ class Stages:
         """All search trials that have not ended."""
         plan, settings, state = self._plan, self._plan.settings, self._record.state
         about = (plan.settings.samples, settings.sampler, plan.epochs, settings.seed)
-        searcher = StudySearcher(plan.design, *about, state, self._keeper.begin, self._keeper.resume)
-        self._run(searcher, scheduler, search_data(plan.images.data, plan.images.split), plan.settings.samples)
+        searcher = StudySearcher(
+            plan.design, *about, state, self._keeper.begin, self._keeper.resume
+        )
+        self._run(
+            searcher,
+            scheduler,
+            search_data(plan.images.data, plan.images.split),
+            plan.settings.samples,
+        )
 
     def tune(self) -> None:
-        """All tune trials that have not ended: the arms to confirm at several learning rates, on validation images."""
+        """All tune trials that have not ended: the arms to confirm at several learning rates, on
+        validation images."""
         images, state = self._plan.images, self._record.state
-        missing = missing_tune_trials(self._plan.design, state) if self._plan.settings.confirm_seeds else []
+        missing = (
+            missing_tune_trials(self._plan.design, state)
+            if self._plan.settings.confirm_seeds
+            else []
+        )
         self._run_listed("tune", missing, search_data(images.data, images.split))
 
     def confirm(self, seeds: int) -> None:
-        """All confirm trials that have not ended, of the arms around the winner at their tuned learning rates."""
+        """All confirm trials that have not ended, of the arms around the winner at their tuned
+        learning rates."""
         images, state = self._plan.images, self._record.state
         arms = confirm_plan(self._plan.design, state).to_dict()
         if seeds and arms != state.confirm:
@@ -136,14 +160,16 @@ class Stages:
         self._run_listed("confirm", missing, confirm_data(images.data, images.split))
 
     def _run_listed(self, stage: str, missing: list[TrialConfig], data: TrialData) -> None:
-        # Seed by seed, so that a stage cut short is even; the most expensive ones first, so that no core waits long at
-        # its end.
+        # Seed by seed, so that a stage cut short is even; the most expensive ones first, so that no
+        # core waits long at its end.
         missing.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
         state = self._record.state
         searcher = ListSearcher(stage, missing, state, self._keeper.begin, self._keeper.resume)
         self._run(searcher, FIFOScheduler(), data, len(state.in_stage(stage)) + len(missing))
 
-    def _run(self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int) -> None:
+    def _run(
+        self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int
+    ) -> None:
         plan, settings, state = self._plan, self._plan.settings, self._record.state
         if sum(trial.state != "running" for trial in state.in_stage(searcher.stage)) >= trials:
             return
@@ -166,7 +192,9 @@ class Stages:
                     search_alg=searcher,
                     scheduler=scheduler,
                     reuse_actors=True,
-                    trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
+                    trial_dirname_creator=lambda trial: (
+                        f"trial-{trial.config['trial']}-{trial.trial_id}"
+                    ),
                 ),
                 run_config=tune.RunConfig(
                     name="tune",

@@ -1,4 +1,5 @@
-"""Which precision trains faster here: a short timing of the most expensive arm, before a study is planned."""
+"""Which precision trains faster here: a short timing of the most expensive arm, before a study is
+planned."""
 
 import json
 import os
@@ -40,7 +41,8 @@ class TimingJob(NamedTuple):
 def timing_job(settings: DecidedSettings, design: Design, data: ImageData, gpu: bool) -> TimingJob:
     """A few images, the most expensive arm, the precisions left open."""
     flops = forward_flops(design, data, 1)
-    # A core may need a second for ten images of the most expensive arm, a GPU is not even warm after them.
+    # A core may need a second for ten images of the most expensive arm, a GPU is not even warm
+    # after them.
     count = 1024 if gpu else 16
     sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
     return TimingJob(
@@ -53,26 +55,37 @@ def timing_job(settings: DecidedSettings, design: Design, data: ImageData, gpu: 
 
 
 def forward_flops(design: Design, data: ImageData, epochs: int) -> dict[TrialConfig, int]:
-    """FLOPs of a forward pass of an image, by network of the design; its trials have so many epochs, or their own."""
+    """FLOPs of a forward pass of an image, by network of the design; its trials have so many
+    epochs, or their own."""
     classes = len(data.classes)
-    return {arm: network_cost(arm, data.image_shape, classes).forward_flops for arm in design.networks(epochs)}
+    return {
+        arm: network_cost(arm, data.image_shape, classes).forward_flops
+        for arm in design.networks(epochs)
+    }
 
 
 @contextmanager
 def timing_here(
     settings: DecidedSettings, design: Design, data: ImageData
 ) -> Iterator[Callable[[], dict[str, float] | None]]:
-    """Start `time_training` in a process of its own, where this machine's CPU is sure to be what trials run on.
+    """Start `time_training` in a process of its own, where this machine's CPU is sure to be what
+    trials run on.
 
-    Gives what waits for its result; that is None where it was not started, or could not be ended. In contrast to a
-    task of Ray it can run while Ray starts, and leaves Ray's first processes to the first trials.
+    Gives what waits for its result; that is None where it was not started, or could not be ended.
+    In contrast to a task of Ray it can run while Ray starts, and leaves Ray's first processes to
+    the first trials.
     """
     gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
     if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
         yield lambda: None
         return
-    # In a session of its own, for Ctrl-C reaches every process of a terminal's, and this one is ended below.
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    # In a session of its own, for Ctrl-C reaches every process of a terminal's, and this one is
+    # ended below.
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "start_new_session": True,
+    }
     process = subprocess.Popen([sys.executable, "-P", "-c", TIMING], **pipes)
     assert process.stdin and process.stdout
     with suppress(BrokenPipeError), process.stdin as pipe:
@@ -98,7 +111,8 @@ def timing_on_ray(job: TimingJob, gpus: float) -> dict[str, float]:
     Raises:
         CannotStart: training could not be timed.
     """
-    # In a process that ends with it, for it would keep a GPU's memory; `options` does not take that.
+    # In a process that ends with it, for it would keep a GPU's memory; `options` does not take
+    # that.
     remote = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=1)(time_training)
     try:
         timings: dict[str, float] = ray.get(remote.remote(*job))

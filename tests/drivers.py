@@ -1,4 +1,5 @@
-"""Drivers of small trials for the tests that start and kill many: real processes, forked where all is imported."""
+"""Drivers of small trials for the tests that start and kill many: real processes, forked where all
+is imported."""
 
 import contextlib
 import multiprocessing
@@ -27,7 +28,9 @@ from trainables.trainable import ResNetTrainable
 # The search of the default design, over networks that train an epoch in a tenth of a second.
 SMALL = {"width": 4, "depth": 10, "stem_stride": 2, "batch_size": 32}
 FACTORS = (SEARCH.factors[0], Factor("stem_kernel", "scientific", levels=(3, 5, 7)))
-DESIGN = replace(SEARCH, factors=FACTORS, fixed=SMALL, baselines={"a": SMALL, "b": {**SMALL, "stem_kernel": 3}})
+DESIGN = replace(
+    SEARCH, factors=FACTORS, fixed=SMALL, baselines={"a": SMALL, "b": {**SMALL, "stem_kernel": 3}}
+)
 WILD = replace(
     DESIGN,
     factors=(Factor("learning_rate", "nuisance", low=1e6, high=2e6, scale="log"), FACTORS[1]),
@@ -35,7 +38,8 @@ WILD = replace(
 )
 
 
-# Ray reads it when it is imported, so the process from which the drivers are forked must have it already.
+# Ray reads it when it is imported, so the process from which the drivers are forked must have it
+# already.
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-the-tests-of-this-project"}
 
 
@@ -43,7 +47,11 @@ class Raising(ResNetTrainable):
     """Trial 1 cannot train its second epoch while there is a file `raise` in the home directory."""
 
     def step(self):
-        if self.config["trial"] == 1 and self.trainer.epoch == 1 and (Path.home() / "raise").exists():
+        if (
+            self.config["trial"] == 1
+            and self.trainer.epoch == 1
+            and (Path.home() / "raise").exists()
+        ):
             raise RuntimeError("no second epoch")
         return super().step()
 
@@ -59,7 +67,9 @@ class Hoarding(ResNetTrainable):
         return super().step()
 
 
-def run(arguments: list[str], output: str, environment: dict[str, str], design=DESIGN, trainable=None) -> None:
+def run(
+    arguments: list[str], output: str, environment: dict[str, str], design=DESIGN, trainable=None
+) -> None:
     """What a driver's process does; all it says goes to the file `output`."""
     os.setpgid(0, 0)
     os.environ.update(environment)
@@ -83,9 +93,18 @@ class Place:
     def __init__(self, root: Path, address: str, home: Path, beside: Path | None = None) -> None:
         self.root = root
         self.beside = beside or root
-        self.usual = "--dataset digits --train-images 200 --precision float32 --no-dashboard".split()
+        self.usual = (
+            "--dataset digits --train-images 200 --precision float32 --no-dashboard".split()
+        )
         self.usual += ["--confirm-seeds", "0"]
-        self.usual += ["--results-dir", str(root), "--data-dir", str(self.beside / "data"), "--address", address]
+        self.usual += [
+            "--results-dir",
+            str(root),
+            "--data-dir",
+            str(self.beside / "data"),
+            "--address",
+            address,
+        ]
         self.environment = {"HOME": str(home), "COLUMNS": "200"}
         with pytest.MonkeyPatch.context() as patch:
             for item in TOKEN.items():
@@ -118,7 +137,9 @@ class Place:
         return record.read_bytes().count(f'"event": "{kind}'.encode()) if record.exists() else 0
 
     def tables(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return tuple(pd.read_csv(self.root / name / f"{table}.csv") for table in ("trials", "epochs"))
+        return tuple(
+            pd.read_csv(self.root / name / f"{table}.csv") for table in ("trials", "epochs")
+        )
 
 
 def wait_for(condition, seconds: float = 120.0) -> None:
@@ -149,10 +170,21 @@ def ray_head(home: Path, **environment: str) -> Iterator[tuple[str, psutil.Proce
     """The address of a Ray with two cores and the process it hangs on; it goes when this does."""
     code = "import ray, sys; print(ray.init(num_cpus=2, include_dashboard=False).address_info['gcs_address'], "
     code += "flush=True); sys.stdin.read()"
-    environment = {**os.environ, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", **TOKEN, **environment}
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        **TOKEN,
+        **environment,
+    }
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as head:
         yield head.stdout.readline().strip(), psutil.Process(head.pid)
         head.stdin.close()

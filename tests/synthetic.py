@@ -30,8 +30,9 @@ READINGS = ("train_loss", "train_accuracy", "validation_loss", "validation_accur
 
 @dataclass(frozen=True)
 class MadeTrial:
-    """One trial: its state, its readings by epoch (rows of `READINGS`, NaN where not finite; of test images in place of
-    validation images in the confirm stage), its config, and which test images it is right about."""
+    """One trial: its state, its readings by epoch (rows of `READINGS`, NaN where not finite; of
+    test images in place of validation images in the confirm stage), its config, and which test
+    images it is right about."""
 
     state: str
     readings: Sequence[Sequence[float]]
@@ -49,10 +50,26 @@ def manifest(name: str = "search-digits", **changes: Any) -> dict[str, Any]:
     return {
         "name": name,
         "version": 1,
-        "design": {"name": "search", "factors": list(FACTORS), "fixed": {"width": 64}, "baselines": dict(BASELINES)},
-        "dataset": {"name": "digits", "chosen": "no GPU on this machine", "fingerprint": "sha256:ab", "counts": counts}
+        "design": {
+            "name": "search",
+            "factors": list(FACTORS),
+            "fixed": {"width": 64},
+            "baselines": dict(BASELINES),
+        },
+        "dataset": {
+            "name": "digits",
+            "chosen": "no GPU on this machine",
+            "fingerprint": "sha256:ab",
+            "counts": counts,
+        }
         | {"available": 1437, "image_shape": [1, 16, 16], "classes": classes, "skipped": 0},
-        "settings": {"samples": 20, "epochs": 6, "seed": 0, "scheduler": "asha", "precision": "bf16"},
+        "settings": {
+            "samples": 20,
+            "epochs": 6,
+            "seed": 0,
+            "scheduler": "asha",
+            "precision": "bf16",
+        },
         "notes": ["precision: asked auto, took bf16 (1.8 times as fast)"],
         "command": "python study/run.py --samples 20",
         "git": "abc123",
@@ -66,7 +83,8 @@ def manifest(name: str = "search-digits", **changes: Any) -> dict[str, Any]:
 
 
 def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Path:
-    """The study directory `folder` with these trials, numbered in their order, and `manifest(**changes)`."""
+    """The study directory `folder` with these trials, numbered in their order, and
+    `manifest(**changes)`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.json").write_text(json.dumps(manifest(**changes)), encoding="utf-8")
     trial_rows, epoch_rows, image_rows = [], [], []
@@ -74,21 +92,40 @@ def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Pa
         config = TrialConfig.from_dict(dict(made.config))
         seconds = 2.0 * len(made.readings)
         trial_rows.append(
-            {"trial": number, "stage": made.stage, "origin": made.origin, "arm": config.arm, "state": made.state}
+            {
+                "trial": number,
+                "stage": made.stage,
+                "origin": made.origin,
+                "arm": config.arm,
+                "state": made.state,
+            }
             | {"error": made.error, "epochs": len(made.readings), **config.to_dict()}
-            | {"parameters": 4_900_000, "forward_flops": 36_000_000, "precision": "bf16", "node": "laptop"}
+            | {
+                "parameters": 4_900_000,
+                "forward_flops": 36_000_000,
+                "precision": "bf16",
+                "node": "laptop",
+            }
             | {"train_seconds": seconds}
         )
         if len(made.correct):
-            image_rows.append({"trial": number, "correct": "".join(str(int(bit)) for bit in made.correct)})
-        names = [name.replace("validation", "test") if made.stage == "confirm" else name for name in READINGS]
+            image_rows.append(
+                {"trial": number, "correct": "".join(str(int(bit)) for bit in made.correct)}
+            )
+        names = [
+            name.replace("validation", "test") if made.stage == "confirm" else name
+            for name in READINGS
+        ]
         for epoch, reading in enumerate(made.readings, 1):
             epoch_rows.append(
                 {"trial": number, "epoch": epoch, "learning_rate": config.learning_rate}
                 | dict(zip(names, reading, strict=True))
                 | {"train_seconds": 2.0, "eval_seconds": 0.5}
             )
-    names = [*["trial", "stage", "origin", "arm", "state", "error", "epochs"], *TrialConfig().to_dict()]
+    names = [
+        *["trial", "stage", "origin", "arm", "state", "error", "epochs"],
+        *TrialConfig().to_dict(),
+    ]
     names += ["parameters", "forward_flops", "precision", "node", "train_seconds"]
     pd.DataFrame(trial_rows, columns=names).to_csv(folder / "trials.csv", index=False)
     names = [
@@ -110,13 +147,19 @@ def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Pa
 def falling(epochs: int, loss: float = 1.0, accuracy: float = 0.5) -> list[tuple[float, ...]]:
     """Readings that improve evenly: validation loss `loss / epoch`, error `(1 - accuracy) / epoch`."""
     return [
-        (0.8 * loss / epoch, 1 - 0.8 * (1 - accuracy) / epoch, loss / epoch, 1 - (1 - accuracy) / epoch)
+        (
+            0.8 * loss / epoch,
+            1 - 0.8 * (1 - accuracy) / epoch,
+            loss / epoch,
+            1 - (1 - accuracy) / epoch,
+        )
         for epoch in range(1, epochs + 1)
     ]
 
 
 def search_like(samples: int = 20, epochs: int = 6, seed: int = 1) -> list[MadeTrial]:
-    """Trials as a search with ASHA leaves them: three baselines with all epochs, rungs at 1 and 3, one diverged."""
+    """Trials as a search with ASHA leaves them: three baselines with all epochs, rungs at 1 and 3,
+    one diverged."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(samples):
@@ -135,7 +178,9 @@ def search_like(samples: int = 20, epochs: int = 6, seed: int = 1) -> list[MadeT
             loss = 0.03 + 2.4 * math.exp(-speed * epoch**0.8) * math.exp(rng.normal(0, 0.06))
             error = min(0.9, 0.42 * loss)
             noise = abs(rng.normal(0, 0.01))
-            readings.append((loss, 1 - error, 1.1 * loss + noise, 1 - min(0.9, 1.05 * error + noise)))
+            readings.append(
+                (loss, 1 - error, 1.1 * loss + noise, 1 - min(0.9, 1.05 * error + noise))
+            )
         state = "complete"
         if number == 7:
             state, nan = "diverged", math.nan
@@ -155,14 +200,21 @@ CHANGES: Sequence[tuple[str, Any, Any]] = (
     ("stem_maxpool", False, True),
     ("depth", 18, 10),
 )
-"""Of the studies that `confirm_like` makes: each factor's level of the winner, and the other one."""
+"""Of the studies that `confirm_like` makes: each factor's level of the winner, and the other one.
+"""
 
 
 def half_fraction(changes: Sequence[tuple[str, Any, Any]] = CHANGES) -> list[dict[str, Any]]:
-    """The configs, but for what is usual, of the arms in which the product of all signs is +1, the winner first."""
-    signs = [signs for signs in itertools.product((1, -1), repeat=len(changes)) if math.prod(signs) == 1]
+    """The configs, but for what is usual, of the arms in which the product of all signs is +1, the
+    winner first."""
+    signs = [
+        signs for signs in itertools.product((1, -1), repeat=len(changes)) if math.prod(signs) == 1
+    ]
     return [
-        {name: one if sign == 1 else other for (name, one, other), sign in zip(changes, row, strict=True)}
+        {
+            name: one if sign == 1 else other
+            for (name, one, other), sign in zip(changes, row, strict=True)
+        }
         for row in signs
     ]
 
@@ -170,35 +222,55 @@ def half_fraction(changes: Sequence[tuple[str, Any, Any]] = CHANGES) -> list[dic
 def confirm_like(
     effects: Mapping[str, float], seeds: int = 3, images: int = 360, epochs: int = 3, seed: int = 0
 ) -> tuple[list[MadeTrial], dict[str, Any]]:
-    """Trials of a study with search, tune and confirm stage, and the plan in its study.json: the half fraction around
-    the winner and the first baseline. An image is right with a probability by its difficulty, the seed and `effects`,
-    which are in logits for the change of a factor to its other level."""
+    """Trials of a study with search, tune and confirm stage, and the plan in its study.json: the
+    half fraction around the winner and the first baseline. An image is right with a probability by
+    its difficulty, the seed and `effects`, which are in logits for the change of a factor to its
+    other level."""
     rng = np.random.default_rng(seed)
-    usual = {key: value for key, value in TrialConfig(max_epochs=epochs).to_dict().items() if key != "seed"}
+    usual = {
+        key: value
+        for key, value in TrialConfig(max_epochs=epochs).to_dict().items()
+        if key != "seed"
+    }
     arms = [{**usual, **levels, "learning_rate": 0.03 if place % 3 == 1 else 0.01} for place, levels in
             enumerate(half_fraction())]  # fmt: skip
-    plan = [{"role": "fraction" if place else "winner", "config": arm} for place, arm in enumerate(arms)]
+    plan = [
+        {"role": "fraction" if place else "winner", "config": arm} for place, arm in enumerate(arms)
+    ]
     plan[1]["rate_at_end"] = "high"
     baseline = {**usual, **BASELINES["imagenet-stem"]}
     plan.append({"role": "baseline", "baseline": "imagenet-stem", "config": baseline})
-    made = [MadeTrial("complete", falling(epochs, accuracy=0.5), "baseline:imagenet-stem", baseline)]
+    made = [
+        MadeTrial("complete", falling(epochs, accuracy=0.5), "baseline:imagenet-stem", baseline)
+    ]
     made.append(MadeTrial("complete", falling(epochs, accuracy=0.97), "random", arms[0]))
     for arm in arms:
         for rate in (0.01 / 3, 0.01, 0.03):
             if {**arm, "learning_rate": rate} != arms[0]:
                 loss = 0.3 if rate == arm["learning_rate"] else 0.5
                 made.append(
-                    MadeTrial("complete", falling(epochs, loss), "tune", {**arm, "learning_rate": rate}, stage="tune")
+                    MadeTrial(
+                        "complete",
+                        falling(epochs, loss),
+                        "tune",
+                        {**arm, "learning_rate": rate},
+                        stage="tune",
+                    )
                 )
     ease = rng.normal(3.5, 1.5, images)
     for number in range(1, seeds + 1):
         for arm in (each["config"] for each in plan):
-            logit = sum(effects.get(name, 0.0) * (arm[name] == other) for name, _, other in CHANGES) + rng.normal(
-                0, 0.2
-            )
+            logit = sum(
+                effects.get(name, 0.0) * (arm[name] == other) for name, _, other in CHANGES
+            ) + rng.normal(0, 0.2)
             correct = (rng.random(images) < 1 / (1 + np.exp(-ease - logit))).astype(int)
-            rows = [(0.1, 0.99, 0.3, correct.mean() - 0.1 * (epochs - epoch)) for epoch in range(1, epochs + 1)]
+            rows = [
+                (0.1, 0.99, 0.3, correct.mean() - 0.1 * (epochs - epoch))
+                for epoch in range(1, epochs + 1)
+            ]
             config = {**arm, "seed": number}
-            made.append(MadeTrial("complete", rows, "confirm", config, stage="confirm", correct=correct))
+            made.append(
+                MadeTrial("complete", rows, "confirm", config, stage="confirm", correct=correct)
+            )
     factors = [{"factor": name, "from": one, "to": other} for name, one, other in CHANGES]
     return made, {"factors": factors, "arms": plan}

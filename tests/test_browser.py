@@ -1,4 +1,5 @@
-"""The page in a real browser, from file://: nothing is asked for, nothing goes wrong, and what moves works."""
+"""The page in a real browser, from file://: nothing is asked for, nothing goes wrong, and what
+moves works."""
 
 import math
 import shutil
@@ -11,8 +12,13 @@ from synthetic import FACTORS, search_like, write_study
 from analysis import load_study
 from analysis.report import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine"),
+]
 SWITCHES = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -39,7 +45,8 @@ def browser():
 
 @pytest.fixture
 def page(browser, report: Path, request: pytest.FixtureRequest) -> Iterator:
-    """The page at the width asked for; at the end nothing has been asked for but the page, and nothing was wrong."""
+    """The page at the width asked for; at the end nothing has been asked for but the page, and
+    nothing was wrong."""
     opened = browser.new_page(viewport={"width": getattr(request, "param", 1400), "height": 900})
     asked, wrong = [], []
     opened.on("request", lambda each: asked.append(each.url))
@@ -54,13 +61,18 @@ def page(browser, report: Path, request: pytest.FixtureRequest) -> Iterator:
 
 def shown(page) -> list[int]:
     """The numbers of the trials whose rows are seen, from above."""
-    return [int(row) for row in page.locator("#trials tbody tr:visible td:first-child").all_inner_texts()]
+    return [
+        int(row)
+        for row in page.locator("#trials tbody tr:visible td:first-child").all_inner_texts()
+    ]
 
 
 @pytest.mark.parametrize("page", [1400, 400], indirect=True)
 def test_the_page_fits_and_its_images_load(page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
-    images = page.evaluate("Array.from(document.images, (image) => [image.complete, image.naturalWidth, image.alt])")
+    images = page.evaluate(
+        "Array.from(document.images, (image) => [image.complete, image.naturalWidth, image.alt])"
+    )
     assert len(images) > 5
     assert all(complete and width > 100 and len(alt) > 50 for complete, width, alt in images)
     assert shown(page) == list(range(20))
@@ -121,5 +133,7 @@ def test_an_axis_is_brushed_by_the_keyboard_and_escape_gives_all_back(page) -> N
     assert len(shown(page)) == 20
     page.keyboard.press("Shift+ArrowDown")
     assert shown(page) == [
-        i for i, score in enumerate(scores) if score <= min(scores) + 0.95 * (max(scores) - min(scores))
+        i
+        for i, score in enumerate(scores)
+        if score <= min(scores) + 0.95 * (max(scores) - min(scores))
     ]

@@ -25,7 +25,9 @@ def test_an_arm_that_wins_after_its_confirm_seeds_is_kept_by_its_search_trial(tm
         reading = {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
         number = len(state.trials)
         known = {"state": "complete", "epochs": [reading]}
-        state.trials[number] = TrialState(number, stage, "random", "arm", config.to_dict(), 1, 1, **known)
+        state.trials[number] = TrialState(
+            number, stage, "random", "arm", config.to_dict(), 1, 1, **known
+        )
         trainer = Trainer(config, TrialData(part, part, None, 2, False))
         trainer.run_epoch()
         content = pack({"pixel_mean": [0.5], "pixel_std": [0.5], "trainer": trainer.state_dict()})

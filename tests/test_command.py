@@ -20,15 +20,20 @@ OPTIONS += ["--confirm-seeds", "0"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """No split, two classes of 30 images, mixed sizes and formats, one grey, and one file that is cut in half."""
+    """No split, two classes of 30 images, mixed sizes and formats, one grey, and one file that is
+    cut in half."""
     root = tmp_path / "pets"
     draw = np.random.default_rng(0)
     for label, name in enumerate(("cat", "dog")):
         (root / name).mkdir(parents=True)
         for index in range(30):
             height, width = draw.integers(16, 40, 2)
-            pixels = draw.integers(100 * label, 100 * label + 100, (height, width, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{index}.{('png', 'jpg', 'bmp')[index % 3]}")
+            pixels = draw.integers(
+                100 * label, 100 * label + 100, (height, width, 3), dtype=np.uint8
+            )
+            Image.fromarray(pixels).save(
+                root / name / f"{index}.{('png', 'jpg', 'bmp')[index % 3]}"
+            )
     Image.fromarray(np.full((20, 30), 50, dtype=np.uint8)).save(root / "cat" / "grey.png")
     (root / "dog" / "broken.png").write_bytes((root / "dog" / "0.png").read_bytes()[:200])
     return root
@@ -45,7 +50,8 @@ def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what it runs in the background with SIGINT ignored, and a child inherits that.
+        # A shell starts what it runs in the background with SIGINT ignored, and a child inherits
+        # that.
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -70,7 +76,11 @@ def test_a_broken_file_is_named_or_skipped_with_a_count(tmp_path: Path, folder: 
     assert process.returncode == 0, said + errors
     study = tmp_path / "results" / "search-pets"
     dataset = json.loads((study / "study.json").read_text())["dataset"]
-    assert dataset["skipped"] == 1 and dataset["classes"] == ["cat", "dog"] and dataset["image_shape"] == [3, 16, 16]
+    assert (
+        dataset["skipped"] == 1
+        and dataset["classes"] == ["cat", "dog"]
+        and dataset["image_shape"] == [3, 16, 16]
+    )
     assert dataset["counts"] == {"train": 44, "validation": 5, "test": 12}
     assert (study / "report" / "index.html").exists()
 
@@ -79,7 +89,11 @@ def test_a_broken_file_is_named_or_skipped_with_a_count(tmp_path: Path, folder: 
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "file").touch()
     line = refused(tmp_path, "--dataset", str(folder), "--data-dir", "file")
-    assert "--data-dir: received" in line and str(tmp_path / "file") in line and "allowed: a folder" in line
+    assert (
+        "--data-dir: received" in line
+        and str(tmp_path / "file") in line
+        and "allowed: a folder" in line
+    )
 
 
 @pytest.mark.slow
@@ -93,4 +107,6 @@ def test_an_interrupt_before_the_first_trial_leaves_nothing(tmp_path: Path, fold
     assert process.returncode == 130, said + errors
     assert "Traceback" not in said + errors
     assert not (tmp_path / "results").exists()
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not [
+        child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]

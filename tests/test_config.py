@@ -92,7 +92,9 @@ def test_the_fields_are_those_of_the_contract():
 
 
 def test_an_unknown_field_is_named():
-    with pytest.raises(UsageError, match="kernel: no such field of a trial, allowed: stem_kernel, "):
+    with pytest.raises(
+        UsageError, match="kernel: no such field of a trial, allowed: stem_kernel, "
+    ):
         TrialConfig.from_dict({"kernel": 3})
 
 
@@ -123,7 +125,13 @@ def test_arm(values, arm):
 
 
 def metrics(**values: float | None) -> EpochMetrics:
-    usual = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0}
+    usual = {
+        "epoch": 1,
+        "learning_rate": 0.1,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "validation_loss": 1.0,
+    }
     rest = {"validation_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
     return EpochMetrics(**{**usual, **rest, "train_seconds": 1.0, "eval_seconds": 1.0, **values})
 
@@ -133,4 +141,7 @@ def test_metrics_know_when_a_loss_is_not_finite():
     for part in ("train_loss", "validation_loss", "test_loss"):
         for value in (math.nan, math.inf):
             assert metrics(**{part: value}).diverged
-            assert json.loads(json.dumps(metrics(**{part: value}).to_dict(), allow_nan=False))[part] is None
+            assert (
+                json.loads(json.dumps(metrics(**{part: value}).to_dict(), allow_nan=False))[part]
+                is None
+            )

@@ -23,7 +23,13 @@ from study.record import StudyState
 from trainables.config import TrialConfig
 
 EPOCHS, SEED = 3, 10
-SETTINGS = {"epochs": EPOCHS, "seed": SEED, "cpus_per_trial": 1, "gpus_per_trial": 0.0, "precision": "float32"}
+SETTINGS = {
+    "epochs": EPOCHS,
+    "seed": SEED,
+    "cpus_per_trial": 1,
+    "gpus_per_trial": 0.0,
+    "precision": "float32",
+}
 
 SEARCH = Design(
     "small",
@@ -58,32 +64,55 @@ class Story:
     ) -> int:
         """A trial with these accuracies, epoch by epoch, and the same loss after each."""
         number = len(self.state.trials)
-        about = {"origin": origin, "arm": config.arm, "config": config.to_dict(), "parameters": 1, "forward_flops": 1}
+        about = {
+            "origin": origin,
+            "arm": config.arm,
+            "config": config.to_dict(),
+            "parameters": 1,
+            "forward_flops": 1,
+        }
         self.apply("trial_started", trial=number, stage=stage, **about)
         part = "test" if stage == "confirm" else "validation"
         for epoch, accuracy in enumerate(readings, 1):
-            losses = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, f"{part}_loss": loss}
+            losses = {
+                "learning_rate": 0.1,
+                "train_loss": 1.0,
+                "train_accuracy": 0.5,
+                f"{part}_loss": loss,
+            }
             seconds = {"train_seconds": 1.0, "eval_seconds": 1.0}
             self.apply(
-                "epoch", trial=number, epoch=epoch, node="", **{f"{part}_accuracy": accuracy}, **losses, **seconds
+                "epoch",
+                trial=number,
+                epoch=epoch,
+                node="",
+                **{f"{part}_accuracy": accuracy},
+                **losses,
+                **seconds,
             )
         if end != "running":
             self.apply("trial_ended", trial=number, state=end, error="")
         return number
 
     def searched(self, end: str, *readings: float, loss: float = 1.0, **values: Any) -> int:
-        return self.trial(end, *readings, config=self.design.config(values, EPOCHS, SEED), loss=loss)
+        return self.trial(
+            end, *readings, config=self.design.config(values, EPOCHS, SEED), loss=loss
+        )
 
     def baseline(self, name: str, *readings: float) -> int:
         config = self.design.baseline(name, EPOCHS, SEED)
         return self.trial("complete", *readings, origin=f"baseline:{name}", config=config)
 
     def confirm(self, config: TrialConfig, end: str = "complete") -> int:
-        return self.trial(end, *[0.5] * config.max_epochs, stage="confirm", origin="confirm", config=config)
+        return self.trial(
+            end, *[0.5] * config.max_epochs, stage="confirm", origin="confirm", config=config
+        )
 
     def tune(self, config: TrialConfig, loss: float, end: str = "complete") -> int:
         config = replace(config, seed=SEED)
-        return self.trial(end, *[0.5] * config.max_epochs, stage="tune", origin="tune", config=config, loss=loss)
+        return self.trial(
+            end, *[0.5] * config.max_epochs, stage="tune", origin="tune", config=config, loss=loss
+        )
 
     def plan(self) -> tuple[Arm, ...]:
         return confirm_plan(self.design, self.state).arms
@@ -123,7 +152,8 @@ WINNER = {"learning_rate": 0.2, "stem_kernel": 5, "depth": 18}
 
 
 OTHER = {"stem_kernel": 3, "depth": 10, "learning_rate": 0.3}
-"""Trial 3 is the best complete one with another kernel: trial 4 was stopped, and trial 1 is a baseline."""
+"""Trial 3 is the best complete one with another kernel: trial 4 was stopped, and trial 1 is a
+baseline."""
 BASELINE = TrialConfig(stem_kernel=2, width=4, max_epochs=EPOCHS, seed=SEED + 1)
 
 
@@ -135,16 +165,30 @@ def test_two_factors_are_crossed_around_the_winner_and_the_first_baseline_comes_
         a_trial(**{**WINNER, **OTHER}),
         BASELINE,
     ]
-    assert [str(arm.role) for arm in story.plan()] == ["winner", "fraction", "fraction", "fraction", "baseline"]
+    assert [str(arm.role) for arm in story.plan()] == [
+        "winner",
+        "fraction",
+        "fraction",
+        "fraction",
+        "baseline",
+    ]
     assert story.plan()[-1].baseline == "first"
     changes = confirm_plan(SEARCH, story.state).changes
-    assert [(each.factor, each.start, each.to) for each in changes] == [("stem_kernel", 5, 3), ("depth", 18, 10)]
+    assert [(each.factor, each.start, each.to) for each in changes] == [
+        ("stem_kernel", 5, 3),
+        ("depth", 18, 10),
+    ]
     assert most_arms(SEARCH) == 5
 
 
 def test_studies_of_version_1_change_one_factor_at_a_time_and_tune_nothing(story):
     story.state.header["version"] = 1
-    arms = [a_trial(**WINNER), a_trial(**{**WINNER, "stem_kernel": 3}), a_trial(**{**WINNER, "depth": 10}), BASELINE]
+    arms = [
+        a_trial(**WINNER),
+        a_trial(**{**WINNER, "stem_kernel": 3}),
+        a_trial(**{**WINNER, "depth": 10}),
+        BASELINE,
+    ]
     assert story.arms() == arms
     assert [str(arm.role) for arm in story.plan()] == ["winner", "alone", "alone", "baseline"]
     assert story.to_tune() == []
@@ -156,8 +200,8 @@ def test_a_two_level_design_is_balanced_orthogonal_and_of_resolution_four(factor
     assert len(arms) == (2**factors if factors <= 3 else 8 if factors == 4 else 16)
     assert len(set(arms)) == len(arms)
     assert arms[0] == (1,) * factors, "the winner is its first arm"
-    # No main effect is aliased with another or with an interaction of two: products of one to three columns, each
-    # column once, are balanced.
+    # No main effect is aliased with another or with an interaction of two: products of one to three
+    # columns, each column once, are balanced.
     for size in (1, 2, 3) if factors > 3 else range(1, factors + 1):
         for columns in itertools.combinations(range(factors), size):
             assert sum(math.prod(arm[column] for column in columns) for arm in arms) == 0
@@ -169,7 +213,9 @@ def test_four_factors_make_the_half_fraction_whose_product_is_that_of_the_winner
 
 def test_the_best_other_level_counts_stopped_trials_only_where_none_is_complete(story):
     story.searched("stopped", 0.96, learning_rate=0.2, stem_kernel=7, depth=34)
-    assert story.arms()[2].stem_kernel == 3, "a complete one goes before a stopped one that reads better"
+    assert story.arms()[2].stem_kernel == 3, (
+        "a complete one goes before a stopped one that reads better"
+    )
     only = Story()
     only.searched("complete", 0.5, 0.6, 0.97, **WINNER)
     only.searched("stopped", 0.4, learning_rate=0.1, stem_kernel=3, depth=18)
@@ -180,7 +226,12 @@ def test_the_best_other_level_counts_stopped_trials_only_where_none_is_complete(
 def test_where_no_trial_has_another_level_it_is_the_first_one_in_the_design():
     story = Story()
     story.searched("complete", 0.9, 0.9, 0.9, **WINNER)
-    assert [(arm.stem_kernel, arm.depth) for arm in story.arms()[:4]] == [(5, 18), (5, 10), (3, 18), (3, 10)]
+    assert [(arm.stem_kernel, arm.depth) for arm in story.arms()[:4]] == [
+        (5, 18),
+        (5, 10),
+        (3, 18),
+        (3, 10),
+    ]
 
 
 def test_a_winner_that_is_a_baseline_is_there_once():
@@ -217,7 +268,10 @@ def test_a_tie_goes_to_the_lower_number():
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.2, stem_kernel=7, depth=18)
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.3, stem_kernel=3, depth=18)
     story.searched("complete", 0.5, 0.5, 0.8, learning_rate=0.4, stem_kernel=5, depth=18)
-    assert [(arm.learning_rate, arm.stem_kernel) for arm in story.arms()[:3:2]] == [(0.2, 7), (0.3, 3)]
+    assert [(arm.learning_rate, arm.stem_kernel) for arm in story.arms()[:3:2]] == [
+        (0.2, 7),
+        (0.3, 3),
+    ]
 
 
 def test_nothing_is_confirmed_without_a_winner_or_with_no_seeds(story):
@@ -256,12 +310,23 @@ def test_another_winner_after_an_extension_adds_its_arms_and_the_old_ones_stay(s
     for config in before:
         story.confirm(config)
     known = dict(story.state.trials)
-    story.searched("complete", 0.5, 0.6, 0.99, loss=0.5, learning_rate=0.01, stem_kernel=3, depth=10)
+    story.searched(
+        "complete", 0.5, 0.6, 0.99, loss=0.5, learning_rate=0.01, stem_kernel=3, depth=10
+    )
     new = {"learning_rate": 0.01, "stem_kernel": 3, "depth": 10}
-    levels = [(3, 10), (3, 18), (5, 10), (5, 18)]  # the earlier winner, too: at another learning rate
-    expected = [a_trial(**{**new, "stem_kernel": kernel, "depth": depth}) for kernel, depth in levels]
+    levels = [
+        (3, 10),
+        (3, 18),
+        (5, 10),
+        (5, 18),
+    ]  # the earlier winner, too: at another learning rate
+    expected = [
+        a_trial(**{**new, "stem_kernel": kernel, "depth": depth}) for kernel, depth in levels
+    ]
     # The first baseline is confirmed already.
-    assert story.missing(2) == [replace(trial, seed=seed) for seed in (11, 12) for trial in expected]
+    assert story.missing(2) == [
+        replace(trial, seed=seed) for seed in (11, 12) for trial in expected
+    ]
     assert all(story.state.trials[number] is trial for number, trial in known.items())
     for config in story.missing(2):
         story.confirm(config)
@@ -272,7 +337,9 @@ def test_another_winner_after_an_extension_adds_its_arms_and_the_old_ones_stay(s
 def test_confirm_trials_do_not_choose(story):
     """Not even where they read better than every search trial."""
     before = story.arms(2)
-    story.trial("complete", 0.1, 0.1, 1.0, stage="confirm", origin="confirm", config=a_trial(stem_kernel=7))
+    story.trial(
+        "complete", 0.1, 0.1, 1.0, stage="confirm", origin="confirm", config=a_trial(stem_kernel=7)
+    )
     assert story.arms(2) == before
 
 
@@ -285,7 +352,9 @@ def test_every_arm_is_tuned_around_the_winners_rate_within_the_range(story):
         for rate in rates
     ]
     # Trial 2 of the search is the winner at its own rate; the baseline stays as it is.
-    assert story.to_tune() == [config for config in wanted if config != a_trial(**WINNER, seed=SEED)]
+    assert story.to_tune() == [
+        config for config in wanted if config != a_trial(**WINNER, seed=SEED)
+    ]
     assert most_tune_trials(SEARCH) == 11
     high = Story()
     high.searched("complete", 0.5, 0.6, 0.97, **{**WINNER, "learning_rate": 0.5})
@@ -293,15 +362,20 @@ def test_every_arm_is_tuned_around_the_winners_rate_within_the_range(story):
 
 
 def test_an_arm_is_confirmed_at_the_rate_of_least_fitted_loss_search_trials_included(story):
-    """The logarithm of the loss is a parabola about a best rate that is additive in the factors, but for two trials."""
+    """The logarithm of the loss is a parabola about a best rate that is additive in the factors,
+    but for two trials."""
     winner, depth, kernel, both = (replace(arm, seed=SEED) for arm in story.arms()[:4])
     best = {winner: 0.0, depth: 1.2, kernel: -1.2, both: 0.0}
     for number, (arm, optimum) in enumerate(best.items()):
         for step in (-1.0, 0.0, 1.0):
             if (arm, step) != (winner, 0.0):  # trial 2 of the search, whose loss is 1
                 rate = {-1.0: 0.2 / 3, 0.0: 0.2, 1.0: 0.2 * 3}[step]
-                story.tune(replace(arm, learning_rate=rate), math.exp(0.3 * number + 0.5 * (step - optimum) ** 2))
-    # Trial 3 of the search, the last arm at 0.3, has a loss of 1: less than its neighbours, and no parabola.
+                story.tune(
+                    replace(arm, learning_rate=rate),
+                    math.exp(0.3 * number + 0.5 * (step - optimum) ** 2),
+                )
+    # Trial 3 of the search, the last arm at 0.3, has a loss of 1: less than its neighbours, and no
+    # parabola.
     assert [arm.config.learning_rate for arm in story.plan()[:3]] == [0.2, 0.2 * 3, 0.2 / 3]
     assert [arm.rate_at_end for arm in story.plan()] == ["", "high", "low", "", ""]
     assert story.plan()[3].config.learning_rate in (0.2, 0.3)
@@ -319,13 +393,17 @@ def test_the_fitted_losses_are_those_of_least_squares():
         *(steps, steps**2, steps * signs[places, 0], steps * signs[places, 1]),
     ]
     terms = np.array(columns).T
-    coefficients = np.linalg.solve(terms.T @ terms, terms.T @ np.log(losses))  # the normal equations
+    coefficients = np.linalg.solve(
+        terms.T @ terms, terms.T @ np.log(losses)
+    )  # the normal equations
     assert fitted == pytest.approx(terms @ coefficients)
 
 
 def test_a_search_trial_far_from_the_rates_tried_has_no_say(story):
     before = story.plan()
-    story.searched("complete", 0.1, 0.1, 0.1, loss=1e-3, learning_rate=0.001, stem_kernel=3, depth=10)
+    story.searched(
+        "complete", 0.1, 0.1, 0.1, loss=1e-3, learning_rate=0.001, stem_kernel=3, depth=10
+    )
     assert story.plan() == before
     story.searched("complete", 0.1, 0.1, 0.1, loss=1e-3, learning_rate=0.5, stem_kernel=3, depth=10)
     assert story.plan()[3].config.learning_rate == 0.5
@@ -337,11 +415,16 @@ def test_an_arm_of_which_no_rate_completes_keeps_the_winners():
     for config in story.to_tune():
         story.tune(config, 1.0, end="complete" if config.depth == 18 else "diverged")
     assert story.to_tune() == []
-    assert [arm.config.learning_rate for arm in story.plan() if arm.config.depth == 10] == [0.2, 0.2]
+    assert [arm.config.learning_rate for arm in story.plan() if arm.config.depth == 10] == [
+        0.2,
+        0.2,
+    ]
 
 
 def test_a_rate_that_the_design_fixes_is_not_tuned():
-    story = Story(replace(SEARCH, factors=SEARCH.factors[1:], fixed={"width": 8, "learning_rate": 0.05}))
+    story = Story(
+        replace(SEARCH, factors=SEARCH.factors[1:], fixed={"width": 8, "learning_rate": 0.05})
+    )
     story.searched("complete", 0.5, 0.6, 0.97, stem_kernel=5, depth=18)
     assert story.to_tune() == []
     assert most_tune_trials(story.design) == 0
@@ -373,7 +456,13 @@ CONDITIONAL = Design(
 
 def test_what_depends_on_a_level_that_is_gone_falls_back():
     story = Story(replace(CONDITIONAL, fixed={"width": 8}))
-    best = {"residual": True, "shortcut": "zero-padding", "optimizer": "sgd", "momentum": 0.3, "label_smoothing": 0.2}
+    best = {
+        "residual": True,
+        "shortcut": "zero-padding",
+        "optimizer": "sgd",
+        "momentum": 0.3,
+        "label_smoothing": 0.2,
+    }
     story.searched("complete", 0.5, 0.6, 0.9, learning_rate=0.2, **best)
     winner = a_trial(learning_rate=0.2, **best)
     plain = {"residual": False, "shortcut": "projection"}
@@ -386,7 +475,10 @@ def test_what_depends_on_a_level_that_is_gone_falls_back():
         replace(winner, **plain, **adam),
         replace(winner, shortcut="projection"),
     ]
-    assert [(str(arm.role), arm.factor) for arm in story.plan()[3:]] == [("fraction", ""), ("alone", "shortcut")]
+    assert [(str(arm.role), arm.factor) for arm in story.plan()[3:]] == [
+        ("fraction", ""),
+        ("alone", "shortcut"),
+    ]
     # To what the design fixes, where it does.
     story.design = CONDITIONAL
     assert story.arms()[1] == replace(winner, optimizer="adam", momentum=0.9, label_smoothing=0.05)
@@ -397,7 +489,12 @@ def test_a_factor_that_the_winner_does_not_have_is_not_changed_alone():
     story.searched("complete", 0.5, 0.6, 0.9, learning_rate=0.2, residual=False, optimizer="adam")
     winner = a_trial(learning_rate=0.2, residual=False, optimizer="adam", label_smoothing=0.05)
     sgd = replace(winner, optimizer="sgd")
-    assert story.arms() == [winner, sgd, replace(winner, residual=True), replace(sgd, residual=True)]
+    assert story.arms() == [
+        winner,
+        sgd,
+        replace(winner, residual=True),
+        replace(sgd, residual=True),
+    ]
 
 
 def test_a_trial_without_the_factor_says_nothing_about_its_levels():
@@ -409,9 +506,16 @@ def test_a_trial_without_the_factor_says_nothing_about_its_levels():
         ),
     )
     story = Story(design)
-    best = {"learning_rate": 0.2, "residual": True, "shortcut": "zero-padding", "optimizer": "sgd", "momentum": 0.5}
+    best = {
+        "learning_rate": 0.2,
+        "residual": True,
+        "shortcut": "zero-padding",
+        "optimizer": "sgd",
+        "momentum": 0.5,
+    }
     story.searched("complete", 0.5, 0.6, 0.9, **best)
-    # Without residuals and with Adam: the shortcut is the usual one, and so is the momentum, 0.9, no level at all.
+    # Without residuals and with Adam: the shortcut is the usual one, and so is the momentum, 0.9,
+    # no level at all.
     story.searched("complete", 0.5, 0.6, 0.8, learning_rate=0.3, residual=False, optimizer="adam")
     story.searched("stopped", 0.1, **{**best, "momentum": 0.8})
     arms = story.arms()
@@ -430,12 +534,17 @@ def test_in_a_factorial_design_every_arm_at_its_own_best_nuisance():
         *((7, 18, 0.1, 0.8), (7, 18, 0.2, 0.8)),
         *((3, 18, 0.4, 0.9),),
     ):
-        story.searched("complete", 0.1, 0.1, accuracy, learning_rate=rate, stem_kernel=kernel, depth=depth)
+        story.searched(
+            "complete", 0.1, 0.1, accuracy, learning_rate=rate, stem_kernel=kernel, depth=depth
+        )
     # Without a complete trial an arm has no setting to be confirmed with.
     story.searched("diverged", 0.9, learning_rate=0.9, stem_kernel=7, depth=10)
     story.searched("failed", learning_rate=0.9, stem_kernel=7, depth=10)
     expected = [(3, 10, 0.2), (3, 18, 0.4), (5, 10, 0.1), (7, 18, 0.1)]
-    arms = [a_trial(stem_kernel=kernel, depth=depth, learning_rate=rate) for kernel, depth, rate in expected]
+    arms = [
+        a_trial(stem_kernel=kernel, depth=depth, learning_rate=rate)
+        for kernel, depth, rate in expected
+    ]
     assert story.arms() == arms
     assert story.to_tune() == []
     assert [(str(arm.role), arm.rate_at_end) for arm in story.plan()] == [
@@ -446,20 +555,34 @@ def test_in_a_factorial_design_every_arm_at_its_own_best_nuisance():
     for config in story.arms(2):
         story.confirm(config)
     assert [trial.seed for trial in story.missing(3)] == [13] * 4
-    # The arm that gets a complete trial is confirmed as well, and one that is better tuned is so anew.
+    # The arm that gets a complete trial is confirmed as well, and one that is better tuned is so
+    # anew.
     story.searched("complete", 0.1, 0.1, 0.9, learning_rate=0.7, stem_kernel=7, depth=10)
     story.searched("complete", 0.1, 0.1, 0.9, learning_rate=0.8, stem_kernel=5, depth=10)
-    assert [(trial.stem_kernel, trial.depth, trial.learning_rate, trial.seed) for trial in story.missing(2)] == [
-        *((5, 10, 0.8, 11), (7, 10, 0.7, 11), (5, 10, 0.8, 12), (7, 10, 0.7, 12))
-    ]
+    assert [
+        (trial.stem_kernel, trial.depth, trial.learning_rate, trial.seed)
+        for trial in story.missing(2)
+    ] == [*((5, 10, 0.8, 11), (7, 10, 0.7, 11), (5, 10, 0.8, 12), (7, 10, 0.7, 12))]
 
 
 def test_the_arms_of_a_factorial_design_with_a_condition():
     story = Story(replace(CONDITIONAL, search="factorial"))
     arms = [
-        {"residual": True, "shortcut": "projection", "optimizer": "sgd", "momentum": 0.3, "label_smoothing": 0.1},
+        {
+            "residual": True,
+            "shortcut": "projection",
+            "optimizer": "sgd",
+            "momentum": 0.3,
+            "label_smoothing": 0.1,
+        },
         {"residual": True, "shortcut": "projection", "optimizer": "adam"},
-        {"residual": True, "shortcut": "zero-padding", "optimizer": "sgd", "momentum": 0.4, "label_smoothing": 0.2},
+        {
+            "residual": True,
+            "shortcut": "zero-padding",
+            "optimizer": "sgd",
+            "momentum": 0.4,
+            "label_smoothing": 0.2,
+        },
         {"residual": True, "shortcut": "zero-padding", "optimizer": "adam"},
         {"residual": False, "optimizer": "sgd", "momentum": 0.5, "label_smoothing": 0.1},
         {"residual": False, "optimizer": "adam"},
@@ -489,7 +612,8 @@ def test_without_a_search_stage_the_baselines_with_their_own_epochs():
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("search", 9), ("course", 3), ("stem", 16), ("degradation", 4), ("recipe", 4)]
+    ("name", "most"),
+    [("search", 9), ("course", 3), ("stem", 16), ("degradation", 4), ("recipe", 4)],
 )
 def test_most_arms_of_the_built_in_designs(name, most):
     assert most_arms(DESIGNS[name]) == most

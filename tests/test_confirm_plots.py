@@ -26,7 +26,9 @@ def panels(count: int) -> list:
 def study(tmp_path_factory):
     made, plan = confirm_like({"depth": -1.5}, seeds=3)
     design = manifest()["design"] | {"search": "sampled", "margin": 0.01}
-    return load_study(write_study(tmp_path_factory.mktemp("s"), made, version=2, design=design, confirm=plan))
+    return load_study(
+        write_study(tmp_path_factory.mktemp("s"), made, version=2, design=design, confirm=plan)
+    )
 
 
 def marks(ax, name: str) -> list:
@@ -41,7 +43,9 @@ def test_arms_stand_from_above_with_their_seeds_and_means(study):
     seeds = [list(line.get_xdata()) for line in marks(ax, "seed")][::-1]
     assert seeds == [list(row.values) for row in rows]
     means = [bar for bar in ax.containers if bar.get_label() == "_nolegend_" or bar]
-    assert [float(bar[0].get_xdata()[0]) for bar in means][::-1] == pytest.approx([row.mean for row in rows])
+    assert [float(bar[0].get_xdata()[0]) for bar in means][::-1] == pytest.approx(
+        [row.mean for row in rows]
+    )
 
 
 def effect(difference: float, p: float, p_equivalence: float, images: int = 100) -> Effect:
@@ -56,7 +60,9 @@ def test_effects_have_both_intervals_the_margin_and_the_colour_of_their_verdict(
     assert (band.get_x(), band.get_width()) == pytest.approx((-0.01, 0.02))
     assert [text.get_text() for text in ax.get_yticklabels()] == ["c", "b", "a"]
     narrow = [line.get_xdata() for line in marks(ax, "on images")][::-1]
-    assert np.array(narrow) == pytest.approx(np.array([each.estimate.interval_on_images.ends for each in effects]))
+    assert np.array(narrow) == pytest.approx(
+        np.array([each.estimate.interval_on_images.ends for each in effects])
+    )
     for each, bar in zip(effects[::-1], ax.containers, strict=True):
         assert to_hex(bar[0].get_color()) == COLORS[each.verdict].lower()
         (ends,) = bar[2][0].get_segments()
@@ -88,7 +94,9 @@ def test_effects_by_epoch_are_a_line_and_a_band_each(study):
 def test_curves_of_the_arms_are_means_over_complete_trials(study):
     stage = confirm_stage(study)
     axes = seed_curves(panels(4), stage, arm_names(stage), [0, 8])
-    rows = study.epochs.merge(study.trials[study.trials["stage"] == "confirm"][["trial", "stem_kernel"]], on="trial")
+    rows = study.epochs.merge(
+        study.trials[study.trials["stage"] == "confirm"][["trial", "stem_kernel"]], on="trial"
+    )
     mean = rows[rows["stem_kernel"] == 7].groupby("epoch")["test_accuracy"].mean()
     (line,) = marks(axes[3], "imagenet-stem")
     assert line.get_ydata() == pytest.approx(mean.to_numpy())

@@ -1,4 +1,5 @@
-"""Nothing is lost: drivers, workers and checkpoints that die, and studies that go on. Real processes, really killed."""
+"""Nothing is lost: drivers, workers and checkpoints that die, and studies that go on. Real
+processes, really killed."""
 
 import json
 import os
@@ -11,14 +12,26 @@ from functools import partial
 import pandas as pd
 import psutil
 import pytest
-from drivers import DESIGN, WILD, Hoarding, Place, Raising, kill, ray_head, trial_processes, wait_for
+from drivers import (
+    DESIGN,
+    WILD,
+    Hoarding,
+    Place,
+    Raising,
+    kill,
+    ray_head,
+    trial_processes,
+    wait_for,
+)
 from optuna.trial import TrialState
 
 from study.searcher import StudySearcher
 
 pytestmark = pytest.mark.slow
 
-USUAL = "--samples 7 --epochs 4 --seed 3 --max-concurrent 1 --checkpoint-seconds 0 --confirm-seeds 1"
+USUAL = (
+    "--samples 7 --epochs 4 --seed 3 --max-concurrent 1 --checkpoint-seconds 0 --confirm-seeds 1"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +52,14 @@ def place(tmp_path_factory, home, head):
 
 @pytest.fixture(scope="module")
 def straight(place):
-    """A study that nothing happened to: all stages, the last of the winner, of another kernel and of a baseline."""
+    """A study that nothing happened to: all stages, the last of the winner, of another kernel and
+    of a baseline."""
     assert place.run("straight", USUAL) == 0, place.said("straight")
     trials, epochs = place.tables("straight")
     stages = trials["stage"].tolist()
     assert stages[:7] == ["search"] * 7
-    # Two arms at three rates, of which the search has one or more; a winner that is the baseline is there once.
+    # Two arms at three rates, of which the search has one or more; a winner that is the baseline is
+    # there once.
     tune, confirm = stages.count("tune"), stages.count("confirm")
     assert 1 <= tune <= 5 and confirm in (2, 3)
     assert stages[7:] == ["tune"] * tune + ["confirm"] * confirm
@@ -53,7 +68,9 @@ def straight(place):
 
 def same(once: pd.DataFrame, twice: pd.DataFrame) -> None:
     timed = [column for column in once.columns if column.endswith("seconds")]
-    pd.testing.assert_frame_equal(once.drop(columns=timed), twice.drop(columns=timed), check_exact=True)
+    pd.testing.assert_frame_equal(
+        once.drop(columns=timed), twice.drop(columns=timed), check_exact=True
+    )
 
 
 def moved_on(place: Place, name: str, events: int, driver) -> bool:
@@ -61,10 +78,13 @@ def moved_on(place: Place, name: str, events: int, driver) -> bool:
 
 
 def check_whole(place: Place, name: str, samples: int) -> None:
-    """Exactly the search trials asked for, each epoch once, and Optuna made from the record is told the same."""
+    """Exactly the search trials asked for, each epoch once, and Optuna made from the record is told
+    the same."""
     trials, epochs = place.tables(name)
     assert trials["trial"].tolist() == list(range(len(trials)))
-    assert (trials["stage"] == "search").tolist() == [number < samples for number in trials["trial"]]
+    assert (trials["stage"] == "search").tolist() == [
+        number < samples for number in trials["trial"]
+    ]
     assert set(trials["state"]) <= {"complete", "stopped", "failed"}
     counted = epochs.groupby("trial")["epoch"].apply(list)
     assert counted.tolist() == [list(range(1, count + 1)) for count in trials["epochs"]]
@@ -73,7 +93,11 @@ def check_whole(place: Place, name: str, samples: int) -> None:
     searcher = StudySearcher(DESIGN, samples, "tpe", 4, 3, place.state(name), None, None)
     searcher.learn()
     (optuna_study,) = searcher.optuna_studies
-    told = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+    told = {
+        "complete": TrialState.COMPLETE,
+        "stopped": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+    }
     for trial, row in zip(optuna_study.get_trials(), trials[:samples].itertuples(), strict=True):
         assert trial.state == told[row.state]
         read = epochs[epochs["trial"] == row.trial].set_index("epoch")["validation_accuracy"]
@@ -110,7 +134,9 @@ def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place,
     assert twice["validation_accuracy"].isna().tolist() == confirmed.tolist()
     assert twice["test_accuracy"].notna().tolist() == confirmed.tolist()
     bits = [(place.root / each / "test_images.csv").read_text() for each in ("straight", name)]
-    assert bits[0] == bits[1] and bits[0].count("\n") == 1 + (straight[0]["stage"] == "confirm").sum()
+    assert (
+        bits[0] == bits[1] and bits[0].count("\n") == 1 + (straight[0]["stage"] == "confirm").sum()
+    )
 
 
 def events_of(place: Place, name: str, kind: str) -> list[dict]:
@@ -119,13 +145,18 @@ def events_of(place: Place, name: str, kind: str) -> list[dict]:
 
 
 def test_a_killed_worker_is_tried_again_and_recorded_once(place, head):
-    driver = place.start("worker", "--samples 2 --epochs 30 --max-concurrent 1 --checkpoint-seconds 0")
+    driver = place.start(
+        "worker", "--samples 2 --epochs 30 --max-concurrent 1 --checkpoint-seconds 0"
+    )
     wait_for(lambda: place.events("worker", "epoch") > 5)
     for process in trial_processes(head[1]):
         process.kill()
     assert place.end(driver) == 0, place.said("worker")
     check_whole(place, "worker", 2)
-    (failed,), (continued,) = events_of(place, "worker", "trial_failed"), events_of(place, "worker", "trial_continued")
+    (failed,), (continued,) = (
+        events_of(place, "worker", "trial_failed"),
+        events_of(place, "worker", "trial_continued"),
+    )
     assert "died" in failed["error"]
     assert continued["from_epoch"] >= 4
     assert "is tried again" in place.said("worker")
@@ -148,7 +179,9 @@ def test_what_fails_three_times_is_failed_until_asked_for_again(place, home):
     assert "Traceback" not in place.said("raising")
     before = (place.root / "raising" / "record.jsonl").read_bytes()
     assert place.run("raising", arguments) == 0
-    assert (place.root / "raising" / "record.jsonl").read_bytes() == before, "nothing is tried again unasked"
+    assert (place.root / "raising" / "record.jsonl").read_bytes() == before, (
+        "nothing is tried again unasked"
+    )
 
     cause.unlink()
     assert place.run("raising", f"{arguments} --retry-failed", trainable=Raising) == 0
@@ -161,7 +194,10 @@ def test_a_worker_that_takes_too_much_memory_is_named_as_that(tmp_path, home):
     limits = {"RAY_memory_usage_threshold": f"{share:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
     with ray_head(home, **limits) as (address, _):
         place = Place(tmp_path, address, home)
-        assert place.run("hoarding", "--samples 2 --epochs 1 --max-concurrent 1", trainable=Hoarding) == 0
+        assert (
+            place.run("hoarding", "--samples 2 --epochs 1 --max-concurrent 1", trainable=Hoarding)
+            == 0
+        )
     trials, _ = place.tables("hoarding")
     assert trials["state"].tolist() == ["complete", "failed"]
     assert trials["error"][1].startswith("out of memory: ")
@@ -175,12 +211,15 @@ def interrupted_in_a_trial(place):
     wait_for(lambda: place.events("cut", "epoch") >= 5)
     kill(driver)
     return sorted(
-        (place.root / "cut" / "checkpoints" / "0").glob("*.pt"), key=lambda path: int(path.stem.split("-")[0])
+        (place.root / "cut" / "checkpoints" / "0").glob("*.pt"),
+        key=lambda path: int(path.stem.split("-")[0]),
     )
 
 
 @pytest.mark.parametrize("harm", ["none", "newest lost", "newest torn", "all lost"])
-def test_a_lost_or_torn_checkpoint_falls_back_and_the_record_says_so(place, interrupted_in_a_trial, harm):
+def test_a_lost_or_torn_checkpoint_falls_back_and_the_record_says_so(
+    place, interrupted_in_a_trial, harm
+):
     older, newest = (int(path.stem.split("-")[0]) for path in interrupted_in_a_trial)
     recorded, name = place.events("cut", "epoch"), harm.replace(" ", "-")
     shutil.copytree(place.root / "cut", place.root / name)
@@ -211,7 +250,8 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
     record = (place.root / "extended" / "record.jsonl").read_bytes()
     shutil.rmtree(place.root / "extended" / "report")
     for arguments in ("--samples 5", ""):
-        # What a driver leaves that is killed between the record of a trial's end and what follows from it.
+        # What a driver leaves that is killed between the record of a trial's end and what follows
+        # from it.
         left = place.root / "extended" / "checkpoints" / "19"
         left.mkdir(parents=True)
         (left / "3-00000000.pt").touch()
@@ -256,7 +296,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(mounted)], check=True)
 
 
-def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(small_disk, tmp_path, home, head):
+def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(
+    small_disk, tmp_path, home, head
+):
     place = Place(small_disk, head[0], home, tmp_path)
     stuffing = small_disk / "stuffing"
     stuffing.write_bytes(bytes(3_500_000))

@@ -22,15 +22,25 @@ def limits(request, monkeypatch):
 def test_equals_torch_in_double_precision(limits, height, width, kernel, stride, padding):
     torch.manual_seed(0)
     convolution = Conv2d(3, 5, kernel, stride, padding).to(memory_format=torch.channels_last)
-    x = torch.randn(6, 3, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
-    exact_x, exact_weight = (each.detach().double().requires_grad_() for each in (x, convolution.weight))
+    x = (
+        torch.randn(6, 3, height, width)
+        .contiguous(memory_format=torch.channels_last)
+        .requires_grad_()
+    )
+    exact_x, exact_weight = (
+        each.detach().double().requires_grad_() for each in (x, convolution.weight)
+    )
     exact = F.conv2d(exact_x, exact_weight, None, stride, padding)
     gradient = torch.randn(exact.shape)
     got = convolution(x)
     # Not of the input's shape alone: the gradient that arrives may be in any memory layout.
     got.backward(gradient)
     exact.backward(gradient.double())
-    for ours, theirs in ((got, exact), (x.grad, exact_x.grad), (convolution.weight.grad, exact_weight.grad)):
+    for ours, theirs in (
+        (got, exact),
+        (x.grad, exact_x.grad),
+        (convolution.weight.grad, exact_weight.grad),
+    ):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
     assert convolution.weight.grad.is_contiguous(memory_format=torch.channels_last)
 
@@ -61,7 +71,8 @@ def test_in_bf16_it_is_as_close_as_torch_is(limits, size):
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_weights_are_not_copied_for_every_row_of_a_map(precision):
-    """`@` of a map and a matrix may become a batch of B×H products; in bf16 that took a hundred times as long."""
+    """`@` of a map and a matrix may become a batch of B×H products; in bf16 that took a hundred
+    times as long."""
     convolution = Conv2d(16, 16, 3, 1, 1).to(memory_format=torch.channels_last)
     x = torch.randn(4, 16, 2, 2).contiguous(memory_format=torch.channels_last).requires_grad_()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:

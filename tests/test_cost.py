@@ -48,7 +48,9 @@ def test_the_front_is_what_no_other_trial_beats(tmp_path: Path, seed: int) -> No
     scores = rows["validation_accuracy"].to_numpy()
     size = rows["parameters"].to_numpy(int)
     for i in range(len(rows)):
-        beaten = (size <= size[i]) & (scores >= scores[i]) & ((size < size[i]) | (scores > scores[i]))
+        beaten = (
+            (size <= size[i]) & (scores >= scores[i]) & ((size < size[i]) | (scores > scores[i]))
+        )
         assert rows["front"].iloc[i] == (not beaten.any())
     assert pareto(table.iloc[:0], "seconds_per_epoch").empty
     assert set(pareto(table, "seconds_per_epoch")["seconds_per_epoch"]) == {2.5}

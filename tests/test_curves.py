@@ -1,4 +1,5 @@
-"""Rankings, curves, levels and medians against hand values and independent pandas and numpy computations."""
+"""Rankings, curves, levels and medians against hand values and independent pandas and numpy
+computations."""
 
 import math
 from pathlib import Path
@@ -75,7 +76,14 @@ def test_results_hold_every_search_trial_with_its_last_reading(tmp_path: Path) -
 def test_learning_curves_are_the_epochs_with_state_and_role(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, search_like()))
     curves = curves_of(study)
-    columns = ["trial", "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+    columns = [
+        "trial",
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+    ]
     pd.testing.assert_frame_equal(curves[columns], study.epochs[columns])
     roles = curves.groupby("role", observed=True)["trial"].unique().map(sorted).to_dict()
     assert [roles[f"baseline:{name}"] for name in BASELINES] == [[0], [1], [2]]
@@ -135,8 +143,12 @@ def test_quartiles_equal_those_of_numpy(tmp_path: Path, factor: dict[str, object
     names = {"True": "yes", "False": "no"}
     for row in medians.to_dict("records"):
         values = study.trials[factor["name"]].astype(str).replace(names)
-        members = study.trials.loc[(values == row["level"]) & (study.trials["trial"] > 2), "trial"]  # no baselines
-        there = study.epochs[study.epochs["trial"].isin(members) & (study.epochs["epoch"] == row["epoch"])]
+        members = study.trials.loc[
+            (values == row["level"]) & (study.trials["trial"] > 2), "trial"
+        ]  # no baselines
+        there = study.epochs[
+            study.epochs["trial"].isin(members) & (study.epochs["epoch"] == row["epoch"])
+        ]
         found = there[row["reading"]].dropna().to_numpy()
         expected = np.quantile(found, [0.25, 0.5, 0.75])
         assert [row["lower"], row["median"], row["upper"]] == pytest.approx(expected)
@@ -145,20 +157,30 @@ def test_quartiles_equal_those_of_numpy(tmp_path: Path, factor: dict[str, object
 
 def test_levels_keep_the_order_of_the_design_and_ranges_become_thirds(tmp_path: Path) -> None:
     rates = [0.0001, 0.0003, 0.0029, 0.0031, 0.029, 0.3, 0.5]
-    study = load_study(write_study(tmp_path, [MadeTrial("running", [], config={"learning_rate": r}) for r in rates]))
+    study = load_study(
+        write_study(
+            tmp_path, [MadeTrial("running", [], config={"learning_rate": r}) for r in rates]
+        )
+    )
     bins = factor_levels(table_of(study), FACTORS[0])["level"]
     assert bins.cat.ordered
     assert list(bins.cat.categories) == ["0.0003–0.003", "0.003–0.03", "0.03–0.3"]
     assert bins.cat.codes.tolist() == [0, 0, 0, 1, 1, 2, 2]
-    pool = factor_levels(table_of(study), {"name": "stem_maxpool", "levels": [True, False]})["level"]
+    pool = factor_levels(table_of(study), {"name": "stem_maxpool", "levels": [True, False]})[
+        "level"
+    ]
     assert list(pool.cat.categories) == ["yes", "no"]
     assert set(pool) == {"yes"}
     outside = factor_levels(table_of(study), {"name": "depth", "levels": [34, 10]})["level"]
     assert list(outside.cat.categories) == ["34", "10", "18"]
-    narrow = factor_levels(table_of(study), {"name": "momentum", "low": 0.6, "high": 0.9, "scale": "linear"})["level"]
+    narrow = factor_levels(
+        table_of(study), {"name": "momentum", "low": 0.6, "high": 0.9, "scale": "linear"}
+    )["level"]
     assert list(narrow.cat.categories) == ["0.6–0.7", "0.7–0.8", "0.8–0.9"]
     assert set(narrow) == {"0.8–0.9"}
-    few = factor_levels(table_of(study), {"name": "learning_rate", "low": 0.02, "high": 0.16, "scale": "log"})["level"]
+    few = factor_levels(
+        table_of(study), {"name": "learning_rate", "low": 0.02, "high": 0.16, "scale": "log"}
+    )["level"]
     assert list(few.cat.categories) == ["0.02–0.04", "0.04–0.08", "0.08–0.16"]
 
 
@@ -172,11 +194,20 @@ def test_a_study_without_trials_gives_empty_tables(tmp_path: Path) -> None:
 
 def test_the_best_arms_are_those_of_the_best_complete_trials(tmp_path: Path) -> None:
     arms = [(10, 0.5), (18, 0.9), (10, 0.7), (34, 0.8)]
-    made = [MadeTrial("complete", falling(2, accuracy=accuracy), config={"depth": depth}) for depth, accuracy in arms]
+    made = [
+        MadeTrial("complete", falling(2, accuracy=accuracy), config={"depth": depth})
+        for depth, accuracy in arms
+    ]
     made += [MadeTrial("stopped", falling(1, accuracy=0.99), config={"stem_kernel": 3})]
-    made += [MadeTrial("complete", falling(2, accuracy=0.99), "baseline:small-stem", {"stem_kernel": 5})]
+    made += [
+        MadeTrial("complete", falling(2, accuracy=0.99), "baseline:small-stem", {"stem_kernel": 5})
+    ]
     levels = arm_levels(table_of(load_study(write_study(tmp_path, made))))
-    assert list(levels["level"].cat.categories) == ["k7 s2 pool d18", "k7 s2 pool d34", "k7 s2 pool d10"]
+    assert list(levels["level"].cat.categories) == [
+        "k7 s2 pool d18",
+        "k7 s2 pool d34",
+        "k7 s2 pool d10",
+    ]
     assert levels["trial"].tolist() == [0, 1, 2, 3]
 
 
@@ -199,7 +230,13 @@ def test_shape_of_training_equals_numpy_on_each_curve(tmp_path: Path) -> None:
     epochs = 12
     made = []
     for _ in range(5):
-        made.append(MadeTrial("complete", rng.uniform(0.1, 0.9, (epochs, 4)).tolist(), config={"max_epochs": epochs}))
+        made.append(
+            MadeTrial(
+                "complete",
+                rng.uniform(0.1, 0.9, (epochs, 4)).tolist(),
+                config={"max_epochs": epochs},
+            )
+        )
     made += [MadeTrial("stopped", falling(10), config={"max_epochs": epochs})]
     study = load_study(write_study(tmp_path, made))
     shape = training_shape(table_of(study), study.epochs)

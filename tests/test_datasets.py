@@ -1,4 +1,5 @@
-"""The images: what is read is what was written, parts are disjoint and fixed, and every refusal is one clear line."""
+"""The images: what is read is what was written, parts are disjoint and fixed, and every refusal is
+one clear line."""
 
 import contextlib
 import functools
@@ -46,7 +47,9 @@ from trainables.training import Trainer
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
 
-def write_image(path: Path, colour: Any, mode: str = "RGB", size: tuple[int, int] = (32, 32), **options: Any) -> None:
+def write_image(
+    path: Path, colour: Any, mode: str = "RGB", size: tuple[int, int] = (32, 32), **options: Any
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path, **options)
 
@@ -72,7 +75,9 @@ def numbered(classes: int, each: int | list[int]) -> ImageData:
     labels = labels[np.random.RandomState(1).permutation(len(labels))]
     part = Part(np.arange(len(labels), dtype="<u4").view(np.uint8).reshape(-1, 1, 2, 2), labels)
     names = tuple(f"c{i}" for i in range(classes))
-    return ImageData("numbered", names, part, Part(part.images[:classes], labels[:classes]), flip=True)
+    return ImageData(
+        "numbered", names, part, Part(part.images[:classes], labels[:classes]), flip=True
+    )
 
 
 def rows(part: Part) -> list[int]:
@@ -87,7 +92,8 @@ def refusal(call: Callable[[], Any], kind: type[Exception] = UsageError) -> str:
     return message
 
 
-# ---------------------------------------------------------------------------------------------- digits
+# ----------------------------------------------------------------------------------------------
+# digits
 
 
 def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
@@ -95,14 +101,23 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
 
     data = load_images("digits", tmp_path / "unused")
     assert not (tmp_path / "unused").exists()
-    assert data.name == "digits" and data.classes == tuple("0123456789") and not data.flip and data.skipped == 0
+    assert (
+        data.name == "digits"
+        and data.classes == tuple("0123456789")
+        and not data.flip
+        and data.skipped == 0
+    )
     assert data.image_shape == (1, 16, 16)
     assert (len(data.train.labels), len(data.test.labels)) == (1438, 359)
     for part in (data.train, data.test):
         assert part.images.dtype == np.uint8 and part.labels.dtype == np.int64
         assert part.images.flags.c_contiguous
         assert (
-            np.abs(np.bincount(part.labels) / len(part.labels) - np.bincount(load_digits().target) / 1797).max() < 0.003
+            np.abs(
+                np.bincount(part.labels) / len(part.labels)
+                - np.bincount(load_digits().target) / 1797
+            ).max()
+            < 0.003
         )
 
     def doubled(x: np.ndarray, axis: int) -> np.ndarray:
@@ -118,24 +133,38 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     left = set(range(1797))
     for part in (data.train, data.test):
         for image, label in zip(part.images[:, 0].astype(float), part.labels, strict=True):
-            match = next(i for i in left if original.target[i] == label and np.abs(expected[i] - image).max() < 2.5)
+            match = next(
+                i
+                for i in left
+                if original.target[i] == label and np.abs(expected[i] - image).max() < 2.5
+            )
             left.remove(match)
     assert not left
 
 
-# ---------------------------------------------------------------------------------------------- folders
+# ----------------------------------------------------------------------------------------------
+# folders
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
     data = load_images(str(colour_folder(tmp_path / "colours", each=10)), tmp_path / "data")
-    assert data.name == "colours" and data.classes == ("blue", "green", "red") and data.flip and data.skipped == 0
+    assert (
+        data.name == "colours"
+        and data.classes == ("blue", "green", "red")
+        and data.flip
+        and data.skipped == 0
+    )
     assert (len(data.train.labels), len(data.test.labels)) == (24, 6)
     assert np.bincount(data.test.labels).tolist() == [2, 2, 2]
     assert data.image_shape == (3, 32, 32)
     for name, colour in COLOURS.items():
         assert (pixels(data, name) == np.array(colour)[:, None, None]).all()
     for part in (data.train, data.test):
-        assert part.images.flags.c_contiguous and part.images.dtype == np.uint8 and part.labels.dtype == np.int64
+        assert (
+            part.images.flags.c_contiguous
+            and part.images.dtype == np.uint8
+            and part.labels.dtype == np.int64
+        )
 
 
 def test_folder_with_train_and_test(tmp_path: Path) -> None:
@@ -150,12 +179,15 @@ def test_folder_with_train_and_test(tmp_path: Path) -> None:
 
 
 def test_sizes_and_formats_are_mixed(tmp_path: Path) -> None:
-    """Shorter side resized, then the centre: a tall image of three bands keeps the middle one, and so does a wide."""
+    """Shorter side resized, then the centre: a tall image of three bands keeps the middle one, and
+    so does a wide."""
     root = colour_folder(tmp_path / "set", each=4)
     bands = np.zeros((300, 100, 3), dtype=np.uint8)
     bands[:100, :, 0], bands[100:200, :, 1], bands[200:, :, 2] = 255, 255, 255
     Image.fromarray(bands).save(root / "green" / "tall.bmp")
-    Image.fromarray(bands.transpose(1, 0, 2).copy()).save(root / "green" / "wide.webp", lossless=True)
+    Image.fromarray(bands.transpose(1, 0, 2).copy()).save(
+        root / "green" / "wide.webp", lossless=True
+    )
     write_image(root / "green" / "small.gif", (0, 255, 0), size=(3, 5))
     write_image(root / "green" / "large.jpg", (0, 255, 0), size=(640, 480), quality=95)
     data = load_images(str(root), tmp_path / "data", image_size=20)
@@ -169,7 +201,9 @@ def test_sizes_and_formats_are_mixed(tmp_path: Path) -> None:
 def test_orientation_of_cameras_is_honoured(tmp_path: Path) -> None:
     root = colour_folder(tmp_path / "set", each=4)
     halves = np.zeros((32, 32, 3), dtype=np.uint8)
-    halves[:, 16:] = 255  # the right half is white; turned clockwise, as orientation 6 asks, the lower one
+    halves[:, 16:] = (
+        255  # the right half is white; turned clockwise, as orientation 6 asks, the lower one
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     for i in range(4):
@@ -187,11 +221,17 @@ def test_one_grey_image_among_colour(tmp_path: Path) -> None:
         write_image(root / "grey" / f"{i}.png", 200, mode="L")
     data = load_images(str(root), tmp_path / "data")
     assert data.image_shape == (3, 32, 32)
-    assert sorted(pixels(data, "grey")[:, :, 5, 5].tolist()) == [[100] * 3, [200] * 3, [200] * 3, [200] * 3]
+    assert sorted(pixels(data, "grey")[:, :, 5, 5].tolist()) == [
+        [100] * 3,
+        [200] * 3,
+        [200] * 3,
+        [200] * 3,
+    ]
 
 
 def test_grey_images_have_one_channel(tmp_path: Path) -> None:
-    """Of every grey kind that Pillow knows; 16 bits become 8 by their upper half, and transparency is on white."""
+    """Of every grey kind that Pillow knows; 16 bits become 8 by their upper half, and transparency
+    is on white."""
     root = tmp_path / "set"
     for i in range(3):
         write_image(root / "dark" / f"{i}.png", 10, mode="L")
@@ -210,7 +250,9 @@ def test_grey_images_have_one_channel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "colour", "expected"), [("P", 7, None), ("RGBA", (9, 8, 7, 0), 255), ("CMYK", 0, 255)]
 )
-def test_other_modes_count_as_colour(tmp_path: Path, mode: str, colour: Any, expected: int | None) -> None:
+def test_other_modes_count_as_colour(
+    tmp_path: Path, mode: str, colour: Any, expected: int | None
+) -> None:
     for name in ("a", "b"):
         for i in range(4):
             write_image(tmp_path / "set" / name / f"{i}.tif", 99, mode="L")
@@ -250,10 +292,16 @@ def test_broken_files_are_refused_by_name(tmp_path: Path) -> None:
     for i in range(4):
         (root / "green" / f"x{i}.png").touch()
     message = refusal(lambda: load_images(str(root), tmp_path / "data"))
-    assert "8 of 27" in message and message.count(".png") + message.count(".txt") == 5 and "and 3 more" in message
+    assert (
+        "8 of 27" in message
+        and message.count(".png") + message.count(".txt") == 5
+        and "and 3 more" in message
+    )
 
 
-def test_broken_files_are_skipped_with_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_files_are_skipped_with_a_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = spoilt_folder(tmp_path / "set")
     for again in (False, True):
         data = load_images(str(root), tmp_path / "data", skip_bad_images=True)
@@ -262,7 +310,9 @@ def test_broken_files_are_skipped_with_a_count(tmp_path: Path, caplog: pytest.Lo
         assert [len(pixels(data, name)) for name in data.classes] == [6, 6, 7]
         assert (pixels(data, "blue") == np.array(COLOURS["blue"])[:, None, None]).all()
         assert again or "red/cut.jpg" in caplog.text
-    refusal(lambda: load_images(str(root), tmp_path / "data"))  # the copy without them is not taken for the other
+    refusal(
+        lambda: load_images(str(root), tmp_path / "data")
+    )  # the copy without them is not taken for the other
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
@@ -318,14 +368,17 @@ def test_fingerprint_knows_pixels_labels_and_names(tmp_path: Path) -> None:
     seen = [
         fingerprint("plain", lambda root: None),
         fingerprint("pixel", one_pixel),
-        fingerprint("label", lambda root: (root / "red" / "0.png").rename(root / "green" / "x.png")),
+        fingerprint(
+            "label", lambda root: (root / "red" / "0.png").rename(root / "green" / "x.png")
+        ),
         fingerprint("name", lambda root: (root / "red").rename(root / "rot")),
     ]
     assert len(set(seen)) == 4 and all(len(one) == 64 for one in seen)
     assert seen[0] == fingerprint("elsewhere", lambda root: None)
 
 
-# ---------------------------------------------------------------------------------------------- any folder
+# ---------------------------------------------------------------------------------------------- any
+# folder
 
 
 def encoded(kind: str, mode: str, size: tuple[int, int]) -> bytes:
@@ -336,7 +389,14 @@ def encoded(kind: str, mode: str, size: tuple[int, int]) -> bytes:
 
 WHOLE = [
     encoded(kind, mode, size)
-    for kind, mode in (("png", "RGBA"), ("png", "I;16"), ("png", "1"), ("jpeg", "CMYK"), ("jpeg", "L"), ("gif", "P"))
+    for kind, mode in (
+        ("png", "RGBA"),
+        ("png", "I;16"),
+        ("png", "1"),
+        ("jpeg", "CMYK"),
+        ("jpeg", "L"),
+        ("gif", "P"),
+    )
     for size in ((1, 1), (9, 5), (2, 300))
 ]
 ODD_NAMES = [
@@ -358,13 +418,16 @@ ODD_NAMES = [
 
 
 def test_a_class_whose_name_is_not_utf8_can_be_written_down(tmp_path):
-    """Such as a folder of an archive in Latin-1; the table of the winner's classes could not be written."""
+    """Such as a folder of an archive in Latin-1; the table of the winner's classes could not be
+    written."""
     root = os.fsencode(tmp_path) + b"/photos"
     for name in (b"Bl\xfcte", b"leaf"):
         os.makedirs(os.path.join(root, name))
         for number in range(5):
             pixels = np.full((8, 8, 3), 20 * number, np.uint8)
-            Image.fromarray(pixels).save(os.path.join(os.fsdecode(root), os.fsdecode(name), f"{number}.png"))
+            Image.fromarray(pixels).save(
+                os.path.join(os.fsdecode(root), os.fsdecode(name), f"{number}.png")
+            )
     images = load_images(os.fsdecode(root), tmp_path / "data", image_size=8)
     assert images.classes == ("Bl\\xfcte", "leaf")
     assert "".join(images.classes).encode("utf-8")
@@ -375,13 +438,17 @@ def spoilt_bytes(draw: Any) -> bytes:
     """Anything, or an image cut off or with one byte changed."""
     content = draw(strategies.sampled_from(WHOLE))
     at = draw(strategies.integers(0, len(content) - 1))
-    other = content[:at] + bytes([content[at] ^ draw(strategies.integers(1, 255))]) + content[at + 1 :]
+    other = (
+        content[:at] + bytes([content[at] ^ draw(strategies.integers(1, 255))]) + content[at + 1 :]
+    )
     return draw(strategies.sampled_from([content[:at], other]) | strategies.binary(max_size=60))
 
 
 def class_of_files(content: Any, least: int) -> Any:
     characters = strategies.characters(exclude_categories=["Cs"], exclude_characters="/\0")
-    name = strategies.text(characters, min_size=1, max_size=9).filter(lambda text: text not in (".", ".."))
+    name = strategies.text(characters, min_size=1, max_size=9).filter(
+        lambda text: text not in (".", "..")
+    )
     ending = strategies.sampled_from([".png", ".jpg", ".gif", ".txt", "", "\n.png"])
     stem = name | strategies.sampled_from(ODD_NAMES)
     files = strategies.tuples(stem, ending).map("".join)
@@ -391,14 +458,21 @@ def class_of_files(content: Any, least: int) -> Any:
 @settings(max_examples=80, deadline=None)
 @given(strategies.data())
 def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject) -> None:
-    """Whatever lies there: one line that names a file, a class or a part, or every file is read or counted."""
-    two_parts, sound, skip = (data.draw(strategies.booleans(), label=name) for name in ("two parts", "sound", "skip"))
+    """Whatever lies there: one line that names a file, a class or a part, or every file is read or
+    counted."""
+    two_parts, sound, skip = (
+        data.draw(strategies.booleans(), label=name) for name in ("two parts", "sound", "skip")
+    )
     whole = strategies.sampled_from(WHOLE)
     content = whole if sound else strategies.one_of(whole, whole, whole, spoilt_bytes())
     least = 5 if sound else data.draw(strategies.sampled_from([0, 6]))
-    names = data.draw(strategies.lists(strategies.sampled_from(ODD_NAMES), min_size=2, max_size=3, unique=True))
+    names = data.draw(
+        strategies.lists(strategies.sampled_from(ODD_NAMES), min_size=2, max_size=3, unique=True)
+    )
     folder = strategies.fixed_dictionaries({name: class_of_files(content, least) for name in names})
-    drawn = {part: data.draw(folder, label=part) for part in (("train", "test") if two_parts else ("",))}
+    drawn = {
+        part: data.draw(folder, label=part) for part in (("train", "test") if two_parts else ("",))
+    }
     with tempfile.TemporaryDirectory() as place:
         root = Path(place, "images")
         there: dict[str, dict[str, int]] = {}
@@ -407,7 +481,9 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
                 (root / part / name).mkdir(parents=True)
                 for file, bytes_ in files.items():
                     (root / part / name / file).write_bytes(bytes_)
-                if seen := sum(not file.startswith(".") for file in files) * (not name.startswith(".")):
+                if seen := sum(not file.startswith(".") for file in files) * (
+                    not name.startswith(".")
+                ):
                     there.setdefault(part, {})[name] = seen
         try:
             found, again = (load_images(str(root), Path(place, "data"), 8, skip) for _ in range(2))
@@ -415,12 +491,22 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
             event("refused")
             message = str(error)
             assert message.startswith("--dataset: received") and message.isprintable()
-            files = {file for classes in drawn.values() for files in classes.values() for file in files}
+            files = {
+                file for classes in drawn.values() for files in classes.values() for file in files
+            }
             shown = [name if name.isprintable() else repr(name)[1:-1] for name in {*names, *files}]
-            assert any(name in message for name in shown) or "no images were found" in message or " in test" in message
+            assert (
+                any(name in message for name in shown)
+                or "no images were found" in message
+                or " in test" in message
+            )
             enough = [min(classes.values()) >= 4 for classes in there.values()]
             alike = {tuple(sorted(classes)) for classes in there.values()}
-            unlike = len(alike) != 1 or len(next(iter(alike))) < 2 or {"train", "test"} <= drawn.get("", {}).keys()
+            unlike = (
+                len(alike) != 1
+                or len(next(iter(alike))) < 2
+                or {"train", "test"} <= drawn.get("", {}).keys()
+            )
             assert not sound or unlike or not all(enough)
             return
         event("skipped some" if found.skipped else "read")
@@ -431,7 +517,10 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
         assert len(found.train.labels) + len(found.test.labels) + found.skipped == files_there
         assert not found.skipped or (skip and not sound)
         for part in (found.train, found.test):
-            assert part.images.dtype == np.uint8 and part.images.shape == (len(part.labels), *found.image_shape)
+            assert part.images.dtype == np.uint8 and part.images.shape == (
+                len(part.labels),
+                *found.image_shape,
+            )
             assert found.image_shape in ((1, 8, 8), (3, 8, 8))
             assert np.bincount(part.labels, minlength=len(found.classes)).min() >= 1
         if two_parts and not found.skipped:
@@ -439,7 +528,8 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
             assert np.bincount(found.test.labels).tolist() == expected
 
 
-# ---------------------------------------------------------------------------------------------- the parsed copy
+# ---------------------------------------------------------------------------------------------- the
+# parsed copy
 
 
 def same(one: ImageData, other: ImageData) -> bool:
@@ -460,7 +550,9 @@ def parsed(data_dir: Path) -> Path:
 def test_second_load_decodes_nothing(tmp_path: Path) -> None:
     root = colour_folder(tmp_path / "set")
     first = load_images(str(root), tmp_path / "data")
-    for path in root.glob("*/*.png"):  # no file is an image any more, but name, size and time are the same
+    for path in root.glob(
+        "*/*.png"
+    ):  # no file is an image any more, but name, size and time are the same
         status = path.stat()
         path.write_bytes(bytes(status.st_size))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -484,14 +576,21 @@ def test_changes_make_the_copy_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["byte", "half", "empty", "text", "zip"])
-def test_damaged_copy_is_made_again(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_copy_is_made_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     root = colour_folder(tmp_path / "set")
     first = load_images(str(root), tmp_path / "data")
     path = parsed(tmp_path / "data")
     content = bytearray(path.read_bytes())
     whole = bytes(content)
     content[len(content) // 2] ^= 1  # in the midst of the pixels
-    spoilt = {"byte": bytes(content), "half": whole[: len(whole) // 2], "empty": b"", "text": b"not an archive"}
+    spoilt = {
+        "byte": bytes(content),
+        "half": whole[: len(whole) // 2],
+        "empty": b"",
+        "text": b"not an archive",
+    }
     path.write_bytes(spoilt.get(damage, whole[:-30]))
     again = load_images(str(root), tmp_path / "data")
     assert same(first, again) and "damaged" in caplog.text and len(caplog.records) == 1
@@ -499,7 +598,9 @@ def test_damaged_copy_is_made_again(tmp_path: Path, damage: str, caplog: pytest.
     assert same(first, load_images(str(root), tmp_path / "data")) and not caplog.records
 
 
-def test_a_file_in_the_place_of_the_copies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_in_the_place_of_the_copies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ".parsed").touch()
     assert len(load_images(str(colour_folder(tmp_path / "set")), tmp_path / "data").classes) == 3
@@ -507,14 +608,22 @@ def test_a_file_in_the_place_of_the_copies(tmp_path: Path, caplog: pytest.LogCap
 
 
 def test_a_class_may_hold_many_files(tmp_path: Path) -> None:
-    """More than a thread takes at once: every image stays with its own class, in the order of names."""
+    """More than a thread takes at once: every image stays with its own class, in the order of
+    names."""
     root = tmp_path / "set"
     for i in range(300):
-        write_image(root / ("odd" if i % 2 else "even") / f"{i:03}.png", i % 256, mode="L", size=(8, 8))
+        write_image(
+            root / ("odd" if i % 2 else "even") / f"{i:03}.png", i % 256, mode="L", size=(8, 8)
+        )
     data = load_images(str(root), tmp_path / "data", image_size=8)
     for name, first in (("even", 0), ("odd", 1)):
-        assert sorted(pixels(data, name)[:, 0, 0, 0]) == sorted(i % 256 for i in range(first, 300, 2))
-        ordered = [part.images[part.labels == data.classes.index(name)][:, 0, 0, 0] for part in (data.train, data.test)]
+        assert sorted(pixels(data, name)[:, 0, 0, 0]) == sorted(
+            i % 256 for i in range(first, 300, 2)
+        )
+        ordered = [
+            part.images[part.labels == data.classes.index(name)][:, 0, 0, 0]
+            for part in (data.train, data.test)
+        ]
         falls = [int((np.diff(values.astype(int)) < 0).sum()) for values in ordered]
         assert max(falls) <= 1  # after 255 comes 0 once
 
@@ -539,7 +648,8 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     processes = [
-        context.Process(target=load_and_tell, args=(str(root), str(tmp_path / "data"), answers)) for _ in range(2)
+        context.Process(target=load_and_tell, args=(str(root), str(tmp_path / "data"), answers))
+        for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -551,10 +661,13 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     parsed(tmp_path / "data")
 
 
-# ---------------------------------------------------------------------------------------------- wrong use
+# ----------------------------------------------------------------------------------------------
+# wrong use
 
 
-@pytest.mark.parametrize("name", ["cifar-10", "", "no/such/folder", "x" * 5000, "nul\0", "two\nlines"])
+@pytest.mark.parametrize(
+    "name", ["cifar-10", "", "no/such/folder", "x" * 5000, "nul\0", "two\nlines"]
+)
 def test_unknown_data_set(tmp_path: Path, name: str) -> None:
     message = refusal(lambda: load_images(name, tmp_path))
     assert message.startswith("--dataset: received") and all(known in message for known in NAMES)
@@ -563,7 +676,9 @@ def test_unknown_data_set(tmp_path: Path, name: str) -> None:
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     def said(name: str) -> str:
         message = refusal(lambda: load_images(str(tmp_path / name), tmp_path / "data"))
-        assert message.startswith("--dataset: received") and name in message and "allowed: " in message
+        assert (
+            message.startswith("--dataset: received") and name in message and "allowed: " in message
+        )
         return message
 
     (tmp_path / "nothing").mkdir()
@@ -578,7 +693,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     assert "folders in the place of images: train/blue, train/green, train/red" in said("half")
     colour_folder(tmp_path / "deep" / "red" / "more")
     colour_folder(tmp_path / "deep" / "blue")
-    assert "folders in the place of images: blue/blue, blue/green, blue/red, red/more," in said("deep")
+    assert "folders in the place of images: blue/blue, blue/green, blue/red, red/more," in said(
+        "deep"
+    )
     colour_folder(tmp_path / "unlike" / "train")
     colour_folder(tmp_path / "unlike" / "test")
     write_image(tmp_path / "unlike" / "test" / "pink" / "0.png", (255, 200, 200))
@@ -601,7 +718,9 @@ def test_classes_with_too_few_images(tmp_path: Path) -> None:
     colour_folder(tmp_path / "two" / "test", each=1)
     assert len(load_images(str(tmp_path / "two"), tmp_path / "data").train.labels) == 9
     (tmp_path / "two" / "test" / "blue" / "0.png").write_text("broken")
-    message = refusal(lambda: load_images(str(tmp_path / "two"), tmp_path / "data", skip_bad_images=True))
+    message = refusal(
+        lambda: load_images(str(tmp_path / "two"), tmp_path / "data", skip_bad_images=True)
+    )
     assert "in test: blue (0)" in message and "1 or more" in message
 
 
@@ -623,16 +742,25 @@ def test_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_data_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        message = refusal(lambda place=place: load_images(str(colour_folder(tmp_path / "set")), place))  # type: ignore[misc]
+        message = refusal(
+            lambda place=place: load_images(str(colour_folder(tmp_path / "set")), place)
+        )  # type: ignore[misc]
         assert message.startswith("--data-dir: received") and str(place) in message
 
 
-# ---------------------------------------------------------------------------------------------- parts
+# ----------------------------------------------------------------------------------------------
+# parts
 
 
 @pytest.mark.parametrize(
     ("wanted", "train", "validation"),
-    [(None, 45_000, 5_000), (50_000, 45_000, 5_000), (4_000, 3_600, 400), (1_005, 905, 100), (30, 20, 10)],
+    [
+        (None, 45_000, 5_000),
+        (50_000, 45_000, 5_000),
+        (4_000, 3_600, 400),
+        (1_005, 905, 100),
+        (30, 20, 10),
+    ],
 )
 def test_counts_are_exact_and_stratified(wanted: int | None, train: int, validation: int) -> None:
     split = split_images(numbered(10, 5_000), wanted)
@@ -684,7 +812,9 @@ def test_search_sees_no_test_images() -> None:
     data = numbered(3, 20)
     split = split_images(data)
     trial = search_data(data, split)
-    assert trial.test is None and trial.train is split.train and trial.validation is split.validation
+    assert (
+        trial.test is None and trial.train is split.train and trial.validation is split.validation
+    )
     assert trial.classes == 3 and trial.flip is True
 
 
@@ -704,7 +834,9 @@ def test_confirm_trains_on_what_the_search_trained_and_chose_on_and_reads_the_te
 
 def test_a_search_trial_reads_the_same_whatever_the_test_images_are() -> None:
     """And a trial of the confirm stage reads them after every epoch."""
-    config = TrialConfig(width=2, depth=10, stem_kernel=3, batch_size=16, max_epochs=2, normalize="data")
+    config = TrialConfig(
+        width=2, depth=10, stem_kernel=3, batch_size=16, max_epochs=2, normalize="data"
+    )
     drawn = np.random.RandomState(3).randint(0, 256, (2, 40, 1, 8, 8), dtype=np.uint8)
     labels = np.arange(40) % 2
     train = Part(drawn[0], labels)
@@ -712,22 +844,30 @@ def test_a_search_trial_reads_the_same_whatever_the_test_images_are() -> None:
     for images in (drawn[1], 255 - drawn[1] // 2):
         data = ImageData("made", ("a", "b"), train, Part(images, labels), False)
         split = split_images(data)
-        for stage, handed in (("search", search_data(data, split)), ("confirm", confirm_data(data, split))):
+        for stage, handed in (
+            ("search", search_data(data, split)),
+            ("confirm", confirm_data(data, split)),
+        ):
             trainer = Trainer(config, handed)
-            said = [replace(trainer.run_epoch(), train_seconds=0.0, eval_seconds=0.0) for _ in range(2)]
+            said = [
+                replace(trainer.run_epoch(), train_seconds=0.0, eval_seconds=0.0) for _ in range(2)
+            ]
             readings[stage].append(said)
     once, twice = readings["search"]
     assert once == twice
     assert all(each.test_loss is None and each.test_accuracy is None for each in once)
     assert all(each.validation_loss is not None for each in once)
     once, twice = readings["confirm"]
-    assert [each.train_loss for each in once] == [each.train_loss for each in twice], "nothing is learnt from them"
+    assert [each.train_loss for each in once] == [each.train_loss for each in twice], (
+        "nothing is learnt from them"
+    )
     assert all(a.test_loss != b.test_loss for a, b in zip(once, twice, strict=True))
     assert all(each.validation_loss is None and each.validation_accuracy is None for each in once)
 
 
 def test_duplicates_are_counted_by_part() -> None:
-    """One pixel is enough to tell two images apart; every image that is a copy counts, however often it is there."""
+    """One pixel is enough to tell two images apart; every image that is a copy counts, however
+    often it is there."""
     images = np.random.RandomState(2).randint(0, 256, (9, 3, 4, 4), dtype=np.uint8)
     images[4] = images[5] = images[0]
     images[6] = images[1]
@@ -737,7 +877,8 @@ def test_duplicates_are_counted_by_part() -> None:
     assert duplicates(Split(*parts)) == {"validation": 1, "test": 1}
 
 
-# ---------------------------------------------------------------------------------------------- torchvision's data sets
+# ----------------------------------------------------------------------------------------------
+# torchvision's data sets
 
 
 def md5(content: bytes) -> str:
@@ -760,7 +901,9 @@ class QuietHandler(SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of a web server of that folder."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(folder))) as server:
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(folder))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -769,8 +912,11 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: str) -> tuple[Path, np.ndarray]:
-    """An archive like CIFAR-10's with 40 training images and 10 to test; torchvision is told its md5s, no more."""
+def small_cifar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: str
+) -> tuple[Path, np.ndarray]:
+    """An archive like CIFAR-10's with 40 training images and 10 to test; torchvision is told its
+    md5s, no more."""
     from torchvision.datasets import CIFAR10
 
     folder = tmp_path / "made" / CIFAR10.base_folder
@@ -784,7 +930,10 @@ def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: st
     training = [
         [
             f"data_batch_{i + 1}",
-            keep(f"data_batch_{i + 1}", {"data": images[20 * i : 20 * i + 20], "labels": [*range(10)] * 2}),
+            keep(
+                f"data_batch_{i + 1}",
+                {"data": images[20 * i : 20 * i + 20], "labels": [*range(10)] * 2},
+            ),
         ]
         for i in range(2)
     ]
@@ -804,7 +953,11 @@ def small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: st
 def check_small_cifar(data: ImageData, images: np.ndarray) -> None:
     assert (data.train.images == images[:40]).all() and (data.test.images == images[40:]).all()
     assert data.train.labels.tolist() == [*range(10)] * 4 and data.train.labels.dtype == np.int64
-    assert data.classes == tuple(f"class {i}" for i in range(10)) and data.name == "cifar10" and data.flip
+    assert (
+        data.classes == tuple(f"class {i}" for i in range(10))
+        and data.name == "cifar10"
+        and data.flip
+    )
     assert data.train.images.flags.c_contiguous
 
 
@@ -817,19 +970,29 @@ def test_archive_put_by_hand(
     assert f"put {archive.name} (md5 {md5(archive.read_bytes())}) into {data_dir}" in message
     archive.rename(data_dir / archive.name)
     check_small_cifar(load_images("cifar10", data_dir), images)
-    assert {path.name for path in data_dir.iterdir()} == {".lock", archive.name, "cifar-10-batches-py"}
+    assert {path.name for path in data_dir.iterdir()} == {
+        ".lock",
+        archive.name,
+        "cifar-10-batches-py",
+    }
     (data_dir / archive.name).unlink()
     check_small_cifar(load_images("cifar10", data_dir), images)  # as it lies unpacked
     assert capfd.readouterr() == ("", "")
 
 
-def test_wrong_archive_is_refused_and_left(tmp_path: Path, small_cifar: tuple[Path, np.ndarray]) -> None:
+def test_wrong_archive_is_refused_and_left(
+    tmp_path: Path, small_cifar: tuple[Path, np.ndarray]
+) -> None:
     archive, _ = small_cifar
     (tmp_path / "data").mkdir()
     placed = tmp_path / "data" / archive.name
     placed.write_bytes(archive.read_bytes()[:-100])
     message = refusal(lambda: load_images("cifar10", tmp_path / "data"), DataUnavailable)
-    assert str(placed) in message and md5(placed.read_bytes()) in message and md5(archive.read_bytes()) in message
+    assert (
+        str(placed) in message
+        and md5(placed.read_bytes()) in message
+        and md5(archive.read_bytes()) in message
+    )
     assert placed.read_bytes() == archive.read_bytes()[:-100]
 
 
@@ -843,7 +1006,9 @@ def test_unpacked_folder_is_used(tmp_path: Path, small_cifar: tuple[Path, np.nda
     refusal(lambda: load_images("cifar10", tmp_path / "data"), DataUnavailable)
 
 
-def test_download(tmp_path: Path, small_cifar: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download(
+    tmp_path: Path, small_cifar: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From a server on this machine: the archive arrives under its name, whole; a cut one does not."""
     from torchvision.datasets import CIFAR10
 
@@ -854,7 +1019,9 @@ def test_download(tmp_path: Path, small_cifar: tuple[Path, np.ndarray], monkeypa
         assert (tmp_path / "data" / archive.name).read_bytes() == archive.read_bytes()
         archive.write_bytes(archive.read_bytes()[:-1])
         (tmp_path / "other").mkdir()
-        (tmp_path / "other" / f"{archive.name}.part").write_bytes(b"half")  # left by a killed process
+        (tmp_path / "other" / f"{archive.name}.part").write_bytes(
+            b"half"
+        )  # left by a killed process
         message = refusal(lambda: load_images("cifar10", tmp_path / "other"), DataUnavailable)
     assert f"into {tmp_path / 'other'}" in message
     assert {path.name for path in (tmp_path / "other").iterdir()} == {".lock"}
@@ -869,29 +1036,38 @@ def test_silent_server_is_given_up(
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{listener.getsockname()[1]}/{CIFAR10.filename}")
+        monkeypatch.setattr(
+            CIFAR10, "url", f"http://127.0.0.1:{listener.getsockname()[1]}/{CIFAR10.filename}"
+        )
         start = time.monotonic()
-        assert "timed out" in refusal(lambda: load_images("cifar10", tmp_path / "data"), DataUnavailable)
+        assert "timed out" in refusal(
+            lambda: load_images("cifar10", tmp_path / "data"), DataUnavailable
+        )
         assert time.monotonic() - start < 5
     assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
-def test_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: str, name: str, kind: str) -> None:
+def test_mnist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: str, name: str, kind: str
+) -> None:
     """Four archives; those that are there are not asked for again, in the message either."""
     import torchvision
 
     images = np.random.RandomState(4).randint(0, 256, (30, 28, 28), dtype=np.uint8)
     labels = np.tile(np.arange(10, dtype=np.uint8), 3)
     contents = {
-        "train-images-idx3-ubyte.gz": struct.pack(">IIII", 2051, 20, 28, 28) + images[:20].tobytes(),
+        "train-images-idx3-ubyte.gz": struct.pack(">IIII", 2051, 20, 28, 28)
+        + images[:20].tobytes(),
         "train-labels-idx1-ubyte.gz": struct.pack(">II", 2049, 20) + labels[:20].tobytes(),
         "t10k-images-idx3-ubyte.gz": struct.pack(">IIII", 2051, 10, 28, 28) + images[20:].tobytes(),
         "t10k-labels-idx1-ubyte.gz": struct.pack(">II", 2049, 10) + labels[20:].tobytes(),
     }
     archives = {file: gzip.compress(content) for file, content in contents.items()}
     torchvision_class = getattr(torchvision.datasets, kind)
-    monkeypatch.setattr(torchvision_class, "resources", [(file, md5(content)) for file, content in archives.items()])
+    monkeypatch.setattr(
+        torchvision_class, "resources", [(file, md5(content)) for file, content in archives.items()]
+    )
     raw = tmp_path / "data" / kind / "raw"
     raw.mkdir(parents=True)
     *first, last = archives
@@ -900,27 +1076,40 @@ def test_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_server: str
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / first[0]).write_bytes(archives[first[0]])
     (tmp_path / "web" / last).write_bytes(b"a page that asks for a password")
-    with serving(tmp_path / "web") as address:  # one archive arrives, the other is not what it should be
+    with serving(
+        tmp_path / "web"
+    ) as address:  # one archive arrives, the other is not what it should be
         monkeypatch.setattr(torchvision_class, "mirrors", [dead_server, address])
         refusal(lambda: load_images(name, tmp_path / "data"), DataUnavailable)
     assert (raw / first[0]).read_bytes() == archives[first[0]]
     monkeypatch.setattr(torchvision_class, "mirrors", [dead_server])
     message = refusal(lambda: load_images(name, tmp_path / "data"), DataUnavailable)
-    assert f"put {last} (md5 {md5(archives[last])}) into {raw}" in message and first[0] not in message.split("put ")[1]
+    assert (
+        f"put {last} (md5 {md5(archives[last])}) into {raw}" in message
+        and first[0] not in message.split("put ")[1]
+    )
     (raw / last).write_bytes(archives[last])
     data = load_images(name, tmp_path / "data")
     assert data.image_shape == (1, 28, 28) and not data.flip and len(data.classes) == 10
-    assert (data.train.images[:, 0] == images[:20]).all() and (data.test.images[:, 0] == images[20:]).all()
+    assert (data.train.images[:, 0] == images[:20]).all() and (
+        data.test.images[:, 0] == images[20:]
+    ).all()
     assert (data.train.labels == labels[:20]).all() and data.test.labels.dtype == np.int64
 
 
 def test_importing_is_cheap() -> None:
     """The large libraries come only with the data that need them."""
     code = "import sys, trainables.datasets; print({'torch', 'torchvision', 'sklearn', 'ray'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
-# ---------------------------------------------------------------------------------------------- real images
+# ----------------------------------------------------------------------------------------------
+# real images
 
 
 @pytest.mark.slow
@@ -936,7 +1125,9 @@ def test_real_images(tmp_path: Path) -> None:
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
     )  # fmt: skip
     mean = data.train.images.mean((0, 2, 3)) / 255
-    assert np.abs(mean - [0.4914, 0.4822, 0.4465]).max() < 0.002  # as published for the original pixels
+    assert (
+        np.abs(mean - [0.4914, 0.4822, 0.4465]).max() < 0.002
+    )  # as published for the original pixels
     split = split_images(data, 4000)
     assert np.bincount(split.train.labels).tolist() == [360] * 10
     assert np.bincount(split.validation.labels).tolist() == [40] * 10
@@ -949,6 +1140,8 @@ def test_a_part_without_any_file_is_refused(tmp_path: Path, empty: str) -> None:
         for name in ("a", "b"):
             (tmp_path / "images" / part / name).mkdir(parents=True)
             for number in range(6 if part != empty else 0):
-                Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / part / name / f"{number}.png")
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(
+                    tmp_path / "images" / part / name / f"{number}.png"
+                )
     with pytest.raises(UsageError, match=rf"too few readable images in {empty}: a \(0\), b \(0\)"):
         load_images(str(tmp_path / "images"), tmp_path / "data", 8)

@@ -1,4 +1,5 @@
-"""Designs as TOML: what is shown is read again unchanged, and whatever is wrong is one line that names its key."""
+"""Designs as TOML: what is shown is read again unchanged, and whatever is wrong is one line that
+names its key."""
 
 import tomllib
 from pathlib import Path
@@ -100,14 +101,22 @@ def test_a_condition_of_a_file_holds(write):
     design = read_design(write(OWN))
     momentum = design.factors[3]
     assert momentum.exists({"optimizer": "sgd"}) and not momentum.exists({"optimizer": "adam"})
-    values = {"learning_rate": 0.01, "optimizer": "adam", "momentum": 0.5, "weight_decay": 1e-3, "batch_size": 64}
+    values = {
+        "learning_rate": 0.01,
+        "optimizer": "adam",
+        "momentum": 0.5,
+        "weight_decay": 1e-3,
+        "batch_size": 64,
+    }
     assert design.config(values, 4, 0).momentum == 0.9
     assert design.config(values | {"optimizer": "sgd"}, 4, 0).momentum == 0.5
     assert design.arms() == [{"optimizer": "sgd"}, {"optimizer": "adam"}]
 
 
 def test_little_is_enough_and_the_rest_has_defaults(write):
-    design = read_design(write('factors = [{name = "depth", role = "scientific", levels = [10, 18]}]'))
+    design = read_design(
+        write('factors = [{name = "depth", role = "scientific", levels = [10, 18]}]')
+    )
     assert design == Design("mine", (Factor("depth", "scientific", (10, 18)),))
     assert (design.search, design.outcome, design.samples) == ("sampled", "test_accuracy", 20)
     factors = 'factors = [{name = "depth", role = "scientific", levels = [10, 18, 34]}]'
@@ -143,10 +152,19 @@ def varied(*but: str) -> str:
         ('samples = "many"\n' + FACTOR, "samples: received 'many', allowed: a whole number"),
         ("samples = 2.5\n" + FACTOR, "samples: received 2.5, allowed: a whole number"),
         ("samples = true\n" + FACTOR, "samples: received True, allowed: a whole number"),
-        ("margin = 0\n" + FACTOR, "margin: received 0, allowed: a number above 0 and below 1 (0.01 is 1 point)"),
-        ("margin = 1.0\n" + FACTOR, "margin: received 1.0, allowed: a number above 0 and below 1 (0.01 is 1 point)"),
+        (
+            "margin = 0\n" + FACTOR,
+            "margin: received 0, allowed: a number above 0 and below 1 (0.01 is 1 point)",
+        ),
+        (
+            "margin = 1.0\n" + FACTOR,
+            "margin: received 1.0, allowed: a number above 0 and below 1 (0.01 is 1 point)",
+        ),
         ('margin = "1"\n' + FACTOR, "margin: received '1', allowed: a number"),
-        ("samples = 0\n" + FACTOR, "samples: received 0, allowed with design mine: an integer from 1"),
+        (
+            "samples = 0\n" + FACTOR,
+            "samples: received 0, allowed with design mine: an integer from 1",
+        ),
         ("factors = 3", "factors: received 3, allowed: a list"),
         (
             'search = "factorial"\nsamples = 5\n' + FACTOR,
@@ -210,7 +228,10 @@ def varied(*but: str) -> str:
         (RATE, "factors[0]: low: received none, allowed: low and high, or levels"),
         (RATE + "low = 0.1", "factors[0]: high: received none, allowed: low and high, or levels"),
         (RATE + 'low = "0.1"\nhigh = 1', "factors[0]: low: received '0.1', allowed: a number"),
-        (RATE + "low = 0.3\nhigh = 0.1", "factors[0]: low: received 0.3, allowed: below high, 0.1; above 0 where log"),
+        (
+            RATE + "low = 0.3\nhigh = 0.1",
+            "factors[0]: low: received 0.3, allowed: below high, 0.1; above 0 where log",
+        ),
         (
             RATE + "low = 0\nhigh = 0.1",
             "factors[0]: low: learning_rate: received 0, allowed: a finite number above 0",
@@ -263,10 +284,22 @@ def varied(*but: str) -> str:
             "allowed only with optimizer sgd and a momentum above 0",
         ),
         # Fixed values and baselines.
-        ("[fixed]\ndept = 18\n" + FACTOR, f"fixed: key: received 'dept', allowed: {varied('depth')}"),
-        ("[fixed]\ndepth = 18\n" + FACTOR, f"fixed: key: received 'depth', allowed: {varied('depth')}"),
-        ("[fixed]\nmax_epochs = 3\n" + FACTOR, f"fixed: key: received 'max_epochs', allowed: {varied('depth')}"),
-        ("[fixed]\nwidth = 0\n" + FACTOR, "fixed: width: received 0, allowed: an integer from 1 to 1024"),
+        (
+            "[fixed]\ndept = 18\n" + FACTOR,
+            f"fixed: key: received 'dept', allowed: {varied('depth')}",
+        ),
+        (
+            "[fixed]\ndepth = 18\n" + FACTOR,
+            f"fixed: key: received 'depth', allowed: {varied('depth')}",
+        ),
+        (
+            "[fixed]\nmax_epochs = 3\n" + FACTOR,
+            f"fixed: key: received 'max_epochs', allowed: {varied('depth')}",
+        ),
+        (
+            "[fixed]\nwidth = 0\n" + FACTOR,
+            "fixed: width: received 0, allowed: an integer from 1 to 1024",
+        ),
         ("fixed = 3\n" + FACTOR, "fixed: received 3, allowed: a table"),
         (
             "[baselines.a]\nseed = 3\n" + FACTOR,
@@ -278,7 +311,10 @@ def varied(*but: str) -> str:
             "allowed only with optimizer sgd and a momentum above 0",
         ),
         ("baselines.a = 3\n" + FACTOR, "baselines.a: received 3, allowed: a table"),
-        ("[baselines.a]\ndepth = 11\n" + FACTOR, "baselines.a: depth: received 11, allowed: 10, 18, 34"),
+        (
+            "[baselines.a]\ndepth = 11\n" + FACTOR,
+            "baselines.a: depth: received 11, allowed: 10, 18, 34",
+        ),
         (
             "[baselines.a]\nmax_epochs = 0\n" + FACTOR,
             "baselines.a: max_epochs: received 0, allowed: an integer from 1 to 1048576",
@@ -293,7 +329,9 @@ def test_a_broken_design_is_one_line_that_names_the_key(write, text, said):
 def test_no_file_no_toml_no_text(write, tmp_path):
     allowed = "allowed: search, course, stem, degradation, recipe, or a file that ends in .toml"
     missing = str(tmp_path / "none.toml")
-    assert refused(missing) == f"--design: received {missing!r} (No such file or directory), {allowed}"
+    assert (
+        refused(missing) == f"--design: received {missing!r} (No such file or directory), {allowed}"
+    )
     (tmp_path / "folder.toml").mkdir()
     folder = str(tmp_path / "folder.toml")
     assert refused(folder) == f"--design: received {folder!r} (Is a directory), {allowed}"
@@ -302,7 +340,9 @@ def test_no_file_no_toml_no_text(write, tmp_path):
     path = write("samples = 1\nsamples = 2")
     assert refused(path).startswith(f"--design: {path}: no TOML (Cannot overwrite a value")
     Path(path).write_bytes(b'name = "\xff\xfe"')
-    assert refused(path).startswith(f"--design: {path}: no TOML ('utf-8' codec can't decode byte 0xff")
+    assert refused(path).startswith(
+        f"--design: {path}: no TOML ('utf-8' codec can't decode byte 0xff"
+    )
 
 
 def test_a_condition_makes_levels_go_together(write):
@@ -330,4 +370,7 @@ def test_one_budget_for_all_is_shown(capsys):
 def test_the_command_refuses_a_broken_file_with_status_2(capsys, write):
     path = write("factors = [3]")
     assert main(["--design", path, "--show-design"]) == 2
-    assert capsys.readouterr().err == f"resnet-study: --design: {path}: factors[0]: received 3, allowed: a table\n"
+    assert (
+        capsys.readouterr().err
+        == f"resnet-study: --design: {path}: factors[0]: received 3, allowed: a table\n"
+    )

@@ -30,7 +30,11 @@ def test_search_varies_what_was_asked():
 
 @pytest.mark.parametrize(
     ("name", "kernel", "stride", "pool"),
-    [("imagenet-stem", 7, 2, True), ("small-stem", 2, 1, True), ("small-stem-no-pool", 2, 1, False)],
+    [
+        ("imagenet-stem", 7, 2, True),
+        ("small-stem", 2, 1, True),
+        ("small-stem-no-pool", 2, 1, False),
+    ],
 )
 def test_baselines_are_the_course_reports(name, kernel, stride, pool):
     assert list(SEARCH.baselines) == ["imagenet-stem", "small-stem", "small-stem-no-pool"]
@@ -45,40 +49,58 @@ def test_arms_are_all_combinations():
     arms = SEARCH.arms()
     expected = {
         (kernel, stride, pool, depth)
-        for kernel, stride, pool, depth in itertools.product((2, 3, 5, 7), (1, 2), (True, False), (10, 18, 34))
+        for kernel, stride, pool, depth in itertools.product(
+            (2, 3, 5, 7), (1, 2), (True, False), (10, 18, 34)
+        )
     }
-    assert {tuple(arm[name] for name in ("stem_kernel", "stem_stride", "stem_maxpool", "depth")) for arm in arms} == (
-        expected
-    )
+    assert {
+        tuple(arm[name] for name in ("stem_kernel", "stem_stride", "stem_maxpool", "depth"))
+        for arm in arms
+    } == (expected)
     assert len(arms) == 48
     assert all(len(arm) == 4 for arm in arms), "the scientific levels alone"
 
 
 def test_networks_are_those_of_the_baselines_and_of_the_arms():
     networks = SEARCH.networks(7)
-    assert [config.arm for config in networks[:3]] == ["k7 s2 pool d18", "k2 s1 pool d18", "k2 s1 no-pool d18"]
+    assert [config.arm for config in networks[:3]] == [
+        "k7 s2 pool d18",
+        "k2 s1 pool d18",
+        "k2 s1 no-pool d18",
+    ]
     assert [config.init for config in networks] == ["default"] * 3 + ["he"] * 48
     assert len({config.arm for config in networks[3:]}) == 48
     assert {config.max_epochs for config in networks} == {7}
     assert [config.max_epochs for config in DESIGNS["course"].networks(7)] == [50, 50, 20]
-    assert [config.arm for config in DESIGNS["course"].networks(7)] == [config.arm for config in networks[:3]]
+    assert [config.arm for config in DESIGNS["course"].networks(7)] == [
+        config.arm for config in networks[:3]
+    ]
 
 
 def test_course_is_the_baselines_alone_with_their_own_epochs():
     course = DESIGNS["course"]
-    assert (course.search, course.samples, course.factors, course.outcome) == ("none", 0, (), "test_accuracy")
+    assert (course.search, course.samples, course.factors, course.outcome) == (
+        "none",
+        0,
+        (),
+        "test_accuracy",
+    )
     for name, epochs in (("imagenet-stem", 50), ("small-stem", 50), ("small-stem-no-pool", 20)):
         # The budget that is asked for counts only for what has none of its own.
         # It reads them as the course report did.
         as_read = replace(SEARCH.baseline(name, epochs=epochs, seed=1), bn_statistics="running")
         assert course.baseline(name, epochs=6, seed=1) == as_read
-        assert course.one_budget().baseline(name, epochs=6, seed=1) == replace(as_read, max_epochs=6)
+        assert course.one_budget().baseline(name, epochs=6, seed=1) == replace(
+            as_read, max_epochs=6
+        )
     assert course.baselines["small-stem-no-pool"]["max_epochs"] == 20, "left as it was"
 
 
 def test_a_design_as_version_1_had_it_reads_running_statistics():
     before = SEARCH.with_running_statistics()
-    assert before.config({"depth": 10}, 6, 0) == replace(SEARCH.config({"depth": 10}, 6, 0), bn_statistics="running")
+    assert before.config({"depth": 10}, 6, 0) == replace(
+        SEARCH.config({"depth": 10}, 6, 0), bn_statistics="running"
+    )
     small = replace(SEARCH.baseline("small-stem", 6, 0), bn_statistics="running")
     assert before.baseline("small-stem", 6, 0) == small
     assert DESIGNS["course"].with_running_statistics().baselines == DESIGNS["course"].baselines
@@ -115,9 +137,18 @@ def test_a_design_as_version_1_had_it_reads_running_statistics():
 )
 def test_factorial_designs(name, rates, fixed, levels, samples, outcome):
     design = DESIGNS[name]
-    assert (design.search, design.samples, design.outcome, design.fixed) == ("factorial", samples, outcome, fixed)
+    assert (design.search, design.samples, design.outcome, design.fixed) == (
+        "factorial",
+        samples,
+        outcome,
+        fixed,
+    )
     (nuisance,) = [factor for factor in design.factors if factor.role == "nuisance"]
-    assert (nuisance.name, nuisance.low, nuisance.high, nuisance.scale) == ("learning_rate", *rates, "log")
+    assert (nuisance.name, nuisance.low, nuisance.high, nuisance.scale) == (
+        "learning_rate",
+        *rates,
+        "log",
+    )
     assert {factor.name: factor.levels for factor in design.scientific} == levels
     product = [dict(zip(levels, each, strict=True)) for each in itertools.product(*levels.values())]
     assert design.arms() == product
@@ -162,7 +193,9 @@ def test_what_depends_on_a_factor_that_does_not_exist_does_not_exist():
         "chain",
         (
             Factor("residual", "scientific", (False, True)),
-            Factor("shortcut", "scientific", ("zero-padding", "projection"), when={"residual": True}),
+            Factor(
+                "shortcut", "scientific", ("zero-padding", "projection"), when={"residual": True}
+            ),
             Factor("depth", "scientific", (10, 18), when={"shortcut": "projection"}),
         ),
     )
@@ -172,22 +205,27 @@ def test_what_depends_on_a_factor_that_does_not_exist_does_not_exist():
         {"residual": True, "shortcut": "projection", "depth": 10},
         {"residual": True, "shortcut": "projection", "depth": 18},
     ]
-    assert chain.config({"residual": False, "shortcut": "projection", "depth": 10}, 1, 0) == TrialConfig(
-        residual=False, max_epochs=1
-    )
+    assert chain.config(
+        {"residual": False, "shortcut": "projection", "depth": 10}, 1, 0
+    ) == TrialConfig(residual=False, max_epochs=1)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 16, 16), (3, 64, 64)])
 def test_the_dearest_arm_is_the_deepest_that_keeps_most_pixels(shape):
     flops = {arm.arm: network_cost(arm, shape, 10).forward_flops for arm in SEARCH.networks(7)[3:]}
-    # An even kernel with padding 1 makes 33×33 of 32×32, and 17, 9 and 5 where the others have 16, 8 and 4.
+    # An even kernel with padding 1 makes 33×33 of 32×32, and 17, 9 and 5 where the others have 16,
+    # 8 and 4.
     assert max(flops, key=lambda arm: flops[arm]) == "k2 s1 no-pool d34"
     assert min(flops, key=lambda arm: flops[arm]) == "k3 s2 pool d10"
 
 
 def test_what_a_factor_holds():
     rate = Factor("learning_rate", "nuisance", low=1e-4, high=1.0, scale="log")
-    assert [rate.holds(value) for value in (9e-5, 1e-4, 0.5, 1.0, 1.1, math.nan)] == [False, *[True] * 3, *[False] * 2]
+    assert [rate.holds(value) for value in (9e-5, 1e-4, 0.5, 1.0, 1.1, math.nan)] == [
+        False,
+        *[True] * 3,
+        *[False] * 2,
+    ]
     kernel = Factor("stem_kernel", "scientific", levels=(2, 3))
     assert [kernel.holds(value) for value in (2, 3, 5)] == [True, True, False]
 
@@ -202,8 +240,13 @@ def test_points_of_the_unit_cube():
 
 
 def test_the_label_of_an_arm_names_every_scientific_factor():
-    factors = [Factor("schedule", "scientific", ("constant", "cosine")), Factor("depth", "scientific", (10, 18))]
-    design = Design("mine", (*factors, Factor("momentum", "nuisance", low=0.5, high=0.9)), search="factorial").to_dict()
+    factors = [
+        Factor("schedule", "scientific", ("constant", "cosine")),
+        Factor("depth", "scientific", (10, 18)),
+    ]
+    design = Design(
+        "mine", (*factors, Factor("momentum", "nuisance", low=0.5, high=0.9)), search="factorial"
+    ).to_dict()
     config = TrialConfig(schedule="cosine", depth=10, momentum=0.7)
     assert arm_label(config, design) == "k7 s2 pool d10, schedule cosine"
     assert arm_label(config, SEARCH.to_dict()) == config.arm

@@ -27,25 +27,38 @@ def table_of(folder: Path, made: Sequence[MadeTrial]) -> pd.DataFrame:
     return results(study.trials, study.epochs)
 
 
-def trial(score: float, state: str = "complete", origin: str = "random", **config: Any) -> MadeTrial:
+def trial(
+    score: float, state: str = "complete", origin: str = "random", **config: Any
+) -> MadeTrial:
     """One epoch whose validation accuracy is the score."""
     return MadeTrial(state, [(1.0, 0.5, 1.0, score)], origin, config)
 
 
-def random_search(n: int, effect: Mapping[str, float], seed: int = 0, noise: float = 0.01) -> list[MadeTrial]:
-    """Scores that depend on log10 of the learning rate, depth and stride as `effect` says, and on noise."""
+def random_search(
+    n: int, effect: Mapping[str, float], seed: int = 0, noise: float = 0.01
+) -> list[MadeTrial]:
+    """Scores that depend on log10 of the learning rate, depth and stride as `effect` says, and on
+    noise."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(n):
-        config = {factor["name"]: factor["levels"][rng.integers(len(factor["levels"]))] for factor in FACTORS[1:]}
+        config = {
+            factor["name"]: factor["levels"][rng.integers(len(factor["levels"]))]
+            for factor in FACTORS[1:]
+        }
         config["learning_rate"] = float(10 ** rng.uniform(math.log10(0.0003), math.log10(0.3)))
         score = 0.5 + effect.get("learning_rate", 0) * (math.log10(config["learning_rate"]) + 2)
-        score += effect.get("depth", 0) * (config["depth"] == 34) + effect.get("stem_stride", 0) * config["stem_stride"]
+        score += (
+            effect.get("depth", 0) * (config["depth"] == 34)
+            + effect.get("stem_stride", 0) * config["stem_stride"]
+        )
         made.append(trial(float(np.clip(score + rng.normal(0, noise), 0, 1)), **config))
     return made
 
 
-def test_isolation_takes_the_best_complete_trial_of_each_level_and_counts_the_rest(tmp_path: Path) -> None:
+def test_isolation_takes_the_best_complete_trial_of_each_level_and_counts_the_rest(
+    tmp_path: Path,
+) -> None:
     made = [
         trial(0.9, "stopped", depth=10),
         trial(0.6, depth=10, learning_rate=0.02),
@@ -76,7 +89,9 @@ def test_importance_finds_the_factors_that_were_planted(tmp_path: Path) -> None:
     expected = [rate / (rate + depth + 0.01**2), depth / (rate + depth + 0.01**2)]
     assert shares["importance"].tolist()[:2] == pytest.approx(expected, abs=0.05)
     assert (shares["importance"][2:] < 0.02).all()
-    assert ((shares["least"] <= shares["importance"]) & (shares["importance"] <= shares["most"])).all()
+    assert (
+        (shares["least"] <= shares["importance"]) & (shares["importance"] <= shares["most"])
+    ).all()
     assert shares["tells"].all()
     assert shares["trials"].tolist() == [120] * 5
     assert shares["explained"].iloc[0] > 0.9
@@ -84,7 +99,10 @@ def test_importance_finds_the_factors_that_were_planted(tmp_path: Path) -> None:
 
 def test_importance_leaves_out_baselines_and_what_is_not_complete(tmp_path: Path) -> None:
     made = random_search(40, {"stem_stride": 0.2})
-    spoiled = [trial(0.999, origin="baseline:small-stem", depth=10), trial(0.001, "stopped", depth=34)] * 10
+    spoiled = [
+        trial(0.999, origin="baseline:small-stem", depth=10),
+        trial(0.001, "stopped", depth=34),
+    ] * 10
     first, second = (importance(table_of(tmp_path / name, [*made, *extra]), FACTORS) for name, extra in
                      (("a", []), ("b", spoiled)))  # fmt: skip
     pd.testing.assert_frame_equal(first, second)
@@ -105,7 +123,9 @@ def test_few_trials_do_not_tell(tmp_path: Path, n: int) -> None:
 
 
 def test_equal_scores_do_not_tell(tmp_path: Path) -> None:
-    shares = importance(table_of(tmp_path, [trial(0.5, depth=depth) for depth in (10, 18, 34) * 10]), FACTORS)
+    shares = importance(
+        table_of(tmp_path, [trial(0.5, depth=depth) for depth in (10, 18, 34) * 10]), FACTORS
+    )
     assert not shares["tells"].any()
 
 
@@ -119,18 +139,29 @@ def test_noise_seldom_tells() -> None:
     for _ in range(40):
         columns = [rng.uniform(size=20), *(rng.integers(0, levels, 20) for levels in (4, 2, 2, 3))]
         forest = RandomForestRegressor(100, oob_score=True, random_state=0)
-        told += forest.fit(np.column_stack(columns), rng.normal(size=20)).oob_score_ >= ENOUGH_EXPLAINED
+        told += (
+            forest.fit(np.column_stack(columns), rng.normal(size=20)).oob_score_ >= ENOUGH_EXPLAINED
+        )
     assert told <= 2
 
 
 @pytest.mark.parametrize(
     ("rate", "edge", "beyond"),
-    [(0.0004, "low", (0.00004, 0.004)), (0.01, "", None), (0.28, "high", (0.028, 2.8)), (0.5, "high", (0.05, 5.0))],
+    [
+        (0.0004, "low", (0.00004, 0.004)),
+        (0.01, "", None),
+        (0.28, "high", (0.028, 2.8)),
+        (0.5, "high", (0.05, 5.0)),
+    ],
 )
 def test_a_best_rate_at_an_end_of_the_range_is_flagged(
     tmp_path: Path, rate: float, edge: str, beyond: tuple[float, float] | None
 ) -> None:
-    made = [trial(0.9, learning_rate=rate), trial(0.8, learning_rate=0.02), trial(0.99, "diverged", learning_rate=0.3)]
+    made = [
+        trial(0.9, learning_rate=rate),
+        trial(0.8, learning_rate=0.02),
+        trial(0.99, "diverged", learning_rate=0.3),
+    ]
     (row,) = rate_response(table_of(tmp_path, made), RATE).to_dict("records")
     assert (row["arm"], row["best"], row["trials"], row["complete"], row["diverged"]) == (
         "k7 s2 pool d18",
@@ -147,11 +178,21 @@ def test_a_best_rate_at_an_end_of_the_range_is_flagged(
 
 
 def test_a_range_that_a_condition_left_out_is_not_its_best_value(tmp_path: Path) -> None:
-    """Label smoothing exists with SGD only; elsewhere it is 0, which has no place on a logarithmic scale."""
-    factor = {"name": "label_smoothing", "role": "nuisance", "low": 0.01, "high": 0.2, "scale": "log"}
+    """Label smoothing exists with SGD only; elsewhere it is 0, which has no place on a logarithmic
+    scale."""
+    factor = {
+        "name": "label_smoothing",
+        "role": "nuisance",
+        "low": 0.01,
+        "high": 0.2,
+        "scale": "log",
+    }
     factor |= {"when": {"optimizer": "sgd"}}
     score = [(1.0, 0.5, 1.0, 0.5)]
-    configs = [{"optimizer": "adam"}, *({"optimizer": "sgd", "label_smoothing": 0.05} for _ in range(2))]
+    configs = [
+        {"optimizer": "adam"},
+        *({"optimizer": "sgd", "label_smoothing": 0.05} for _ in range(2)),
+    ]
     table = table_of(tmp_path, [MadeTrial("complete", score, config=config) for config in configs])
     (row,) = rate_response(table, factor).to_dict("records")
     assert (row["best"], row["trials"], row["edge"]) == (0.05, 2, "")

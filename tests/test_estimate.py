@@ -24,9 +24,12 @@ NOISY = TABLE + np.array([[0.0] * 3, [0.0] * 3, [0.0] * 3, [-0.3, 0.4, -0.1]])
 
 
 def least_squares(table: np.ndarray) -> tuple[np.ndarray, float, int]:
-    """Covariance of the arms' coefficients, residual mean square and its freedom, by indicators of arms and seeds."""
+    """Covariance of the arms' coefficients, residual mean square and its freedom, by indicators of
+    arms and seeds."""
     arms, seeds = table.shape
-    design = np.array([np.r_[np.eye(arms)[a], np.eye(seeds)[s][1:]] for a in range(arms) for s in range(seeds)])
+    design = np.array(
+        [np.r_[np.eye(arms)[a], np.eye(seeds)[s][1:]] for a in range(arms) for s in range(seeds)]
+    )
     y = table.ravel()
     rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     freedom = len(y) - np.linalg.matrix_rank(design)
@@ -40,7 +43,9 @@ def test_the_variance_over_seeds_is_that_of_least_squares():
     assert variances == pytest.approx([c @ covariance @ c for c in CONTRASTS])
     assert freedoms.tolist() == [freedom, freedom] == [6, 6]
     means = [value.difference for value in estimates(CONTRASTS, TABLE)]
-    assert means == pytest.approx([TABLE[2:].mean() - TABLE[:2].mean(), TABLE[1].mean() - TABLE[0].mean()])
+    assert means == pytest.approx(
+        [TABLE[2:].mean() - TABLE[:2].mean(), TABLE[1].mean() - TABLE[0].mean()]
+    )
 
 
 def test_two_arms_alone_are_a_paired_t_test():
@@ -81,7 +86,9 @@ def test_a_contrast_without_the_noisy_arm_has_a_variance_however_noisy_that_is()
 @pytest.mark.parametrize(("arms", "seeds"), [(4, 3), (8, 3), (8, 5)])
 def test_arms_alike_stand_out_in_at_most_one_of_twenty(arms, seeds):
     random = np.random.default_rng(arms + seeds)
-    share = np.mean([stands_out(random.normal(0, 1, (arms, seeds))) is not None for _ in range(4000)])
+    share = np.mean(
+        [stands_out(random.normal(0, 1, (arms, seeds))) is not None for _ in range(4000)]
+    )
     assert 0.03 <= share <= 0.057  # two standard errors above 0.05
     odd = random.normal(0, 1, (1000, arms, seeds)) * np.r_[np.ones(arms - 1), 6.0][:, None]
     assert np.mean([stands_out(table) == arms - 1 for table in odd]) > (0.25 if arms == 4 else 0.75)
@@ -90,7 +97,9 @@ def test_arms_alike_stand_out_in_at_most_one_of_twenty(arms, seeds):
 def test_the_variance_of_an_arm_that_stands_out_is_unbiased():
     random, contrast = np.random.default_rng(5), np.array([[-1.0, 0.0, 0.0, 0.0, 0.0, 1.0]])
     spreads = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 20.0])
-    drawn = [random.normal(0, 1, (6, 5)) * spreads[:, None] + random.normal(0, 9, 5) for _ in range(2000)]
+    drawn = [
+        random.normal(0, 1, (6, 5)) * spreads[:, None] + random.normal(0, 9, 5) for _ in range(2000)
+    ]
     variances = [seed_variances(contrast, table)[0][0] for table in drawn if stands_out(table) == 5]
     assert len(variances) > 1990
     assert np.mean(variances) == pytest.approx((1 + 400) / 5, rel=0.08)
@@ -99,7 +108,10 @@ def test_the_variance_of_an_arm_that_stands_out_is_unbiased():
 def test_image_variances_are_those_of_loops():
     correct = RANDOM.integers(0, 2, (4, 3, 7))
     (images, over_images, over_both, change), _ = image_variances(CONTRASTS, correct)
-    d = [[sum(CONTRASTS[0][a] * correct[a, s, i] for a in range(4)) for i in range(7)] for s in range(3)]
+    d = [
+        [sum(CONTRASTS[0][a] * correct[a, s, i] for a in range(4)) for i in range(7)]
+        for s in range(3)
+    ]
     by_image = [sum(d[s][i] for s in range(3)) / 3 for i in range(7)]
     by_seed, mean = [sum(row) / 7 for row in d], sum(map(sum, d)) / 21
     assert images == 7
@@ -112,15 +124,22 @@ def test_image_variances_are_those_of_loops():
 
 
 def test_the_parts_add_up_to_the_variance_of_new_seeds_and_new_images():
-    """Images of unequal difficulty for two arms that differ in which they find hard, and seeds that differ in skill."""
+    """Images of unequal difficulty for two arms that differ in which they find hard, and seeds that
+    differ in skill."""
     random, contrast, drawn = np.random.default_rng(8), np.array([[-1.0, 1.0]]), []
     for _ in range(1500):
-        ease = random.normal(1.5, 1, (2, 1, 60)) + random.normal(0, 0.5, (2, 4, 1)) + random.normal(0, 0.7, (2, 4, 60))
+        ease = (
+            random.normal(1.5, 1, (2, 1, 60))
+            + random.normal(0, 0.5, (2, 4, 1))
+            + random.normal(0, 0.7, (2, 4, 60))
+        )
         correct = ease > random.logistic(size=(2, 4, 60))
         (value,) = estimates(contrast, correct.mean(axis=2), correct)
         drawn.append((value.difference, value.over_seeds, value.over_images, value.over_both))
     differences, over_seeds, over_images, over_both = np.array(drawn).T
-    assert np.mean(over_seeds + over_images - over_both) == pytest.approx(differences.var(), rel=0.1)
+    assert np.mean(over_seeds + over_images - over_both) == pytest.approx(
+        differences.var(), rel=0.1
+    )
     assert np.mean(over_seeds) < 0.9 * differences.var()
 
 
@@ -144,11 +163,14 @@ def test_the_variance_is_at_least_each_part(parts, variance):
 
 
 def test_equivalence_is_judged_by_the_variance_that_a_difference_as_large_as_the_margin_has():
-    """Of 400 images of which each either changes by 0.5 or not, a difference of 0.01 is eight that change."""
+    """Of 400 images of which each either changes by 0.5 or not, a difference of 0.01 is eight that
+    change."""
     value = Estimate(0.004, 3, 1e-6, 14.0, 400, 0.004 * 0.5 / 400, 0.0, 0.5)
     at_margin = 1e-6 + 0.01 * 0.5 / 400
     freedom = at_margin**2 / (1e-12 / 14 + (0.01 * 0.5 / 400) ** 2 / 399)
-    assert value.p_equivalence(0.01) == pytest.approx(stats.t.sf(0.006 / math.sqrt(at_margin), freedom))
+    assert value.p_equivalence(0.01) == pytest.approx(
+        stats.t.sf(0.006 / math.sqrt(at_margin), freedom)
+    )
     beyond = Estimate(0.02, 3, 1e-6, 14.0, 400, 1e-5, 0.0, 0.5)
     t = 0.01 / math.sqrt(1.1e-5)
     assert beyond.p_equivalence(0.01) == pytest.approx(stats.t.cdf(t, beyond.total_freedom))
@@ -160,10 +182,14 @@ def test_images_of_which_none_changes_have_no_variance():
 
 
 def test_new_images_never_make_an_interval_narrower():
-    """Here Welch and Satterthwaite's freedom is 1.4575 instead of 1.3626, which would outweigh the added variance."""
+    """Here Welch and Satterthwaite's freedom is 1.4575 instead of 1.3626, which would outweigh the
+    added variance."""
     value = Estimate(0.01, 2, 6.896e-4, 1.3626, 359, 8.40e-5, 6.05e-5)
     assert value.variance > value.over_seeds
-    assert stats.t.ppf(0.975, value.total_freedom) * value.variance**0.5 < value.interval_on_images.half
+    assert (
+        stats.t.ppf(0.975, value.total_freedom) * value.variance**0.5
+        < value.interval_on_images.half
+    )
     assert value.interval == value.interval_on_images
     assert value.p == pytest.approx(2 * stats.t.sf(0.01 / value.over_seeds**0.5, 1.3626))
 
@@ -181,7 +207,12 @@ def test_one_seed_shows_no_spread():
     (value,) = estimates(CONTRASTS[:1], TABLE[:, :1], RANDOM.integers(0, 2, (4, 1, 9)))
     assert value.difference == pytest.approx(TABLE[2:, 0].mean() - TABLE[:2, 0].mean())
     assert value.over_images > 0
-    for each in (value.p, value.p_equivalence(0.1), *value.interval.ends, *value.interval_on_images.ends):
+    for each in (
+        value.p,
+        value.p_equivalence(0.1),
+        *value.interval.ends,
+        *value.interval_on_images.ends,
+    ):
         assert math.isnan(each)
 
 
@@ -205,7 +236,9 @@ def test_means_hold_what_seeds_share_and_pool_the_rest():
     seeds = a * sum((TABLE[:, s].mean() - TABLE.mean()) ** 2 for s in range(n)) / (n - 1)
     rest = least_squares(TABLE)[1]
     variance = (seeds + (a - 1) * rest) / (a * n)
-    freedom = (seeds + (a - 1) * rest) ** 2 / (seeds**2 / (n - 1) + ((a - 1) * rest) ** 2 / ((a - 1) * (n - 1)))
+    freedom = (seeds + (a - 1) * rest) ** 2 / (
+        seeds**2 / (n - 1) + ((a - 1) * rest) ** 2 / ((a - 1) * (n - 1))
+    )
     for row, value in zip(TABLE, mean_estimates(TABLE), strict=True):
         half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
         assert value.interval.ends == pytest.approx((row.mean() - half, row.mean() + half))
@@ -223,7 +256,10 @@ def test_intervals_of_means_cover_the_truth():
     random, covered = np.random.default_rng(2), []
     for _ in range(1000):
         table = random.normal(0, 1, (8, 3)) + random.normal(0, 1, 3) + np.arange(8)[:, None]
-        covered += [v.interval.low < truth < v.interval.high for truth, v in enumerate(mean_estimates(table))]
+        covered += [
+            v.interval.low < truth < v.interval.high
+            for truth, v in enumerate(mean_estimates(table))
+        ]
     assert 0.93 <= np.mean(covered) <= 0.98
 
 
@@ -232,5 +268,7 @@ def test_effects_of_a_complete_factorial_are_differences_of_halves():
     table = RANDOM.normal(0.9, 0.01, (8, 4))
     values = estimates(-signs.T / 4, table)
     for column, value in zip(signs.T, values, strict=True):
-        assert value.difference == pytest.approx(table[column < 0].mean() - table[column > 0].mean())
+        assert value.difference == pytest.approx(
+            table[column < 0].mean() - table[column > 0].mean()
+        )
         assert value.over_seeds == pytest.approx(least_squares(table)[1] * 2 / (4 * 4))

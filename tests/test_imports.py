@@ -69,9 +69,14 @@ def test_no_module_of_study_shadows_a_library():
 
 @pytest.mark.parametrize(
     ("module", "unwanted"),
-    [("analysis", "torch ray optuna sklearn matplotlib"), ("study.settings", "torch ray optuna pandas")],
+    [
+        ("analysis", "torch ray optuna sklearn matplotlib"),
+        ("study.settings", "torch ray optuna pandas"),
+    ],
 )
 def test_importing_loads_little(module, unwanted):
     script = f"import sys, {module}; print(*(set('{unwanted}'.split()) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == ""

@@ -18,7 +18,12 @@ from trainables.config import TrialConfig, UsageError
 
 def test_columns_have_their_types_and_values(tmp_path: Path) -> None:
     made = [
-        MadeTrial("complete", falling(3), "baseline:small-stem", {"stem_maxpool": False, "learning_rate": 0.125}),
+        MadeTrial(
+            "complete",
+            falling(3),
+            "baseline:small-stem",
+            {"stem_maxpool": False, "learning_rate": 0.125},
+        ),
         MadeTrial("failed", [], error='RuntimeError: "a", b'),
     ]
     study = load_study(write_study(tmp_path / "s", made, name="s"))
@@ -30,7 +35,13 @@ def test_columns_have_their_types_and_values(tmp_path: Path) -> None:
     assert trials["depth"].dtype == "int64"
     assert trials["epochs"].dtype == "Int64"
     assert trials["learning_rate"].tolist() == [0.125, TrialConfig().learning_rate]
-    assert list(trials["state"].cat.categories) == ["running", "complete", "stopped", "diverged", "failed"]
+    assert list(trials["state"].cat.categories) == [
+        "running",
+        "complete",
+        "stopped",
+        "diverged",
+        "failed",
+    ]
     assert list(trials["stage"].cat.categories) == ["search", "tune", "confirm"]
     assert study.correct.empty
     assert trials["error"].tolist()[1] == 'RuntimeError: "a", b'
@@ -71,7 +82,9 @@ def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
 
 
 def test_rows_of_trials_not_yet_in_the_table_and_repeated_rows_are_left_out(tmp_path: Path) -> None:
-    folder = write_study(tmp_path, [MadeTrial("running", falling(2)), MadeTrial("running", falling(1))])
+    folder = write_study(
+        tmp_path, [MadeTrial("running", falling(2)), MadeTrial("running", falling(1))]
+    )
     lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
     (folder / "trials.csv").write_text("".join(lines[:2]))
     repeated = (folder / "epochs.csv").read_text().splitlines(keepends=True)
@@ -87,7 +100,9 @@ def _edit_manifest(**changes: object) -> Callable[[Path], object]:
 
 
 def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).write_text((folder / name).read_text().replace(old, new, 1))
+    return lambda folder: (folder / name).write_text(
+        (folder / name).read_text().replace(old, new, 1)
+    )
 
 
 def _plan(**arm: object) -> dict[str, object]:
@@ -95,7 +110,9 @@ def _plan(**arm: object) -> dict[str, object]:
 
 
 def _images(*rows: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / "test_images.csv").write_text("\n".join(["trial,correct", *rows, ""]))
+    return lambda folder: (folder / "test_images.csv").write_text(
+        "\n".join(["trial,correct", *rows, ""])
+    )
 
 
 def _repeat_last_line(folder: Path) -> None:
@@ -107,33 +124,84 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda folder: (folder / "study.json").unlink(), "study.json: no such file"),
     "no trials": (lambda folder: (folder / "trials.csv").unlink(), "trials.csv: no such file"),
     "no epochs": (lambda folder: (folder / "epochs.csv").unlink(), "epochs.csv: no such file"),
-    "torn manifest": (lambda folder: (folder / "study.json").write_text('{"name": '), "study.json: not JSON"),
+    "torn manifest": (
+        lambda folder: (folder / "study.json").write_text('{"name": '),
+        "study.json: not JSON",
+    ),
     "list": (lambda folder: (folder / "study.json").write_text("[1]"), "study.json: name is None"),
-    "binary": (lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"), "trials.csv: damaged"),
+    "binary": (
+        lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"),
+        "trials.csv: damaged",
+    ),
     "version": (_edit_manifest(version=3), "received version 3, allowed: 1, 2"),
-    "margin": (_edit_manifest(design=manifest()["design"] | {"margin": 1.0}), "received margin 1.0, allowed: a number"),
-    "plan": (_edit_manifest(confirm=[]), "received confirm [], allowed: an object with the lists factors and arms"),
-    "plan lists": (_edit_manifest(confirm={"factors": [], "arms": {}}), "received confirm {'factors': [], 'arms': {}}"),
-    "change": (_edit_manifest(confirm={"factors": [{"factor": "depth"}], "arms": []}), "received confirm factor {'fac"),
-    "role": (_edit_manifest(confirm=_plan(role="best")), "received role 'best' of an arm, allowed: winner, fraction"),
-    "config": (_edit_manifest(confirm=_plan(config={"seed": 1})), "received config {'seed': 1} of an arm, allowed: "),
+    "margin": (
+        _edit_manifest(design=manifest()["design"] | {"margin": 1.0}),
+        "received margin 1.0, allowed: a number",
+    ),
+    "plan": (
+        _edit_manifest(confirm=[]),
+        "received confirm [], allowed: an object with the lists factors and arms",
+    ),
+    "plan lists": (
+        _edit_manifest(confirm={"factors": [], "arms": {}}),
+        "received confirm {'factors': [], 'arms': {}}",
+    ),
+    "change": (
+        _edit_manifest(confirm={"factors": [{"factor": "depth"}], "arms": []}),
+        "received confirm factor {'fac",
+    ),
+    "role": (
+        _edit_manifest(confirm=_plan(role="best")),
+        "received role 'best' of an arm, allowed: winner, fraction",
+    ),
+    "config": (
+        _edit_manifest(confirm=_plan(config={"seed": 1})),
+        "received config {'seed': 1} of an arm, allowed: ",
+    ),
     "alone": (
         _edit_manifest(confirm=_plan(role="alone", factor="x")),
         "received factor 'x' of an arm, allowed: a field",
     ),
-    "bits": (_images("0,01", "1,02"), "test_images.csv: received '02', allowed: a row a trial with a 0 or 1"),
+    "bits": (
+        _images("0,01", "1,02"),
+        "test_images.csv: received '02', allowed: a row a trial with a 0 or 1",
+    ),
     "bits missing": (_images("0,01", "1,"), "test_images.csv: received nan"),
     "bits short": (_images("0,011", "1,010", "2,01"), "test_images.csv: received '01'"),
     "bits twice": (_images("0,01", "0,01"), "test_images.csv: received a trial twice"),
-    "bits of none": (_images("x,01"), "test_images.csv: column trial: received 'x', allowed: whole numbers"),
+    "bits of none": (
+        _images("x,01"),
+        "test_images.csv: column trial: received 'x', allowed: whole numbers",
+    ),
     "design": (_edit_manifest(design="search"), "design.factors is None"),
-    "factor": (_edit_manifest(design={"factors": [{"name": "x"}], "baselines": {}}), "received factor {'name': 'x'}"),
-    "levels": (_edit_manifest(design={"factors": [{"name": "depth"}], "baselines": {}}), "with levels, or with low"),
-    "column": (_edit("trials.csv", "stem_kernel", "kernel"), "trials.csv: has no column stem_kernel"),
-    "state": (_edit("trials.csv", "complete", "finished"), "column state: received 'finished', allowed: running"),
-    "bool": (_edit("trials.csv", "True", "maybe"), "column stem_maxpool: received 'maybe', allowed: True, False"),
-    "number": (_edit("epochs.csv", "1.0", "1.0.0"), "column validation_loss: received '1.0.0', allowed: numbers"),
-    "fraction": (_edit("epochs.csv", "0,1,", "0,1.5,"), "column epoch: received '1.5', allowed: whole numbers"),
+    "factor": (
+        _edit_manifest(design={"factors": [{"name": "x"}], "baselines": {}}),
+        "received factor {'name': 'x'}",
+    ),
+    "levels": (
+        _edit_manifest(design={"factors": [{"name": "depth"}], "baselines": {}}),
+        "with levels, or with low",
+    ),
+    "column": (
+        _edit("trials.csv", "stem_kernel", "kernel"),
+        "trials.csv: has no column stem_kernel",
+    ),
+    "state": (
+        _edit("trials.csv", "complete", "finished"),
+        "column state: received 'finished', allowed: running",
+    ),
+    "bool": (
+        _edit("trials.csv", "True", "maybe"),
+        "column stem_maxpool: received 'maybe', allowed: True, False",
+    ),
+    "number": (
+        _edit("epochs.csv", "1.0", "1.0.0"),
+        "column validation_loss: received '1.0.0', allowed: numbers",
+    ),
+    "fraction": (
+        _edit("epochs.csv", "0,1,", "0,1.5,"),
+        "column epoch: received '1.5', allowed: whole numbers",
+    ),
     "fields": (_edit("epochs.csv", "0.5\n0,2", "0.5\n0,2,7,7"), "epochs.csv: damaged"),
     "first row": (_edit("epochs.csv", "0,1,", "0,1,7,"), "epochs.csv: damaged"),
     "twice": (_repeat_last_line, "trial 2 is there twice"),
@@ -153,18 +221,28 @@ def test_damage_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
 
 
 def test_the_test_images_that_a_trial_is_right_about_are_a_row_of_flags(tmp_path: Path) -> None:
-    made = [MadeTrial("complete", falling(1), stage="confirm", correct=bits) for bits in ([0, 1, 1], [1, 0, 1], [])]
+    made = [
+        MadeTrial("complete", falling(1), stage="confirm", correct=bits)
+        for bits in ([0, 1, 1], [1, 0, 1], [])
+    ]
     folder = write_study(tmp_path, [MadeTrial("complete", falling(1)), *made])
     correct = load_study(folder).correct
     assert correct.index.tolist() == [1, 2]
     assert correct.to_numpy().tolist() == [[False, True, True], [True, False, True]]
     text = (folder / "test_images.csv").read_text()
-    (folder / "test_images.csv").write_text(text + "9,000\n3,1")  # of a trial that is not there yet, and half written
+    (folder / "test_images.csv").write_text(
+        text + "9,000\n3,1"
+    )  # of a trial that is not there yet, and half written
     assert load_study(folder).correct.equals(correct)
 
 
 def test_plans_of_both_versions_are_read(tmp_path: Path) -> None:
-    for version, plan in ((1, None), (2, None), (2, _plan()), (2, _plan(role="alone", factor="depth"))):
+    for version, plan in (
+        (1, None),
+        (2, None),
+        (2, _plan()),
+        (2, _plan(role="alone", factor="depth")),
+    ):
         folder = write_study(tmp_path / f"{version}{plan}"[:9], [], version=version, confirm=plan)
         assert load_study(folder).manifest["confirm"] == plan
 
@@ -176,8 +254,15 @@ def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
 
 def test_importing_analysis_loads_no_heavy_library() -> None:
     heavy = "torch ray optuna sklearn matplotlib jinja2"
-    code = f"import sys, analysis; print([name for name in '{heavy}'.split() if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        f"import sys, analysis; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_a_search_as_the_driver_leaves_it_is_read_whole(tmp_path: Path) -> None:
@@ -190,18 +275,24 @@ def test_a_search_as_the_driver_leaves_it_is_read_whole(tmp_path: Path) -> None:
 def test_columns_of_later_and_of_earlier_versions(tmp_path: Path) -> None:
     folder = write_study(tmp_path, [MadeTrial("complete", falling(2))])
     trials, epochs = (pd.read_csv(folder / name) for name in ("trials.csv", "epochs.csv"))
-    trials.drop(columns=["nesterov", "bn_statistics"]).assign(later="x").to_csv(folder / "trials.csv", index=False)
+    trials.drop(columns=["nesterov", "bn_statistics"]).assign(later="x").to_csv(
+        folder / "trials.csv", index=False
+    )
     epochs.assign(note="odd").to_csv(folder / "epochs.csv", index=False)
     study = load_study(folder)
     assert study.trials["nesterov"].tolist() == [TrialConfig().nesterov]
     assert study.trials["nesterov"].dtype == bool
-    assert study.trials["bn_statistics"].tolist() == ["running"]  # the rule before there was the field
+    assert study.trials["bn_statistics"].tolist() == [
+        "running"
+    ]  # the rule before there was the field
     assert study.trials["later"].tolist() == ["x"]
     assert study.epochs["note"].tolist() == ["odd", "odd"]
 
 
 def test_studies_of_the_same_images_load_together(tmp_path: Path) -> None:
-    folders = [write_study(tmp_path / name, search_like(4, 2), name=name) for name in ("one", "two")]
+    folders = [
+        write_study(tmp_path / name, search_like(4, 2), name=name) for name in ("one", "two")
+    ]
     studies = load_studies(folders)
     trials = pd.concat([study.trials for study in studies])
     assert trials.groupby("study", observed=True).size().to_dict() == {"one": 4, "two": 4}
@@ -211,8 +302,12 @@ def test_studies_of_the_same_images_load_together(tmp_path: Path) -> None:
 def test_studies_of_unlike_images_or_of_one_name_are_not_compared(tmp_path: Path) -> None:
     one, two = (write_study(tmp_path / name, [], name=name) for name in ("one", "two"))
     same = write_study(tmp_path / "same", [], name="one")
-    other = write_study(tmp_path / "other", [], name="other", dataset=manifest()["dataset"] | {"fingerprint": "cd"})
-    with pytest.raises(UsageError, match=r"other: received images cd, allowed: those of .*one, sha256:ab"):
+    other = write_study(
+        tmp_path / "other", [], name="other", dataset=manifest()["dataset"] | {"fingerprint": "cd"}
+    )
+    with pytest.raises(
+        UsageError, match=r"other: received images cd, allowed: those of .*one, sha256:ab"
+    ):
         load_studies([one, two, other])
     with pytest.raises(UsageError, match="studies: received 2 named one, allowed"):
         load_studies([one, same])

@@ -9,13 +9,15 @@ from test_study import Place
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        "RESNET_STUDY_MNIST" not in os.environ, reason="RESNET_STUDY_MNIST names no folder of MNIST/raw"
+        "RESNET_STUDY_MNIST" not in os.environ,
+        reason="RESNET_STUDY_MNIST names no folder of MNIST/raw",
     ),
 ]
 
 
 def test_after_two_epochs_of_mnist_the_baselines_are_read_as_what_they_have_learnt(tmp_path):
-    """By running statistics those of stride 1 read 11 and 13% of these 1,500 images, and the other one wins by that."""
+    """By running statistics those of stride 1 read 11 and 13% of these 1,500 images, and the other
+    one wins by that."""
     data = Path(os.environ["RESNET_STUDY_MNIST"])
     place = Place(tmp_path, tmp_path)
     options = "--dataset mnist --train-images 1500 --samples 3 --epochs 2 --name mnist".split()

@@ -10,16 +10,34 @@ from study.monitor import Monitor, duration, progress, status_line, trial_line
 from study.record import StudyState, TrialState
 
 
-def trial(number: int, state: str, epochs: int, accuracy: float = 0.5, error: str = "") -> TrialState:
+def trial(
+    number: int, state: str, epochs: int, accuracy: float = 0.5, error: str = ""
+) -> TrialState:
     rows = [{"validation_accuracy": accuracy, "validation_loss": 1.0} for _ in range(epochs)]
     config = {"learning_rate": 0.0123, "max_epochs": 6}
-    return TrialState(number, "search", "random", "k3 s1 pool d18", config, 1, 1, state=state, error=error, epochs=rows)
+    return TrialState(
+        number,
+        "search",
+        "random",
+        "k3 s1 pool d18",
+        config,
+        1,
+        1,
+        state=state,
+        error=error,
+        epochs=rows,
+    )
 
 
 def confirmed(number: int, state: str, epochs: int, accuracy: float, budget: int) -> TrialState:
-    rows = [{"test_accuracy": accuracy, "test_loss": 1.0, "validation_accuracy": None} for _ in range(epochs)]
+    rows = [
+        {"test_accuracy": accuracy, "test_loss": 1.0, "validation_accuracy": None}
+        for _ in range(epochs)
+    ]
     config = {"learning_rate": 0.25, "max_epochs": budget}
-    return TrialState(number, "confirm", "confirm", "k7 s2 pool d18", config, 1, 1, state=state, epochs=rows)
+    return TrialState(
+        number, "confirm", "confirm", "k7 s2 pool d18", config, 1, 1, state=state, epochs=rows
+    )
 
 
 @pytest.fixture
@@ -37,7 +55,9 @@ def state() -> StudyState:
 def test_status_line(state):
     said = "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
     assert status_line(state, "search", 10, 700.0) == said
-    assert status_line(StudyState(), "search", 10, None) == "search: 0/10 done · 0 running · 0 stopped"
+    assert (
+        status_line(StudyState(), "search", 10, None) == "search: 0/10 done · 0 running · 0 stopped"
+    )
 
 
 def test_progress_counts_ended_trials_whole_and_running_ones_by_epochs(state):
@@ -55,7 +75,9 @@ def confirming(state) -> StudyState:
 def test_each_stage_is_counted_by_itself(confirming):
     said = "confirm: 1/4 done · 1 running · 0 stopped · best 87.5% (k3 s1 pool d18)"
     assert status_line(confirming, "confirm", 4, None) == said
-    assert status_line(confirming, "search", 10, None).startswith("search: 4/10 done · 1 running · 1 stopped")
+    assert status_line(confirming, "search", 10, None).startswith(
+        "search: 4/10 done · 1 running · 1 stopped"
+    )
     assert progress(confirming, "confirm", 4) == pytest.approx((1 + 5 / 20) / 4)
     assert progress(confirming, "search", 10) == pytest.approx((4 + 3 / 6) / 10)
 
@@ -66,7 +88,9 @@ def test_the_time_left_is_by_what_this_driver_has_done(state, monkeypatch):
     monitor = Monitor(state, "search", 10, Console(file=io.StringIO()))
     clock = 130.0
     monitor.on_step_end(0, [])
-    assert "left" not in monitor._progress.tasks[0].description, "nothing done yet, whatever earlier drivers did"
+    assert "left" not in monitor._progress.tasks[0].description, (
+        "nothing done yet, whatever earlier drivers did"
+    )
     for number in (5, 6):
         state.trials[number] = trial(number, "complete", 6)
     monitor.on_step_end(0, [])
@@ -94,12 +118,15 @@ def test_trial_lines(state):
 
 def test_a_failed_try_is_told_as_one():
     tried = trial(5, "running", 2, error="RuntimeError: boom")
-    said = "trial 5 failed and is tried again: k3 s1 pool d18, learning rate 0.012: RuntimeError: boom"
+    said = (
+        "trial 5 failed and is tried again: k3 s1 pool d18, learning rate 0.012: RuntimeError: boom"
+    )
     assert trial_line(tried) == said
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (90000, "25.0 h")]
+    ("seconds", "said"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (90000, "25.0 h")],
 )
 def test_duration(seconds, said):
     assert duration(seconds) == said
@@ -108,7 +135,9 @@ def test_duration(seconds, said):
 def watched(state: StudyState, terminal: bool) -> str:
     """What the monitor writes itself while the trials of `state` come in."""
     written = io.StringIO()
-    monitor = Monitor(state, "search", 10, Console(file=written, force_terminal=terminal, width=200))
+    monitor = Monitor(
+        state, "search", 10, Console(file=written, force_terminal=terminal, width=200)
+    )
     monitor.setup()
     for number in state.trials:
         trial = SimpleNamespace(config={"trial": number})
@@ -133,5 +162,7 @@ def test_each_trial_that_ended_is_logged_once_the_bad_ones_as_warnings(state, ca
 
 
 def test_the_moving_line_is_for_terminals_only(state):
-    assert "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18)" in watched(state, terminal=True)
+    assert "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18)" in watched(
+        state, terminal=True
+    )
     assert watched(state, terminal=False).strip() == ""

@@ -1,4 +1,5 @@
-"""The notebooks run from top to bottom on the example studies, and carry outputs that give no machine away."""
+"""The notebooks run from top to bottom on the example studies, and carry outputs that give no
+machine away."""
 
 from pathlib import Path
 
@@ -21,11 +22,17 @@ def test_outputs_are_carried_and_name_no_place(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     assert all(cell.outputs for cell in cells)
     text = "".join(
-        str(out.get("text", "")) + str(out.get("data", {}).get("text/plain", "")) for c in cells for out in c.outputs
+        str(out.get("text", "")) + str(out.get("data", {}).get("text/plain", ""))
+        for c in cells
+        for out in c.outputs
     )
     assert "/home/" not in text
     assert "/tmp/" not in text
-    assert not any(out.output_type == "error" or out.get("name") == "stderr" for cell in cells for out in cell.outputs)
+    assert not any(
+        out.output_type == "error" or out.get("name") == "stderr"
+        for cell in cells
+        for out in cell.outputs
+    )
 
 
 @pytest.mark.slow
@@ -37,9 +44,16 @@ def test_a_notebook_runs(path: Path) -> None:
     from nbclient import NotebookClient
 
     kept = nbformat.read(path, 4)
-    ran = NotebookClient(nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    ran = NotebookClient(
+        nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": str(FOLDER)}}
+    ).execute()
 
     def printed(notebook: nbformat.NotebookNode) -> list[str]:
-        return [out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"]
+        return [
+            out.text
+            for cell in notebook.cells
+            for out in cell.get("outputs", [])
+            if out.get("name") == "stdout"
+        ]
 
     assert printed(ran) == printed(kept), "what a reader of the file sees is what running it prints"

@@ -35,7 +35,9 @@ def planned(tmp_path, monkeypatch):
     # Networks of which one costs a third of the most expensive: on average they cost two thirds.
     networks = [TrialConfig(depth=18), TrialConfig(depth=10)]
     monkeypatch.setattr(
-        study.timing, "network_cost", lambda arm, *_: SimpleNamespace(forward_flops=30 * arm.depth - 240)
+        study.timing,
+        "network_cost",
+        lambda arm, *_: SimpleNamespace(forward_flops=30 * arm.depth - 240),
     )
 
     def plan(**given) -> Plan:
@@ -45,7 +47,10 @@ def planned(tmp_path, monkeypatch):
         object.__setattr__(
             design,
             "networks",
-            lambda epochs: [replace(networks[0], max_epochs=own or epochs), replace(networks[1], max_epochs=epochs)],
+            lambda epochs: [
+                replace(networks[0], max_epochs=own or epochs),
+                replace(networks[1], max_epochs=epochs),
+            ],
         )
         return make_plan(settings, design, resolve_images(settings), Resources((Node(2),)), TIMINGS)
 
@@ -63,16 +68,22 @@ MEAN = 1.5 * (60 + 300) / 2 / 300
     [
         ({"samples": 10, "scheduler": "fifo", "confirm_seeds": 0}, 10 * 4 * SEARCH * MEAN),
         ({"samples": 10, "confirm_seeds": 0}, 10 * 4 / 2 * SEARCH * MEAN),
-        # A half fraction of four factors is eight arms, tuned at two rates more (the winner has one) and confirmed
-        # together with the first baseline.
+        # A half fraction of four factors is eight arms, tuned at two rates more (the winner has
+        # one) and confirmed together with the first baseline.
         (
             {"samples": 10, "scheduler": "fifo", "confirm_seeds": 3},
             4 * ((10 + 8 * 3 - 1) * SEARCH + 3 * 9 * CONFIRM) * MEAN,
         ),
-        ({"design": "stem", "epochs": 2, "confirm_seeds": 5}, 2 * (64 * SEARCH + 5 * 16 * CONFIRM) * MEAN),
+        (
+            {"design": "stem", "epochs": 2, "confirm_seeds": 5},
+            2 * (64 * SEARCH + 5 * 16 * CONFIRM) * MEAN,
+        ),
         ({"design": "course", "epochs": 4, "confirm_seeds": 2}, 2 * 3 * 4 * CONFIRM * MEAN),
         # Its most expensive baseline has a budget of 20 epochs, others of 50.
-        ({"design": "course", "confirm_seeds": 2}, 2 * 3 * CONFIRM * 1.5 * (50 * 60 + 20 * 300) / 2 / 300),
+        (
+            {"design": "course", "confirm_seeds": 2},
+            2 * 3 * CONFIRM * 1.5 * (50 * 60 + 20 * 300) / 2 / 300,
+        ),
     ],
 )
 def test_estimate_by_hand(planned, given, seconds):
@@ -97,7 +108,10 @@ def test_the_budget_of_epochs(planned, given, epochs, own):
 
 
 def test_what_is_fewer_than_it_seems_is_noted(planned):
-    assert "baselines: skipped, too few samples: small-stem, small-stem-no-pool" in planned(samples=1).notes
+    assert (
+        "baselines: skipped, too few samples: small-stem, small-stem-no-pool"
+        in planned(samples=1).notes
+    )
     assert not [note for note in planned(design="course").notes if note.startswith("baselines")]
     gp = "sampler: gp learns from complete trials only, and asha lets few complete"
     assert gp in planned(sampler="gp").notes
@@ -137,7 +151,10 @@ def test_a_design_file_that_was_changed_is_another_question(planned, tmp_path):
     state = StudyState(header=json.loads(json.dumps(plan.header())))
     assert continue_study({"design": str(path)}, state, plan.folder)[1] == plan.design
     path.write_text(text.replace("18", "34"))
-    with pytest.raises(UsageError, match=r"^--design: received '.*own.toml', which is not the design of the study; "):
+    with pytest.raises(
+        UsageError,
+        match=r"^--design: received '.*own.toml', which is not the design of the study; ",
+    ):
         continue_study({"design": str(path)}, state, plan.folder)
     path.unlink()
     assert continue_study({}, state, plan.folder)[1] == plan.design, "the record has it"
@@ -159,7 +176,10 @@ def test_a_baselines_own_budget_that_was_changed_is_another_question(planned, tm
     state = StudyState(header=json.loads(json.dumps(plan.header())))
     assert continue_study({"design": str(path)}, state, plan.folder)[1] == plan.design
     path.write_text(text.replace("6", "50"))
-    with pytest.raises(UsageError, match=r"^--design: received '.*own.toml', which is not the design of the study; "):
+    with pytest.raises(
+        UsageError,
+        match=r"^--design: received '.*own.toml', which is not the design of the study; ",
+    ):
         continue_study({"design": str(path)}, state, plan.folder)
 
 
@@ -167,7 +187,10 @@ def test_a_factorial_study_is_extended_by_whole_rounds(planned):
     plan = planned(design="recipe", samples=8)
     state = StudyState(header=json.loads(json.dumps(plan.header())))
     assert continue_study({"samples": 12}, state, plan.folder)[0].samples == 12
-    with pytest.raises(UsageError, match=r"^--samples: received 10, allowed with design recipe: a multiple of the 4"):
+    with pytest.raises(
+        UsageError,
+        match=r"^--samples: received 10, allowed with design recipe: a multiple of the 4",
+    ):
         continue_study({"samples": 10}, state, plan.folder)
     with pytest.raises(UsageError, match=r"^--scheduler: received 'asha', the study has 'fifo'"):
         continue_study({"scheduler": "asha"}, state, plan.folder)

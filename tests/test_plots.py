@@ -1,4 +1,5 @@
-"""What the figures hold: the table's numbers, marks where trials ended, limits that nothing wild stretches."""
+"""What the figures hold: the table's numbers, marks where trials ended, limits that nothing wild
+stretches."""
 
 import math
 from pathlib import Path
@@ -56,12 +57,17 @@ def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
     for ax, reading in zip(axes, READINGS, strict=False):
         shown = ["epoch", reading]
         for role in LABELS:
-            np.testing.assert_array_equal(points(ax, f"{role} whole"), curves.loc[curves["role"] == role, shown])
+            np.testing.assert_array_equal(
+                points(ax, f"{role} whole"), curves.loc[curves["role"] == role, shown]
+            )
         others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
         drawn = points(ax, "trials other")
         drawn = drawn[~np.isnan(drawn[:, 0])]
         np.testing.assert_array_equal(drawn, others[shown])
-    alive = [sum(len(made.readings) >= epoch for made in search_like()) - len(LABELS) for epoch in range(1, 7)]
+    alive = [
+        sum(len(made.readings) >= epoch for made in search_like()) - len(LABELS)
+        for epoch in range(1, 7)
+    ]
     np.testing.assert_array_equal(points(axes[4], "n other"), list(enumerate(alive, 1)))
 
 
@@ -74,7 +80,10 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
     corners = np.array(band.get_paths()[0].vertices)
     heights = corners[corners[:, 0] == 1][:, 1]
     assert [heights.min(), heights.max()] == pytest.approx(list(np.quantile(first, [0.25, 0.75])))
-    assert f"{table.shape[0] - 4} other trials and their median" in axes[0].get_legend_handles_labels()[1]
+    assert (
+        f"{table.shape[0] - 4} other trials and their median"
+        in axes[0].get_legend_handles_labels()[1]
+    )
     levels = factor_levels(table, FACTORS[4])
     axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
@@ -82,7 +91,9 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
 
 
 def test_no_line_joins_two_trials(tmp_path: Path) -> None:
-    _, curves = curves_of(tmp_path, [MadeTrial("stopped", falling(2)), MadeTrial("stopped", falling(3))])
+    _, curves = curves_of(
+        tmp_path, [MadeTrial("stopped", falling(2)), MadeTrial("stopped", falling(3))]
+    )
     drawn = points(comparative_curves(panels(), curves, {}, classes=10)[0], "trials other")
     np.testing.assert_array_equal(drawn[:, 0], [1, 2, np.nan, 1, 2, 3])
 
@@ -130,7 +141,9 @@ def test_a_wild_loss_does_not_stretch_the_axis(tmp_path: Path) -> None:
         ([0.1, 1.0], "accuracy", (0.1, 1.0)),
     ],
 )
-def test_limits_hold_what_is_to_be_seen(values: list[float], quantity: str, within: tuple[float, float]) -> None:
+def test_limits_hold_what_is_to_be_seen(
+    values: list[float], quantity: str, within: tuple[float, float]
+) -> None:
     low, high = axis_limits(pd.Series(values, dtype=float), quantity, classes=10)
     assert low <= within[0]
     assert within[1] <= high
@@ -139,7 +152,9 @@ def test_limits_hold_what_is_to_be_seen(values: list[float], quantity: str, with
 
 
 @pytest.mark.parametrize("factor", FACTORS, ids=lambda factor: str(factor["name"]))
-def test_medians_over_survivors_look_unlike_those_over_all(tmp_path: Path, factor: dict[str, object]) -> None:
+def test_medians_over_survivors_look_unlike_those_over_all(
+    tmp_path: Path, factor: dict[str, object]
+) -> None:
     trials, curves = curves_of(tmp_path, search_like())
     levels = factor_levels(trials, factor)
     medians = tidy.level_curves(curves, levels)
@@ -151,8 +166,12 @@ def test_medians_over_survivors_look_unlike_those_over_all(tmp_path: Path, facto
             np.testing.assert_array_equal(points(ax, f"{level} whole"), whole[["epoch", "median"]])
             joined = rows[~rows["whole"] | (rows["epoch"] == whole["epoch"].max())]
             expected = rows[:0] if rows["whole"].all() else joined
-            np.testing.assert_array_equal(points(ax, f"{level} survivors"), expected[["epoch", "median"]])
-    styles = {line.get_gid(): line.get_linestyle() for line in axes[0].get_lines() if line.get_gid()}
+            np.testing.assert_array_equal(
+                points(ax, f"{level} survivors"), expected[["epoch", "median"]]
+            )
+    styles = {
+        line.get_gid(): line.get_linestyle() for line in axes[0].get_lines() if line.get_gid()
+    }
     level = str(levels["level"].iloc[0])
     assert (styles[f"{level} whole"], styles[f"{level} survivors"]) == ("-", "--")
     assert "median of survivors only (not all got there)" in axes[0].get_legend_handles_labels()[1]
@@ -170,7 +189,9 @@ def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "made", [[], [MadeTrial("complete", falling(1))], search_like(50, 30)], ids=["none", "one", "many"]
+    "made",
+    [[], [MadeTrial("complete", falling(1))], search_like(50, 30)],
+    ids=["none", "one", "many"],
 )
 @pytest.mark.parametrize("columns", [1, 2])
 def test_axes_have_units_whole_epochs_and_no_legend_over_data(
@@ -178,7 +199,11 @@ def test_axes_have_units_whole_epochs_and_no_legend_over_data(
 ) -> None:
     _, curves = curves_of(tmp_path, made)
     figure = compose(
-        lambda axes: comparative_curves(axes, curves, LABELS, 10), "A finding", "A caption", 5, columns=columns
+        lambda axes: comparative_curves(axes, curves, LABELS, 10),
+        "A finding",
+        "A caption",
+        5,
+        columns=columns,
     )
     figure.canvas.draw()
     for ax in figure.axes:
@@ -186,7 +211,9 @@ def test_axes_have_units_whole_epochs_and_no_legend_over_data(
         assert ax.get_xlabel() == "epoch"
         assert all(float(tick).is_integer() for tick in ax.get_xticks())
         assert ax.get_legend() is None
-        boxes = [text.get_window_extent() for text in figure.texts] + [figure.legends[0].get_window_extent()]
+        boxes = [text.get_window_extent() for text in figure.texts] + [
+            figure.legends[0].get_window_extent()
+        ]
         assert not any(ax.get_tightbbox().overlaps(box) for box in boxes)  # type: ignore[union-attr]
 
 
@@ -203,14 +230,24 @@ def test_isolation_marks_every_trial_and_the_best_of_each_level(tmp_path: Path) 
     varied = [trial for trial in made if not trial.origin.startswith("baseline")]
     for state in ("complete", "stopped"):
         found = sorted((round(x), y) for x, y in marks(ax, state))
-        expected = sorted((int(not t.config["stem_maxpool"]), t.readings[-1][3]) for t in varied if t.state == state)
+        expected = sorted(
+            (int(not t.config["stem_maxpool"]), t.readings[-1][3])
+            for t in varied
+            if t.state == state
+        )
         np.testing.assert_allclose(found, expected)
     (bars,) = [mark for mark in ax.collections if mark.get_gid() == "best"]
     best = [
-        max(t.readings[-1][3] for t in varied if t.state == "complete" and t.config["stem_maxpool"] == pool)
+        max(
+            t.readings[-1][3]
+            for t in varied
+            if t.state == "complete" and t.config["stem_maxpool"] == pool
+        )
         for pool in (True, False)
     ]
-    assert [float(np.asarray(path.vertices)[0, 1]) for path in bars.get_paths()] == pytest.approx(best)
+    assert [float(np.asarray(path.vertices)[0, 1]) for path in bars.get_paths()] == pytest.approx(
+        best
+    )
     assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == ["yes", "no"]
 
 
@@ -220,7 +257,9 @@ def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) 
     (ax,) = rate_points(panels(1), table, FACTORS[0])
     assert marks(ax, "diverged") == [[made[7].config["learning_rate"], ax.get_ylim()[0]]]
     complete = [t for t in made if t.state == "complete" and not t.origin.startswith("baseline")]
-    assert marks(ax, "complete") == [[t.config["learning_rate"], t.readings[-1][3]] for t in complete]
+    assert marks(ax, "complete") == [
+        [t.config["learning_rate"], t.readings[-1][3]] for t in complete
+    ]
     assert ax.get_xscale() == "log"
 
 
@@ -235,7 +274,9 @@ def test_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
     axes = pareto_points(panels(3), table)
     front = pareto(table, "seconds_per_epoch").query("front")
     (line,) = [line for line in axes[2].get_lines() if line.get_label() == "Pareto front"]
-    np.testing.assert_array_equal(line.get_xydata(), front[["seconds_per_epoch", "validation_accuracy"]])
+    np.testing.assert_array_equal(
+        line.get_xydata(), front[["seconds_per_epoch", "validation_accuracy"]]
+    )
 
 
 def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
@@ -255,4 +296,6 @@ def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
             for each in ax.collections
             if isinstance(each, PathCollection)
         ]
-        assert not any(np.isfinite(each).all(axis=1).any() for each in offsets), "nothing is drawn that was not read"
+        assert not any(np.isfinite(each).all(axis=1).any() for each in offsets), (
+            "nothing is drawn that was not read"
+        )

@@ -1,4 +1,5 @@
-"""The record is the authority, the views follow from it; both are read here with json and pandas alone."""
+"""The record is the authority, the views follow from it; both are read here with json and pandas
+alone."""
 
 import base64
 import json
@@ -10,7 +11,15 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from study.record import CannotWrite, Record, RecordError, StudyState, read_record, state_at_end, write_views
+from study.record import (
+    CannotWrite,
+    Record,
+    RecordError,
+    StudyState,
+    read_record,
+    state_at_end,
+    write_views,
+)
 from trainables.config import TrialConfig, UsageError
 
 SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
@@ -41,15 +50,30 @@ class Clock:
         return self.now
 
 
-def start(record: Record, number: int, origin: str = "random", stage: str = "search", **config) -> None:
+def start(
+    record: Record, number: int, origin: str = "random", stage: str = "search", **config
+) -> None:
     config = TrialConfig(**{"learning_rate": 0.01 * (number + 1)} | config)
     about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
     record.append("trial_started", trial=number, **about, parameters=10, forward_flops=20)
 
 
-def epoch(record: Record, number: int, count: int, accuracy: float | None, loss: float | None = 1.0) -> None:
-    values = {"learning_rate": 0.1, "train_loss": loss, "train_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
-    readings = {"validation_loss": loss, "validation_accuracy": accuracy, "train_seconds": 2.0, "eval_seconds": 0.5}
+def epoch(
+    record: Record, number: int, count: int, accuracy: float | None, loss: float | None = 1.0
+) -> None:
+    values = {
+        "learning_rate": 0.1,
+        "train_loss": loss,
+        "train_accuracy": 0.5,
+        "test_loss": None,
+        "test_accuracy": None,
+    }
+    readings = {
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+        "train_seconds": 2.0,
+        "eval_seconds": 0.5,
+    }
     record.append("epoch", trial=number, node="here", epoch=count, **values, **readings)
 
 
@@ -84,22 +108,48 @@ def test_views_say_what_the_record_says(folder):
     assert list(epochs.columns) == EPOCHS
     assert trials["state"].tolist() == ["complete", "stopped", "diverged", "failed", "running"]
     assert trials["epochs"].tolist() == [2, 1, 1, 0, 1]
-    assert trials["error"].fillna("").tolist() == ["", "", "", 'RuntimeError: a "quoted", comma', ""]
+    assert trials["error"].fillna("").tolist() == [
+        "",
+        "",
+        "",
+        'RuntimeError: a "quoted", comma',
+        "",
+    ]
     assert trials["learning_rate"].tolist() == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])
     assert trials["train_seconds"].tolist() == [4.0, 2.0, 2.0, 0.0, 2.0]
-    assert epochs[["trial", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [2, 1], [4, 1]]
+    assert epochs[["trial", "epoch"]].to_numpy().tolist() == [
+        [0, 1],
+        [0, 2],
+        [1, 1],
+        [2, 1],
+        [4, 1],
+    ]
     assert epochs["validation_accuracy"].isna().tolist() == [False, False, False, True, False]
     events = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
     of_record = [
-        (event["trial"], event["epoch"], event["validation_loss"]) for event in events if event["event"] == "epoch"
+        (event["trial"], event["epoch"], event["validation_loss"])
+        for event in events
+        if event["event"] == "epoch"
     ]
-    of_table = epochs.astype(object).where(epochs.notna(), None)[["trial", "epoch", "validation_loss"]]
+    of_table = epochs.astype(object).where(epochs.notna(), None)[
+        ["trial", "epoch", "validation_loss"]
+    ]
     assert sorted(of_record) == [tuple(row) for row in of_table.to_numpy().tolist()]
 
 
 def test_manifest(folder):
     manifest = json.loads((folder / "study.json").read_text())
-    assert {"name", "design", "dataset", "settings", "command", "git", "created", "ended", "seconds"} <= set(manifest)
+    assert {
+        "name",
+        "design",
+        "dataset",
+        "settings",
+        "command",
+        "git",
+        "created",
+        "ended",
+        "seconds",
+    } <= set(manifest)
     # Five epochs of 2.5 s, on two cores and half an accelerator each.
     assert manifest["seconds"] == {"search": {"core": 25.0, "accelerator": 6.25}, "wall": 12.5}
     assert pd.Timestamp(manifest["created"]) <= pd.Timestamp(manifest["ended"])
@@ -108,7 +158,12 @@ def test_manifest(folder):
 def test_the_bits_of_a_confirm_trial_are_a_digit_per_test_image(folder):
     record = Record(folder)
     start(record, 5, "confirm", "confirm", max_epochs=2)
-    readings = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": None}
+    readings = {
+        "learning_rate": 0.1,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "validation_loss": None,
+    }
     readings |= {"validation_accuracy": None, "test_loss": 1.0, "test_accuracy": 0.5}
     readings |= {"train_seconds": 2.0, "eval_seconds": 0.5}
     record.append("epoch", trial=5, node="here", epoch=1, **readings)
@@ -143,7 +198,11 @@ def test_the_latest_plan_of_the_confirm_stage_and_its_seeds_stand(folder):
     config = TrialConfig().to_dict()
     for level in (3, 5):
         arms = [{"role": "winner", "config": config}]
-        record.append("confirm_planned", factors=[{"factor": "stem_kernel", "from": 7, "to": level}], arms=arms)
+        record.append(
+            "confirm_planned",
+            factors=[{"factor": "stem_kernel", "from": 7, "to": level}],
+            arms=arms,
+        )
     record.append("confirm_extended", seeds=9)
     record.close()
     manifest = json.loads((folder / "study.json").read_text())
@@ -168,7 +227,14 @@ def test_the_wall_time_of_a_killed_driver_counts_up_to_its_last_event():
     state.apply({"event": "study", "version": 1, "time": at(0), **HEADER})
     state.apply({"event": "driver_started", "time": at(1), "pid": 1, "host": "here"})
     config = TrialConfig().to_dict()
-    about = {"stage": "search", "origin": "random", "arm": "a", "config": config, "parameters": 1, "forward_flops": 1}
+    about = {
+        "stage": "search",
+        "origin": "random",
+        "arm": "a",
+        "config": config,
+        "parameters": 1,
+        "forward_flops": 1,
+    }
     state.apply({"event": "trial_started", "time": at(4), "trial": 0, **about})
     assert state.wall() == 180
     state.apply({"event": "driver_started", "time": at(9), "pid": 2, "host": "here"})
@@ -189,7 +255,13 @@ def test_what_was_written_and_what_is_read_back_are_one_state(tmp_path):
     record = Record(tmp_path / "s", HEADER)
     for number, state in enumerate(("complete", "running", "diverged", "failed")):
         start(record, number)
-        epoch(record, number, 1, None if state == "diverged" else 1 / 3, None if state == "diverged" else 0.1 + 0.2)
+        epoch(
+            record,
+            number,
+            1,
+            None if state == "diverged" else 1 / 3,
+            None if state == "diverged" else 0.1 + 0.2,
+        )
         assert read_record(tmp_path / "s") == record.state, "at any moment"
         if state != "running":
             end(record, number, state, "Größe: 3 × 4\tx" if state == "failed" else "")
@@ -207,7 +279,11 @@ def test_every_line_is_json_without_nan_and_begins_with_the_study(folder):
     events = [json.loads(line, parse_constant=refuse) for line in lines]
     assert (events[0]["event"], events[0]["version"], events[0]["name"]) == ("study", 2, "s")
     kinds = [event["event"] for event in events]
-    assert (kinds.count("trial_started"), kinds.count("epoch"), kinds.count("trial_ended")) == (5, 5, 4)
+    assert (kinds.count("trial_started"), kinds.count("epoch"), kinds.count("trial_ended")) == (
+        5,
+        5,
+        4,
+    )
     times = [pd.Timestamp(event["time"]) for event in events]
     assert times == sorted(times)
     json.loads((folder / "study.json").read_text(), parse_constant=refuse)
@@ -235,13 +311,29 @@ def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
     ("line", "replacement", "said"),
     [
         (4, '{"event": "epo', "line 4: JSONDecodeError"),
-        (9, '{"event": "epoch", "trial": 99}', "line 9: ValueError: unexpected event 'epoch' of trial 99"),
+        (
+            9,
+            '{"event": "epoch", "trial": 99}',
+            "line 9: ValueError: unexpected event 'epoch' of trial 99",
+        ),
         (5, '{"event": "party"}', "line 5: ValueError: unexpected event 'party'"),
         (5, "[]", "line 5: KeyError"),
-        (12, '{"event": "trial_ended", "trial": 0, "state": "lost", "error": ""}', "line 12: ValueError: unexpected"),
-        (8, '{"event": "epoch", "trial": 0, "epoch": 2}', "line 8: ValueError: unexpected event 'epoch' of trial 0"),
+        (
+            12,
+            '{"event": "trial_ended", "trial": 0, "state": "lost", "error": ""}',
+            "line 12: ValueError: unexpected",
+        ),
+        (
+            8,
+            '{"event": "epoch", "trial": 0, "epoch": 2}',
+            "line 8: ValueError: unexpected event 'epoch' of trial 0",
+        ),
         (1, '{"event": "study", "version": 99}', "version 99"),
-        (5, '{"event": "confirm_planned", "factors": [], "arms": [{"config": {"depth": 7}}]}', "line 5: UsageError"),
+        (
+            5,
+            '{"event": "confirm_planned", "factors": [], "arms": [{"config": {"depth": 7}}]}',
+            "line 5: UsageError",
+        ),
     ],
 )
 def test_a_damaged_record_is_refused_with_file_and_line(folder, line, replacement, said):
@@ -269,7 +361,9 @@ def test_a_record_has_one_writer_and_is_begun_once(tmp_path):
         Record(tmp_path / "s")
     record = Record(tmp_path / "s", HEADER)
     record.append("driver_started", pid=12, host="there")
-    with pytest.raises(UsageError, match=r"--name: received 's', allowed: not what process 12 on there is running"):
+    with pytest.raises(
+        UsageError, match=r"--name: received 's', allowed: not what process 12 on there is running"
+    ):
         Record(tmp_path / "s")
     record.close()
     with pytest.raises(UsageError, match="started or removed"):
@@ -283,7 +377,10 @@ def test_it_goes_on_behind_a_torn_line(folder):
     record = Record(folder)
     assert (folder / "record.jsonl").read_bytes() == whole
     epoch(record, 4, 2, 0.95)
-    assert pd.read_csv(folder / "epochs.csv")[["trial", "epoch"]].to_numpy().tolist()[-1] == [4, 2], "appended"
+    assert pd.read_csv(folder / "epochs.csv")[["trial", "epoch"]].to_numpy().tolist()[-1] == [
+        4,
+        2,
+    ], "appended"
     record.close()
     assert read_record(folder).trials[4].epochs[1]["validation_accuracy"] == 0.95
 
@@ -322,14 +419,23 @@ def test_tries_and_reopening(tmp_path):
     record.close()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=strategies.data())
-def test_any_bytes_are_a_clear_error_or_a_study_of_which_views_can_be_made(folder, tmp_path_factory, data):
+def test_any_bytes_are_a_clear_error_or_a_study_of_which_views_can_be_made(
+    folder, tmp_path_factory, data
+):
     lines = (folder / "record.jsonl").read_bytes().splitlines()
     number = data.draw(strategies.integers(0, len(lines) - 1))
     if data.draw(strategies.booleans()):
         event = json.loads(lines[number])
-        scalars = strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(max_size=5)
+        scalars = (
+            strategies.none()
+            | strategies.booleans()
+            | strategies.integers()
+            | strategies.text(max_size=5)
+        )
         value = scalars | strategies.floats() | strategies.lists(scalars, max_size=2)
         event[data.draw(strategies.sampled_from(sorted(event)))] = data.draw(value)
         lines[number] = json.dumps(event).encode()
@@ -337,7 +443,9 @@ def test_any_bytes_are_a_clear_error_or_a_study_of_which_views_can_be_made(folde
         start = data.draw(strategies.integers(0, len(lines[number])))
         length = data.draw(strategies.integers(0, 5))
         lines[number] = (
-            lines[number][:start] + data.draw(strategies.binary(max_size=5)) + lines[number][start + length :]
+            lines[number][:start]
+            + data.draw(strategies.binary(max_size=5))
+            + lines[number][start + length :]
         )
     damaged = tmp_path_factory.mktemp("damaged")
     content = b"\n".join(lines) + b"\n"
@@ -358,7 +466,9 @@ def test_views_are_made_at_most_every_two_seconds(tmp_path):
     record = Record(tmp_path, HEADER, clock)
     start(record, 0)
     assert pd.read_csv(tmp_path / "trials.csv").empty, "made before two seconds were over"
-    assert len((tmp_path / "record.jsonl").read_text().splitlines()) == 2, "the record is never late"
+    assert len((tmp_path / "record.jsonl").read_text().splitlines()) == 2, (
+        "the record is never late"
+    )
     clock.now = 2.0
     epoch(record, 0, 1, 0.5)
     assert pd.read_csv(tmp_path / "trials.csv")["epochs"].tolist() == [1]
@@ -368,7 +478,12 @@ def test_views_are_made_at_most_every_two_seconds(tmp_path):
 def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path):
     record = Record(tmp_path / "s", HEADER)
     assert record.state.winner() is None
-    readings = [(0.8, 0.5, "complete"), (0.9, 0.4, "complete"), (0.9, 0.3, "complete"), (0.9, 0.3, "complete")]
+    readings = [
+        (0.8, 0.5, "complete"),
+        (0.9, 0.4, "complete"),
+        (0.9, 0.3, "complete"),
+        (0.9, 0.3, "complete"),
+    ]
     readings += [(0.99, 0.1, "stopped"), (0.99, 0.1, "running")]
     for number, (accuracy, loss, state) in enumerate(readings):
         start(record, number)
@@ -382,8 +497,16 @@ def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path
 def confirmed(record: Record, number: int, state: str = "complete", **config) -> None:
     """A trial of the confirm stage: test readings, no validation."""
     start(record, number, "confirm", "confirm", **config)
-    values = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 0.5, "test_accuracy": 0.99}
-    record.append("epoch", trial=number, node="here", epoch=1, train_seconds=4.0, eval_seconds=1.0, **values)
+    values = {
+        "learning_rate": 0.1,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "test_loss": 0.5,
+        "test_accuracy": 0.99,
+    }
+    record.append(
+        "epoch", trial=number, node="here", epoch=1, train_seconds=4.0, eval_seconds=1.0, **values
+    )
     if state != "running":
         end(record, number, state)
 
@@ -415,7 +538,10 @@ def test_the_confirm_stage_does_not_win_but_gives_the_weights(tmp_path):
     end(record, 8, "complete")
     assert state.chosen() is state.winner() is state.trials[8]
     record.close()
-    trials, epochs = pd.read_csv(tmp_path / "s" / "trials.csv"), pd.read_csv(tmp_path / "s" / "epochs.csv")
+    trials, epochs = (
+        pd.read_csv(tmp_path / "s" / "trials.csv"),
+        pd.read_csv(tmp_path / "s" / "epochs.csv"),
+    )
     assert trials["stage"].tolist() == [*["search"] * 3, *["confirm"] * 5, "search"]
     of_search = epochs["trial"].isin([0, 1, 2, 8])
     assert epochs["validation_accuracy"].notna().tolist() == of_search.tolist()

@@ -59,7 +59,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_study(tmp_path_factory.mktemp("results") / "search-digits", search_like(), design=design(*SHOWN))
+    folder = write_study(
+        tmp_path_factory.mktemp("results") / "search-digits", search_like(), design=design(*SHOWN)
+    )
     (folder / "best").mkdir()
     (folder / "best" / "confusion_matrix.csv").write_text("true class,cat,dog\ncat,5,3\ndog,0,9\n")
     return write_report(load_study(folder))
@@ -132,8 +134,15 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     data = manifest()["dataset"] | {"name": evil, "classes": [evil, "$\\frac{$"]}
     evil_design = design() | {"baselines": {evil: {}}}
-    made = [MadeTrial("complete", falling(2), f"baseline:{evil}"), MadeTrial("failed", [], error=evil)]
-    study = load_study(write_study(tmp_path, made, name=evil, dataset=data, design=evil_design, notes=[evil, "$x_{$"]))
+    made = [
+        MadeTrial("complete", falling(2), f"baseline:{evil}"),
+        MadeTrial("failed", [], error=evil),
+    ]
+    study = load_study(
+        write_study(
+            tmp_path, made, name=evil, dataset=data, design=evil_design, notes=[evil, "$x_{$"]
+        )
+    )
     text = write_report(study).read_text()
     assert text.count("<script") == 2  # the page's own
     assert "<script>alert" not in text
@@ -146,8 +155,14 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     [
         ([], "No complete trial yet (0 trials)"),
         ([DIVERGED, DIVERGED], "No complete trial yet (2 trials: 2 diverged)"),
-        ([MadeTrial("complete", falling(1))], "is best so far: 50.0% validation accuracy after 1 epoch"),
-        ([MadeTrial("running", falling(1)), MadeTrial("running", [])], "No complete trial yet (2 trials: 2 running)"),
+        (
+            [MadeTrial("complete", falling(1))],
+            "is best so far: 50.0% validation accuracy after 1 epoch",
+        ),
+        (
+            [MadeTrial("running", falling(1)), MadeTrial("running", [])],
+            "No complete trial yet (2 trials: 2 running)",
+        ),
         ([MadeTrial("failed", [])], "No complete trial yet (1 trial: 1 failed)"),
     ],
     ids=["none", "all diverged", "one", "running", "failed"],
@@ -159,7 +174,9 @@ def test_odd_studies_get_a_report(tmp_path: Path, made: list[MadeTrial], said: s
     assert "the study is not finished" in scope(study)
 
 
-def test_closing_lines_hold_the_best_the_baselines_the_warnings_and_the_cost(tmp_path: Path) -> None:
+def test_closing_lines_hold_the_best_the_baselines_the_warnings_and_the_cost(
+    tmp_path: Path,
+) -> None:
     made = [*search_like(), MadeTrial("failed", [])]
     study = load_study(write_study(tmp_path, made))
     lines = closing_lines(study)
@@ -206,7 +223,9 @@ def test_scope_says_what_was_chosen_by_default_and_what_part_was_used(tmp_path: 
     whole = load_study(write_study(tmp_path, [], dataset=manifest()["dataset"] | {"chosen": None}))
     assert "by default" not in scope(whole)
     assert "only" not in scope(whole)
-    part = load_study(write_study(tmp_path, [], dataset=manifest()["dataset"] | {"available": 50_000}))
+    part = load_study(
+        write_study(tmp_path, [], dataset=manifest()["dataset"] | {"available": 50_000})
+    )
     assert "chosen by default: no GPU on this machine" in scope(part)
     assert "only 1,437 of the 50,000 there are" in scope(part)
 
@@ -224,7 +243,9 @@ def test_a_factor_without_a_shared_epoch_gets_no_finding(tmp_path: Path) -> None
         "After epoch 2, the last that all trials reached, median validation accuracy by depth "
         "runs from 70.0% (10) to 80.0% (34)"
     )
-    waiting = load_study(write_study(tmp_path, [*made, MadeTrial("running", [], config={"depth": 10})]))
+    waiting = load_study(
+        write_study(tmp_path, [*made, MadeTrial("running", [], config={"depth": 10})])
+    )
     levels = factor_levels(results(waiting.trials, waiting.epochs), FACTORS[4])
     assert level_finding(level_curves(curves, levels), "depth") == "Learning curves by depth"
 
@@ -252,7 +273,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (tmp_path / "comparison" / "index.html").exists()
 
 
-def test_wrong_use_of_the_command_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_of_the_command_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     study = str(write_study(tmp_path / "one", [], design=design()))
     (tmp_path / "file").write_text("")
     for arguments in (
@@ -267,7 +290,10 @@ def test_wrong_use_of_the_command_is_one_line_and_status_2(tmp_path: Path, capsy
         assert captured.err.startswith("error: ")
         assert captured.err.count("\n") == 1
     done = subprocess.run(
-        [sys.executable, "-m", "analysis", str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "analysis", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
@@ -295,7 +321,11 @@ def test_studies_may_be_called_what_a_role_is(tmp_path: Path) -> None:
 )
 def test_the_confusion_matrix_says_whose_it_is(tmp_path: Path, confirmed: bool, said: str) -> None:
     config = {"learning_rate": 0.02}
-    seeds = [MadeTrial("complete", falling(1), "confirm", {**config, "seed": 1}, stage="confirm")] if confirmed else []
+    seeds = (
+        [MadeTrial("complete", falling(1), "confirm", {**config, "seed": 1}, stage="confirm")]
+        if confirmed
+        else []
+    )
     folder = write_study(tmp_path, [MadeTrial("complete", falling(1), config=config), *seeds])
     assert chosen_scope(load_study(folder)).startswith(said)
 
@@ -317,8 +347,13 @@ def test_the_answer_says_what_the_data_cannot_tell(tmp_path: Path) -> None:
         "a maximum over 3 complete search trials, 144 validation images and one seed is optimistic, "
         "and on these images it is not significantly above 1 other arm with 84.3% or more."
     )
-    assert factor == "Which factor matters is not known yet: 3 complete trials beside the baselines."
-    assert cost == "It cost 8 core-seconds in 3 trials and 300 s of wall time. Next: more trials (--samples 20)."
+    assert (
+        factor == "Which factor matters is not known yet: 3 complete trials beside the baselines."
+    )
+    assert (
+        cost
+        == "It cost 8 core-seconds in 3 trials and 300 s of wall time. Next: more trials (--samples 20)."
+    )
 
 
 def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Path) -> None:
@@ -326,31 +361,44 @@ def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Pa
         last(0.5 + 0.1 * (depth == 34) + 0.001 * kernel, depth=depth, stem_kernel=kernel, learning_rate=rate)
         for depth in (10, 18, 34) for kernel in (2, 3, 5, 7) for rate in (0.001, 0.01, 0.05)
     ]  # fmt: skip
-    study = load_study(write_study(tmp_path / "a", made, design=design(FACTORS[0], FACTORS[1], FACTORS[4])))
+    study = load_study(
+        write_study(tmp_path / "a", made, design=design(FACTORS[0], FACTORS[1], FACTORS[4]))
+    )
     assert "over 36 complete trials (fANOVA) is the depth, " in answer(study)[1]
-    assert answer(study)[2].endswith("Next: the best arms again with several seeds (--confirm-seeds 3).")
-    edge = load_study(write_study(tmp_path / "b", [*made, last(0.9, learning_rate=0.29)], design=design(*FACTORS)))
+    assert answer(study)[2].endswith(
+        "Next: the best arms again with several seeds (--confirm-seeds 3)."
+    )
+    edge = load_study(
+        write_study(tmp_path / "b", [*made, last(0.9, learning_rate=0.29)], design=design(*FACTORS))
+    )
     assert (
-        "Next: learning rates from 0.029 to 2.9, for the best of k7 s2 pool d18 lies at the high end" in answer(edge)[2]
+        "Next: learning rates from 0.029 to 2.9, for the best of k7 s2 pool d18 lies at the high end"
+        in answer(edge)[2]
     )
     wild = load_study(write_study(tmp_path / "c", [DIVERGED], design=design(*FACTORS)))
     assert answer(wild)[2].endswith("Next: lower learning rates, as trials diverged.")
 
 
-def test_the_page_shows_at_most_300_trials_the_best_and_the_baselines_among_them(tmp_path: Path) -> None:
+def test_the_page_shows_at_most_300_trials_the_best_and_the_baselines_among_them(
+    tmp_path: Path,
+) -> None:
     study = load_study(write_study(tmp_path, search_like(500, 2), design=design()))
     table = results(study.trials, study.epochs)
     shown = shown_trials(table)
     assert len(shown) == TRIALS_SHOWN
     assert shown["trial"].is_monotonic_increasing
-    complete = table[table["state"] == "complete"].sort_values("validation_accuracy", ascending=False, kind="stable")
+    complete = table[table["state"] == "complete"].sort_values(
+        "validation_accuracy", ascending=False, kind="stable"
+    )
     assert set(complete["trial"].head(100)) | {0, 1, 2} <= set(shown["trial"])
     assert shown["trial"].tolist() == shown_trials(table)["trial"].tolist()
     assert len(shown_trials(table.head(7))) == 7
 
 
 def test_small_curves_are_points_in_a_box(tmp_path: Path) -> None:
-    study = load_study(write_study(tmp_path, [MadeTrial("complete", falling(3)), MadeTrial("failed", [])]))
+    study = load_study(
+        write_study(tmp_path, [MadeTrial("complete", falling(3)), MadeTrial("failed", [])])
+    )
     assert small_curves(study.epochs, study.trials["trial"]) == ["0,50.0 50,25.0 100,16.7", ""]
     long = load_study(write_study(tmp_path / "long", [MadeTrial("complete", falling(120))]))
     (line,) = small_curves(long.epochs, long.trials["trial"])

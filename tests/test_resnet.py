@@ -1,4 +1,5 @@
-"""The network against torchvision's, an independent count of its cost, and every point of the space."""
+"""The network against torchvision's, an independent count of its cost, and every point of the
+space."""
 
 import itertools
 
@@ -25,8 +26,14 @@ IMAGE_SHAPES = [(1, 16, 16), (1, 28, 28), (3, 32, 32)]
 
 def torchvision_name(name: str) -> str:
     """Our name of a parameter or buffer -> torchvision's."""
-    name = name.replace("stem.conv.", "conv1.").replace("stem.norm.", "bn1.").replace("head.", "fc.")
-    name = name.replace(".norm1.", ".bn1.").replace(".norm2.", ".bn2.").replace("shortcut", "downsample")
+    name = (
+        name.replace("stem.conv.", "conv1.").replace("stem.norm.", "bn1.").replace("head.", "fc.")
+    )
+    name = (
+        name.replace(".norm1.", ".bn1.")
+        .replace(".norm2.", ".bn2.")
+        .replace("shortcut", "downsample")
+    )
     for stage in range(4):
         name = name.replace(f"stages.{stage}.", f"layer{stage + 1}.")
     return name
@@ -39,10 +46,14 @@ def test_equals_torchvision(depth, reference):
     shapes = {torchvision_name(name): tensor.shape for name, tensor in ours.state_dict().items()}
     assert shapes == {name: tensor.shape for name, tensor in theirs.state_dict().items()}
 
-    ours.load_state_dict({name: theirs.state_dict()[torchvision_name(name)] for name in ours.state_dict()})
+    ours.load_state_dict(
+        {name: theirs.state_dict()[torchvision_name(name)] for name in ours.state_dict()}
+    )
     images = torch.randn(4, 3, 64, 64)
     for mode in (True, False):
-        torch.testing.assert_close(ours.train(mode)(images), theirs.train(mode)(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            ours.train(mode)(images), theirs.train(mode)(images), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
@@ -50,7 +61,9 @@ def test_every_point_of_the_space_builds_and_takes_a_step(shape):
     space = itertools.product((2, 3, 5, 7), (1, 2), (True, False), DEPTHS)
     images, labels = torch.randn(2, *shape), torch.tensor([0, 1])
     for kernel, stride, pool, depth in space:
-        config = TrialConfig(stem_kernel=kernel, stem_stride=stride, stem_maxpool=pool, depth=depth, width=4)
+        config = TrialConfig(
+            stem_kernel=kernel, stem_stride=stride, stem_maxpool=pool, depth=depth, width=4
+        )
         model = build_resnet(config, shape, 10)
         before = model.stem.conv.weight.clone()
         logits = model(images)
@@ -65,7 +78,9 @@ def test_every_point_of_the_space_builds_and_takes_a_step(shape):
 @pytest.mark.parametrize("shortcut", ["projection", "zero-padding"])
 @pytest.mark.parametrize("depth", [10, 34])
 def test_cost_is_an_independent_count(residual, shortcut, depth):
-    config = TrialConfig(stem_kernel=3, stem_stride=1, depth=depth, residual=residual, shortcut=shortcut)
+    config = TrialConfig(
+        stem_kernel=3, stem_stride=1, depth=depth, residual=residual, shortcut=shortcut
+    )
     cost = network_cost(config, (3, 32, 32), 10)
     # Not on a CPU, where convolutions on small maps leave out what meets padding only.
     model = build_resnet(config, (3, 32, 32), 10).eval().to("meta")
@@ -77,7 +92,9 @@ def test_cost_is_an_independent_count(residual, shortcut, depth):
 
 def test_cost_by_hand():
     # One block a stage, width 1, 1×1×8×8 images, 3×3 stem of stride 1, no pool, plain, 2 classes.
-    config = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=1, residual=False)
+    config = TrialConfig(
+        stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=1, residual=False
+    )
     stem = 9 * 64
     stages = 64 * (9 + 9) + 16 * (18 + 36) + 4 * (72 + 144) + 1 * (288 + 576)
     head = 8 * 2
@@ -90,7 +107,11 @@ def test_cost_by_hand():
 
 def test_known_costs_on_cifar():
     """MFLOP an image and millions of parameters, as published for these networks."""
-    known = {(7, 2, True, 18): (74, 11.2), (3, 1, True, 34): (582, 21.3), (3, 1, False, 10): (507, 4.9)}
+    known = {
+        (7, 2, True, 18): (74, 11.2),
+        (3, 1, True, 34): (582, 21.3),
+        (3, 1, False, 10): (507, 4.9),
+    }
     for (kernel, stride, pool, depth), (mflop, million) in known.items():
         config = TrialConfig(stem_kernel=kernel, stem_stride=stride, stem_maxpool=pool, depth=depth)
         cost = network_cost(config, (3, 32, 32), 10)
@@ -104,7 +125,8 @@ def test_plain_network_has_no_addition_and_residual_is_identity_when_its_branch_
     plain = BasicBlock(TrialConfig(residual=False), 4, 4, 1).eval()
     for block in (residual, plain):
         nn.init.zeros_(block.norm2.weight)
-    # Identity by construction: with nothing learnt a residual block passes its (non-negative) input on.
+    # Identity by construction: with nothing learnt a residual block passes its (non-negative) input
+    # on.
     torch.testing.assert_close(residual(image), image)
     torch.testing.assert_close(plain(image), torch.zeros_like(image))
     assert not [name for name, _ in plain.named_parameters() if "shortcut" in name]
@@ -134,14 +156,18 @@ def test_weights_are_a_pure_function_of_the_config():
     assert torch.equal(torch.rand(1), expected), "the global random state was moved"
     again = build_resnet(TrialConfig(width=4, seed=1), (3, 32, 32), 10)
     other = build_resnet(TrialConfig(width=4, seed=2), (3, 32, 32), 10)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
+    )
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
 def test_saved_network_answers_as_before(tmp_path):
     config = TrialConfig(width=4, depth=10)
     model = build_resnet(config, (3, 32, 32), 3).eval()
-    save_resnet(tmp_path, config, (3, 32, 32), ("a", "b", "c"), [0.5] * 3, [0.2] * 3, model.state_dict())
+    save_resnet(
+        tmp_path, config, (3, 32, 32), ("a", "b", "c"), [0.5] * 3, [0.2] * 3, model.state_dict()
+    )
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_resnet(tmp_path)(images), model(images))
 

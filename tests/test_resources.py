@@ -23,7 +23,15 @@ def on(*nodes: tuple[float, float]) -> Resources:
         ([(2, 0), (4, 1)], 0.5, 2),
         ([(3, 4)], 2.0, 2),
     ],
-    ids=["shares", "whole GPUs", "quarters", "cores", "three machines", "a machine without a GPU", "two GPUs each"],
+    ids=[
+        "shares",
+        "whole GPUs",
+        "quarters",
+        "cores",
+        "three machines",
+        "a machine without a GPU",
+        "two GPUs each",
+    ],
 )
 def test_so_many_trials_fit(nodes, gpus, fit):
     assert concurrent_trials(StudySettings(), on(*nodes), gpus) == (fit, [])
@@ -33,7 +41,9 @@ def test_threads_of_a_trial_count():
     assert concurrent_trials(StudySettings(cpus_per_trial=3), on((8, 0), (2, 0)), 0.0)[0] == 2
     with pytest.raises(UsageError) as caught:
         concurrent_trials(StudySettings(cpus_per_trial=9), on((8, 0), (2, 0)), 0.0)
-    assert str(caught.value) == "--cpus-per-trial: received 9, allowed: at most 8, what a machine has"
+    assert (
+        str(caught.value) == "--cpus-per-trial: received 9, allowed: at most 8, what a machine has"
+    )
 
 
 def test_more_than_fit_or_than_a_searcher_learns_from_is_noted():

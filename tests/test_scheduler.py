@@ -29,7 +29,16 @@ def readings(asha: StudyAsha, epoch: int) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("budget", "epochs"),
-    [(2, [1]), (4, [1]), (5, [1]), (6, [1, 3]), (9, [1, 3]), (18, [1, 3, 9]), (21, [3, 9]), (60, [3, 9, 27])],
+    [
+        (2, [1]),
+        (4, [1]),
+        (5, [1]),
+        (6, [1, 3]),
+        (9, [1, 3]),
+        (18, [1, 3, 9]),
+        (21, [3, 9]),
+        (60, [3, 9, 27]),
+    ],
 )
 def test_rungs(budget, epochs):
     assert rungs(budget) == epochs
@@ -75,7 +84,9 @@ def test_a_diverged_trial_leaves_no_reading():
     asha = StudyAsha(6)
     assert goes_on(asha, add(asha, "a"), 0.5)
     lost = add(asha, "lost")
-    asha.on_trial_complete(None, lost, {"epoch": 1, "validation_accuracy": math.nan, "diverged": True})
+    asha.on_trial_complete(
+        None, lost, {"epoch": 1, "validation_accuracy": math.nan, "diverged": True}
+    )
     assert readings(asha, 1) == {"a": 0.5}
     assert not goes_on(asha, add(asha, "b"), 0.49)
     assert goes_on(asha, add(asha, "c"), 0.51)
@@ -122,7 +133,9 @@ def test_replayed_readings_make_the_decisions_that_were_made(seed):
             del live[number]
     fresh = StudyAsha(9)
     replay(fresh, state, "search")
-    assert [readings(fresh, epoch) for epoch in (1, 3)] == [readings(asha, epoch) for epoch in (1, 3)]
+    assert [readings(fresh, epoch) for epoch in (1, 3)] == [
+        readings(asha, epoch) for epoch in (1, 3)
+    ]
 
 
 def test_the_confirm_stage_is_not_replayed():

@@ -46,7 +46,9 @@ class Told(StudySearcher):
 
     def record(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
         assert number == len(self.state.trials)
-        self.state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
+        self.state.trials[number] = Recorded(
+            number, stage, origin, config.arm, config.to_dict(), 1, 1
+        )
 
     def say(self, number: int, epoch: int, value: float) -> None:
         row = {"epoch": epoch, "validation_accuracy": None if math.isnan(value) else value}
@@ -69,7 +71,9 @@ def accuracy(trial: int, epoch: int) -> float:
 class Run:
     """What Tune does with a searcher and a scheduler, one trial after the other."""
 
-    def __init__(self, search: Told, diverging: tuple[int, ...] = (), crashing: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, search: Told, diverging: tuple[int, ...] = (), crashing: tuple[int, ...] = ()
+    ) -> None:
         self.search, self.asha = search, StudyAsha(EPOCHS)
         self.diverging, self.crashing = diverging, crashing
         self.configs: list[dict] = []
@@ -112,7 +116,11 @@ def test_optuna_is_told_the_truth():
     run = Run(searcher(), diverging=(5, 12), crashing=(7,)).all()
     assert len(run.curves[5]) == 2, "no rung stopped it before it diverged"
     trials = run.search.optuna_study.get_trials()
-    assert [trial.number for trial in trials] == [config["trial"] for config in run.configs] == list(range(20))
+    assert (
+        [trial.number for trial in trials]
+        == [config["trial"] for config in run.configs]
+        == list(range(20))
+    )
     for trial in trials:
         curve = run.curves[trial.number]
         told = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
@@ -124,7 +132,9 @@ def test_optuna_is_told_the_truth():
             assert math.isnan(told[1])
         else:
             assert told == curve
-            assert trial.state == (TrialState.COMPLETE if len(curve) == EPOCHS else TrialState.PRUNED)
+            assert trial.state == (
+                TrialState.COMPLETE if len(curve) == EPOCHS else TrialState.PRUNED
+            )
         if trial.state == TrialState.COMPLETE:
             assert trial.value == curve[-1]
     states = Counter(trial.state for trial in trials)
@@ -149,11 +159,17 @@ def test_baselines_come_first_and_as_they_stand():
         "baseline:small-stem-no-pool",
         "random",
     ]
-    stem = [(c["config"]["stem_kernel"], c["config"]["stem_stride"], c["config"]["stem_maxpool"]) for c in run.configs]
+    stem = [
+        (c["config"]["stem_kernel"], c["config"]["stem_stride"], c["config"]["stem_maxpool"])
+        for c in run.configs
+    ]
     assert stem[:3] == [(7, 2, True), (2, 1, True), (2, 1, False)]
     assert {c["config"]["init"] for c in run.configs[:3]} == {"default"}
     assert {c["config"]["normalize"] for c in run.configs[:3]} == {"half"}
-    assert (run.configs[3]["config"]["init"], run.configs[3]["config"]["normalize"]) == ("he", "data")
+    assert (run.configs[3]["config"]["init"], run.configs[3]["config"]["normalize"]) == (
+        "he",
+        "data",
+    )
     for config, trial in zip(run.configs, run.search.optuna_study.get_trials(), strict=True):
         assert {name: config["config"][name] for name in trial.params} == trial.params
     assert run.curves.keys() == {0, 1, 2, 3}
@@ -161,7 +177,8 @@ def test_baselines_come_first_and_as_they_stand():
 
 
 def interleaved(search: Told, at_once: int) -> list[dict]:
-    """As Tune runs several trials at once: an epoch of each in turn, a new trial as soon as one has ended."""
+    """As Tune runs several trials at once: an epoch of each in turn, a new trial as soon as one has
+    ended."""
     asha, configs, running = StudyAsha(EPOCHS), [], []
     while True:
         while len(running) < at_once:
@@ -178,11 +195,17 @@ def interleaved(search: Told, at_once: int) -> list[dict]:
         for pair in list(running):
             trial, epoch = pair[0], pair[1] + 1
             pair[1] = epoch
-            result = {"epoch": epoch, "validation_accuracy": accuracy(trial.config["trial"], epoch), "diverged": False}
+            result = {
+                "epoch": epoch,
+                "validation_accuracy": accuracy(trial.config["trial"], epoch),
+                "diverged": False,
+            }
             search.say(trial.config["trial"], epoch, result["validation_accuracy"])
             if epoch == EPOCHS or asha.on_trial_result(None, trial, result) == TrialScheduler.STOP:
                 asha.on_trial_complete(None, trial, result)
-                search.finish(trial.trial_id, trial.config["trial"], state_at_end(epoch, False, EPOCHS))
+                search.finish(
+                    trial.trial_id, trial.config["trial"], state_at_end(epoch, False, EPOCHS)
+                )
                 running.remove(pair)
 
 
@@ -196,9 +219,13 @@ def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
     for config, trial in zip(configs, trials, strict=True):
         epochs = list(trial.intermediate_values)
         assert epochs == list(range(1, len(epochs) + 1))
-        assert all(value == accuracy(trial.number, epoch) for epoch, value in trial.intermediate_values.items())
+        assert all(
+            value == accuracy(trial.number, epoch)
+            for epoch, value in trial.intermediate_values.items()
+        )
         assert {name: config["config"][name] for name in trial.params} == trial.params
-    # Ten must have ended before the one that is drawn, and with four in flight that is later than the tenth.
+    # Ten must have ended before the one that is drawn, and with four in flight that is later than
+    # the tenth.
     origins = [config["origin"].split(":")[0] for config in configs]
     model_from = origins.index("model")
     assert 10 < model_from <= 13
@@ -236,9 +263,10 @@ def test_trials_are_counted_within_the_stage_and_numbered_over_all():
     more = Told("qmc", 5, state=search.state)
     drawn = [more.suggest(name) for name in "bcde"]
     assert [config["trial"] for config in drawn] == [2, 3, 4, 5]
-    assert [config["origin"] for config in drawn] == ["baseline:small-stem", "baseline:small-stem-no-pool"] + [
-        "random"
-    ] * 2
+    assert [config["origin"] for config in drawn] == [
+        "baseline:small-stem",
+        "baseline:small-stem-no-pool",
+    ] + ["random"] * 2
     assert more.suggest("f") is None
 
 
@@ -247,7 +275,8 @@ def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
     origins = []
     for number in range(19):
         origins.append(search.suggest(str(number))["origin"])
-        # Complete are 0, 1, 2, 4, 6, 8, 10, 12, 14 and 16; the others are stopped at the first rung.
+        # Complete are 0, 1, 2, 4, 6, 8, 10, 12, 14 and 16; the others are stopped at the first
+        # rung.
         last = EPOCHS if number < 3 or number % 2 == 0 else 1
         for epoch in range(1, last + 1):
             search.say(number, epoch, accuracy(number, epoch))
@@ -256,7 +285,9 @@ def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
 
 
 def test_fewer_samples_than_baselines():
-    assert [config["origin"] for config in Run(searcher(samples=1)).all().configs] == ["baseline:imagenet-stem"]
+    assert [config["origin"] for config in Run(searcher(samples=1)).all().configs] == [
+        "baseline:imagenet-stem"
+    ]
 
 
 def test_every_suggestion_is_a_valid_trial_with_the_studys_seed():
@@ -299,8 +330,13 @@ def test_qmc_fills_the_space_evenly():
     for factor in SEARCH.factors[1:]:
         counts = Counter(config[factor.name] for config in drawn)
         expected = 64 / len(factor.levels)
-        assert all(abs(counts[level] - expected) <= 2 for level in factor.levels), (factor.name, counts)
-    octaves = np.log(np.array([config["learning_rate"] for config in drawn]) / 3e-4) / np.log(1000) * 8
+        assert all(abs(counts[level] - expected) <= 2 for level in factor.levels), (
+            factor.name,
+            counts,
+        )
+    octaves = (
+        np.log(np.array([config["learning_rate"] for config in drawn]) / 3e-4) / np.log(1000) * 8
+    )
     assert all(7 <= count <= 9 for count in np.bincount(octaves.astype(int), minlength=8))
 
 
@@ -311,7 +347,9 @@ def test_the_next_trial_depends_on_what_is_recorded_not_on_who_learnt_it(sampler
     fresh = Told(sampler, 15, state=straight.search.state)
     longer = Run(searcher(sampler, 15), diverging=(4,), crashing=(7,)).all()
     assert fresh.suggest("x")["config"] == longer.configs[14]["config"]
-    for old, new in zip(straight.search.optuna_study.get_trials(), fresh.optuna_study.get_trials(), strict=False):
+    for old, new in zip(
+        straight.search.optuna_study.get_trials(), fresh.optuna_study.get_trials(), strict=False
+    ):
         assert (old.state, old.params, str(old.intermediate_values), old.value) == (
             *(new.state, new.params, str(new.intermediate_values), new.value),
         )
@@ -343,7 +381,9 @@ def test_asha_stops_by_the_rule_and_never_a_baseline():
 STEM = DESIGNS["stem"]
 
 
-def factorial(sampler: str, samples: int, state: StudyState | None = None, design: Design = STEM) -> Told:
+def factorial(
+    sampler: str, samples: int, state: StudyState | None = None, design: Design = STEM
+) -> Told:
     return Told(sampler, samples, state=state, design=design)
 
 
@@ -373,12 +413,20 @@ def test_in_a_factorial_design_every_arm_gets_the_same_number_in_turn(sampler):
     for config in drawn:
         trial = TrialConfig.from_dict(config["config"])
         assert 3e-4 <= trial.learning_rate <= 0.3
-        assert (trial.depth, trial.init, trial.normalize, trial.max_epochs) == (18, "he", "data", EPOCHS)
+        assert (trial.depth, trial.init, trial.normalize, trial.max_epochs) == (
+            18,
+            "he",
+            "data",
+            EPOCHS,
+        )
 
 
 def test_under_qmc_all_arms_of_a_factorial_design_have_the_same_learning_rates():
     drawn = draw_all(factorial("qmc", 64))
-    rounds = [{config["config"]["learning_rate"] for config in drawn[16 * turn : 16 * turn + 16]} for turn in range(4)]
+    rounds = [
+        {config["config"]["learning_rate"] for config in drawn[16 * turn : 16 * turn + 16]}
+        for turn in range(4)
+    ]
     assert [len(rates) for rates in rounds] == [1] * 4
     (rates,) = zip(*rounds, strict=True)
     # Four points of a scrambled Sobol sequence: one in each quarter of the range.
@@ -431,9 +479,13 @@ CONDITIONAL = replace(
 def test_a_conditional_factor_is_drawn_only_where_it_exists(sampler, search):
     told = factorial(sampler, 40, design=replace(CONDITIONAL, search=search))
     configs = [config["config"] for config in draw_all(told)]
-    by_optimizer = {name: [c for c in configs if c["optimizer"] == name] for name in ("sgd", "adam")}
+    by_optimizer = {
+        name: [c for c in configs if c["optimizer"] == name] for name in ("sgd", "adam")
+    }
     assert all(len(each) >= 5 for each in by_optimizer.values())
-    assert {(c["momentum"], c["nesterov"]) for c in by_optimizer["adam"]} == {(0.9, False)}, "as usual"
+    assert {(c["momentum"], c["nesterov"]) for c in by_optimizer["adam"]} == {(0.9, False)}, (
+        "as usual"
+    )
     assert all(0.5 <= c["momentum"] <= 0.8 for c in by_optimizer["sgd"])
     assert len({c["momentum"] for c in by_optimizer["sgd"]}) == len(by_optimizer["sgd"])
     assert {c["nesterov"] for c in by_optimizer["sgd"]} == {True, False}
@@ -454,8 +506,13 @@ def test_a_conditional_study_that_went_on_draws_what_one_that_never_stopped_draw
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
 def test_a_baseline_may_lie_outside_of_what_is_searched(sampler):
-    """Optuna is not told of it, for it takes no such trial; it is a trial of the study all the same."""
-    outside = {"level": {"stem_kernel": 2}, "rate": {"learning_rate": 1.0}, "inside": {"stem_kernel": 3}}
+    """Optuna is not told of it, for it takes no such trial; it is a trial of the study all the
+    same."""
+    outside = {
+        "level": {"stem_kernel": 2},
+        "rate": {"learning_rate": 1.0},
+        "inside": {"stem_kernel": 3},
+    }
     factors = (SEARCH.factors[0], Factor("stem_kernel", "scientific", (3, 5, 7)))
     design = replace(SEARCH, factors=factors, baselines=outside)
 
@@ -463,14 +520,19 @@ def test_a_baseline_may_lie_outside_of_what_is_searched(sampler):
         return Told(sampler, samples, state=state, design=design)
 
     run = Run(told(16)).all()
-    assert [config["origin"] for config in run.configs[:4]] == [*(f"baseline:{name}" for name in outside), "random"]
+    assert [config["origin"] for config in run.configs[:4]] == [
+        *(f"baseline:{name}" for name in outside),
+        "random",
+    ]
     assert [config["config"]["stem_kernel"] for config in run.configs[:3]] == [2, 7, 3]
     assert run.configs[1]["config"]["learning_rate"] == 1.0
     assert {config["config"]["stem_kernel"] for config in run.configs[3:]} == {3, 5, 7}
     trials = run.search.optuna_study.get_trials()
     assert len(trials) == 14
     for trial, config in zip(trials, run.configs[2:], strict=True):
-        assert trial.params == {name: config["config"][name] for name in ("learning_rate", "stem_kernel")}
+        assert trial.params == {
+            name: config["config"][name] for name in ("learning_rate", "stem_kernel")
+        }
         assert list(trial.intermediate_values.values()) == run.curves[config["trial"]]
     # And a study that went on draws what one that never stopped draws.
     first = Run(told(12)).all()
@@ -487,12 +549,14 @@ def test_the_confirm_stage_hands_out_what_is_missing_and_then_ends():
         begun.append((number, stage, origin, config))
         state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
 
-    search = ListSearcher("confirm", missing, state, begin, lambda number: f"checkpoint of {number}")
+    search = ListSearcher(
+        "confirm", missing, state, begin, lambda number: f"checkpoint of {number}"
+    )
     first, second = search.suggest("a"), search.suggest("b")
     assert begun == [(1, "confirm", "confirm", missing[0]), (2, "confirm", "confirm", missing[1])]
-    assert [(config["trial"], config["slot"], config["checkpoint"]) for config in (first, second)] == [
-        *((1, 0, None), (2, 1, None))
-    ]
+    assert [
+        (config["trial"], config["slot"], config["checkpoint"]) for config in (first, second)
+    ] == [*((1, 0, None), (2, 1, None))]
     assert first["config"] == missing[0].to_dict()
     assert (first["stage"], first["origin"]) == ("confirm", "confirm")
     search.on_trial_complete("a", error=True)  # a try: the record has it as running

@@ -27,16 +27,37 @@ from trainables.config import UsageError
         (["--sampler", "grid"], "--sampler: received 'grid', allowed: tpe, gp, random, qmc"),
         (["--scheduler", "pbt"], "--scheduler: received 'pbt', allowed: asha, fifo"),
         (["--precision", "fp16"], "--precision: received 'fp16', allowed: auto, float32, bf16"),
-        (["--gpus-per-trial", "1.5"], "--gpus-per-trial: received 1.5, allowed: a number from 0, whole above 1"),
-        (["--gpus-per-trial", "nan"], "--gpus-per-trial: received nan, allowed: a number from 0, whole above 1"),
-        (["--gpus-per-trial", "inf"], "--gpus-per-trial: received inf, allowed: a number from 0, whole above 1"),
-        (["--gpus-per-trial", "-1"], "--gpus-per-trial: received -1.0, allowed: a number from 0, whole above 1"),
+        (
+            ["--gpus-per-trial", "1.5"],
+            "--gpus-per-trial: received 1.5, allowed: a number from 0, whole above 1",
+        ),
+        (
+            ["--gpus-per-trial", "nan"],
+            "--gpus-per-trial: received nan, allowed: a number from 0, whole above 1",
+        ),
+        (
+            ["--gpus-per-trial", "inf"],
+            "--gpus-per-trial: received inf, allowed: a number from 0, whole above 1",
+        ),
+        (
+            ["--gpus-per-trial", "-1"],
+            "--gpus-per-trial: received -1.0, allowed: a number from 0, whole above 1",
+        ),
         (["--cpus-per-trial", "0"], "--cpus-per-trial: received 0, allowed: an integer from 1"),
         (["--max-concurrent", "0"], "--max-concurrent: received 0, allowed: an integer from 1"),
         (["--image-size", "7"], "--image-size: received 7, allowed: an integer from 8 to 1024"),
-        (["--checkpoint-seconds", "-1"], "--checkpoint-seconds: received -1.0, allowed: a finite number from 0"),
-        (["--checkpoint-seconds", "inf"], "--checkpoint-seconds: received inf, allowed: a finite number from 0"),
-        (["--epochs", "2000000"], "--epochs: received 2000000, allowed: an integer from 1 to 1048576"),
+        (
+            ["--checkpoint-seconds", "-1"],
+            "--checkpoint-seconds: received -1.0, allowed: a finite number from 0",
+        ),
+        (
+            ["--checkpoint-seconds", "inf"],
+            "--checkpoint-seconds: received inf, allowed: a finite number from 0",
+        ),
+        (
+            ["--epochs", "2000000"],
+            "--epochs: received 2000000, allowed: an integer from 1 to 1048576",
+        ),
         (
             ["--confirm-until-width", "0"],
             "--confirm-until-width: received 0.0, allowed: a number above 0 (percentage points)",
@@ -75,11 +96,29 @@ def test_options_of_the_contract():
         )
     )
     assert settings == StudySettings(
-        **{"samples": 6, "design": "search", "dataset": "mnist", "data_dir": "d", "train_images": 4000, "epochs": 2},
+        **{
+            "samples": 6,
+            "design": "search",
+            "dataset": "mnist",
+            "data_dir": "d",
+            "train_images": 4000,
+            "epochs": 2,
+        },
         **{"seed": 7, "name": "n", "results_dir": "r", "max_concurrent": 3, "cpus_per_trial": 2},
-        **{"gpus_per_trial": 0.5, "address": "auto", "scheduler": "fifo", "sampler": "gp", "precision": "bf16"},
+        **{
+            "gpus_per_trial": 0.5,
+            "address": "auto",
+            "scheduler": "fifo",
+            "sampler": "gp",
+            "precision": "bf16",
+        },
         **{"image_size": 64, "skip_bad_images": True, "dashboard": False, "verbose": True},
-        **{"checkpoint_seconds": 5.0, "retry_failed": True, "confirm_seeds": 10, "show_design": True},
+        **{
+            "checkpoint_seconds": 5.0,
+            "retry_failed": True,
+            "confirm_seeds": 10,
+            "show_design": True,
+        },
     )
 
 
@@ -131,7 +170,10 @@ def test_what_is_given_goes_before_the_design():
             {"design": "course", "samples": 3},
             "--samples: received 3, allowed with design course: none, for there is no search stage",
         ),
-        ({"design": "stem", "scheduler": "asha"}, "--scheduler: received 'asha', allowed with design stem: fifo"),
+        (
+            {"design": "stem", "scheduler": "asha"},
+            "--scheduler: received 'asha', allowed with design stem: fifo",
+        ),
         (
             {"design": "course", "confirm_seeds": 0},
             "--confirm-seeds: received 0, allowed with design course: an integer from 1",
@@ -164,8 +206,20 @@ def test_help_names_every_option(capsys):
 
 RECORDED = decided(
     StudySettings(
-        **{"samples": 9, "dataset": "pictures/flowers", "epochs": 6, "precision": "bf16", "max_concurrent": 2},
-        **{"name": "old-name", "results_dir": "elsewhere", "retry_failed": True, "gpus_per_trial": 0.0, "seed": 4},
+        **{
+            "samples": 9,
+            "dataset": "pictures/flowers",
+            "epochs": 6,
+            "precision": "bf16",
+            "max_concurrent": 2,
+        },
+        **{
+            "name": "old-name",
+            "results_dir": "elsewhere",
+            "retry_failed": True,
+            "gpus_per_trial": 0.0,
+            "seed": 4,
+        },
         **{"confirm_seeds": 2},
     ),
     DESIGNS["search"],
@@ -173,11 +227,22 @@ RECORDED = decided(
 
 
 def test_what_is_left_out_is_as_recorded_but_for_where_it_lies_and_what_was_asked_for_once():
-    settings = continued({"samples": 12, "address": "auto"}, RECORDED | {"confirm_until_width": 2.0}, "flowers")
+    settings = continued(
+        {"samples": 12, "address": "auto"}, RECORDED | {"confirm_until_width": 2.0}, "flowers"
+    )
     assert settings.confirm_until_width is None
     assert (settings.samples, settings.address, settings.name) == (12, "auto", "flowers")
-    assert (settings.epochs, settings.precision, settings.max_concurrent, settings.seed) == (6, "bf16", 2, 4)
-    assert (settings.results_dir, settings.retry_failed, settings.dataset) == ("results", False, "pictures/flowers")
+    assert (settings.epochs, settings.precision, settings.max_concurrent, settings.seed) == (
+        6,
+        "bf16",
+        2,
+        4,
+    )
+    assert (settings.results_dir, settings.retry_failed, settings.dataset) == (
+        "results",
+        False,
+        "pictures/flowers",
+    )
     assert (settings.scheduler, settings.sampler, settings.confirm_seeds) == ("asha", "tpe", 2)
     assert continued({"confirm_seeds": 5}, RECORDED, "flowers").confirm_seeds == 5
 
@@ -190,19 +255,31 @@ def test_a_study_without_a_search_stage_is_continued():
 
 
 @pytest.mark.parametrize(
-    "given", [{"precision": "auto"}, {"epochs": 6, "seed": 4}, {"dataset": "/moved/flowers"}, {"max_concurrent": 1}]
+    "given",
+    [
+        {"precision": "auto"},
+        {"epochs": 6, "seed": 4},
+        {"dataset": "/moved/flowers"},
+        {"max_concurrent": 1},
+    ],
 )
 def test_what_asks_the_same_question_is_taken(given):
-    assert continued(given, RECORDED, "n").to_dict().items() >= (given | {"precision": "bf16"}).items() - {
-        ("precision", "auto")
-    }
+    assert continued(given, RECORDED, "n").to_dict().items() >= (
+        given | {"precision": "bf16"}
+    ).items() - {("precision", "auto")}
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"epochs": 7}, "--epochs: received 7, the study has 6; allowed: the same, or another --name"),
-        ({"dataset": "mnist"}, "--dataset: received 'mnist', the study has 'pictures/flowers'; allowed"),
+        (
+            {"epochs": 7},
+            "--epochs: received 7, the study has 6; allowed: the same, or another --name",
+        ),
+        (
+            {"dataset": "mnist"},
+            "--dataset: received 'mnist', the study has 'pictures/flowers'; allowed",
+        ),
         (
             {"seed": 0, "sampler": "gp"},
             "--seed: received 0, the study has 4; --sampler: received 'gp', the study has 'tpe'",
@@ -217,7 +294,9 @@ def test_another_question_is_refused_with_the_difference(given, said):
     assert str(caught.value).startswith(said)
 
 
-@pytest.mark.parametrize(("design", "name"), [("über.toml", "ber-digits"), (".mine.toml", "mine-digits")])
+@pytest.mark.parametrize(
+    ("design", "name"), [("über.toml", "ber-digits"), (".mine.toml", "mine-digits")]
+)
 def test_the_name_made_of_a_designs_is_one_that_may_be_given(design, name, tmp_path):
     settings = StudySettings(design=design, results_dir=str(tmp_path))
     assert settings.folder("digits") == tmp_path / name

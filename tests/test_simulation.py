@@ -17,7 +17,8 @@ from tests.simulated import EFFECTS, LEVELS, TWO_LEVELS, UNTUNED, Images, Simula
 
 STUDIES = 2000
 SEARCHES = 40
-"""Studies of a world share the first part of the record with others that began alike; what is confirmed is each's."""
+"""Studies of a world share the first part of the record with others that began alike; what is
+confirmed is each's."""
 UNEQUAL = tuple(np.linspace(0.003, 0.009, 8))
 MOST_SEEDS = 12
 """To which a study is extended."""
@@ -25,10 +26,16 @@ MOST_SEEDS = 12
 
 def sized(*sizes: float) -> dict[str, dict[Any, float]]:
     """Effects of these sizes, of the second level of each factor beside the first."""
-    return {name: {levels[1]: size} for (name, levels), size in zip(LEVELS.items(), sizes, strict=True)}
+    return {
+        name: {levels[1]: size} for (name, levels), size in zip(LEVELS.items(), sizes, strict=True)
+    }
 
 
-SOME, NONE, POINT = sized(0.01, -0.005, 0.0, -0.01), sized(0, 0, 0, 0), sized(0.01, -0.01, 0.01, -0.01)
+SOME, NONE, POINT = (
+    sized(0.01, -0.005, 0.0, -0.01),
+    sized(0, 0, 0, 0),
+    sized(0.01, -0.01, 0.01, -0.01),
+)
 INTERACTIONS = {("stem_kernel", "stem_stride"): 0.004, ("stem_stride", "depth"): -0.002}
 PLAIN = partial(World, design=UNTUNED, curvature=0.0)
 # As of a small and of a large test part; the spread of the arms over seeds is 0.6 points at 90%.
@@ -69,7 +76,9 @@ def concluded(simulation: Simulation, seeds: int) -> pd.DataFrame:
     """What is concluded with so many seeds, beside the truth."""
     rows = conclude(simulation.confirm(seeds))
     new, same = simulation.effects(), simulation.effects(on_these_images=True)
-    return rows.assign(truth=rows["factor"].map(new), truth_on_images=rows["factor"].map(same), seeds=seeds)
+    return rows.assign(
+        truth=rows["factor"].map(new), truth_on_images=rows["factor"].map(same), seeds=seeds
+    )
 
 
 def confirmed(world: str, seeds: tuple[int, ...], number: int) -> pd.DataFrame:
@@ -82,12 +91,14 @@ def extended(world: str, width: float, number: int) -> pd.DataFrame:
     """A study with 3 or 5 seeds that is extended once to those that the width asks for."""
     simulation, first = begun(world, number), (3, 5)[number % 2]
     advised = seeds_for_width(simulation.confirm(first), width) or MOST_SEEDS
-    return concluded(simulation, min(max(advised, first), MOST_SEEDS)).assign(study=number, first=first)
+    return concluded(simulation, min(max(advised, first), MOST_SEEDS)).assign(
+        study=number, first=first
+    )
 
 
 def searched_and_confirmed(number: int) -> pd.DataFrame:
-    """A study with a search of its own, with 2, 3 and 5 seeds: each effect, and beside it the winner's search score,
-    its confirmed mean with the interval (of 3 seeds), and its true score."""
+    """A study with a search of its own, with 2, 3 and 5 seeds: each effect, and beside it the
+    winner's search score, its confirmed mean with the interval (of 3 seeds), and its true score."""
     world = World(EFFECTS, interactions=INTERACTIONS, spread=UNEQUAL)
     simulation = Simulation(world, np.random.default_rng([3, number]))
     best, tables = simulation.state.winner(), [concluded(simulation, 2), concluded(simulation, 3)]
@@ -107,13 +118,16 @@ def searched_and_confirmed(number: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def studies() -> Iterator[Callable[..., pd.DataFrame]]:
-    """Makes 2,000 studies by a function of their number, in processes of their own with a thread each."""
+    """Makes 2,000 studies by a function of their number, in processes of their own with a thread
+    each."""
     spawn = multiprocessing.get_context("spawn")
     with pytest.MonkeyPatch.context() as patch, ProcessPoolExecutor(2, mp_context=spawn) as pool:
         patch.setenv("OMP_NUM_THREADS", "1")
 
         def make(function: Callable[[int], pd.DataFrame], *args: Any) -> pd.DataFrame:
-            return pd.concat(pool.map(partial(function, *args), range(STUDIES), chunksize=STUDIES // SEARCHES))
+            return pd.concat(
+                pool.map(partial(function, *args), range(STUDIES), chunksize=STUDIES // SEARCHES)
+            )
 
         yield make
 
@@ -145,7 +159,9 @@ def searched_studies(studies) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth_where_arms_spread_differently_and_factors_interact(searched_studies):
+def test_intervals_cover_the_truth_where_arms_spread_differently_and_factors_interact(
+    searched_studies,
+):
     assert len(searched_studies) == STUDIES * len(EFFECTS) * 3
     for seeds, some in searched_studies.groupby("seeds"):
         assert 0.935 <= covered(some) <= 0.965, seeds
@@ -175,7 +191,9 @@ def test_intervals_cover_new_test_images_and_those_over_seeds_alone_do_not(studi
         assert covered(alone) < covered(some) - 0.03, seeds
         assert 0.935 <= covered(alone, "truth_on_images") <= 0.965, seeds
     # With more seeds the images are what is left of the error.
-    by_seeds = [(some["high_seeds"] - some["low_seeds"]).mean() for _, some in rows.groupby("seeds")]
+    by_seeds = [
+        (some["high_seeds"] - some["low_seeds"]).mean() for _, some in rows.groupby("seeds")
+    ]
     assert by_seeds[2] < 0.6 * by_seeds[0]
 
 
@@ -199,7 +217,10 @@ def test_no_effects_are_found_not_to_matter(studies, images, power):
 def test_intervals_cover_the_truth_after_the_seeds_that_a_width_asks_for(studies):
     rows = studies(extended, "ceiling", 0.006)
     assert covered(rows) >= 0.925
-    assert covered(rows.assign(low=rows["low_seeds"], high=rows["high_seeds"]), "truth_on_images") >= 0.925
+    assert (
+        covered(rows.assign(low=rows["low_seeds"], high=rows["high_seeds"]), "truth_on_images")
+        >= 0.925
+    )
     by_study = rows.groupby("study")[["first", "seeds"]].first()
     assert (by_study["seeds"] > by_study["first"]).mean() > 0.7
     assert by_study["seeds"].nunique() > 4
@@ -214,4 +235,8 @@ def test_the_searchs_best_score_is_optimistic_and_the_confirmed_one_is_not(searc
     errors, excess = rows["mean"] - rows["mean_truth"], rows["best"] - rows["best_truth"]
     assert abs(errors.mean()) < 3 * errors.std() / np.sqrt(STUDIES)
     assert excess.mean() > 10 * excess.std() / np.sqrt(STUDIES)
-    assert 0.91 <= covered(rows.assign(low=rows["mean_low"], high=rows["mean_high"]), "mean_truth") <= 0.97
+    assert (
+        0.91
+        <= covered(rows.assign(low=rows["mean_low"], high=rows["mean_high"]), "mean_truth")
+        <= 0.97
+    )

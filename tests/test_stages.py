@@ -1,4 +1,5 @@
-"""Whole studies with a confirm stage, of designs from files, by the command: few images, tiny networks."""
+"""Whole studies with a confirm stage, of designs from files, by the command: few images, tiny
+networks."""
 
 import json
 import math
@@ -91,7 +92,8 @@ def configs(trials: pd.DataFrame) -> list[dict]:
 
 
 def check_readings(trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
-    """Every trial is complete; search and tuning read validation images only, the confirm stage test images only."""
+    """Every trial is complete; search and tuning read validation images only, the confirm stage
+    test images only."""
     assert set(trials["state"]) == {"complete"}
     counted = epochs.groupby("trial")["epoch"].apply(list)
     assert counted.tolist() == [list(range(1, budget + 1)) for budget in trials["max_epochs"]]
@@ -101,23 +103,41 @@ def check_readings(trials: pd.DataFrame, epochs: pd.DataFrame) -> None:
             assert epochs[f"{part}_{reading}"].notna().tolist() == mine.tolist(), (part, reading)
 
 
-def at_best_rates(crossed: list[dict], rates: list[float], trials: pd.DataFrame, epochs: pd.DataFrame) -> list[dict]:
-    """The arms (winner, optimizer, kernel, both) at the rates of least validation loss by least squares on its
-    logarithm: a level for each arm, a shared parabola in the logarithm of the rate, slopes additive in the factors."""
+def at_best_rates(
+    crossed: list[dict], rates: list[float], trials: pd.DataFrame, epochs: pd.DataFrame
+) -> list[dict]:
+    """The arms (winner, optimizer, kernel, both) at the rates of least validation loss by least
+    squares on its
+    logarithm: a level for each arm, a shared parabola in the logarithm of the rate, slopes additive
+    in the factors."""
     last = trials.merge(epochs[epochs["epoch"] == 3], on="trial", suffixes=("", "_of_epoch"))
     rows = []
     for row, config in zip(last.to_dict("records"), configs(last), strict=True):
         rate = config["learning_rate"]
         for number, arm in enumerate(crossed):
-            same = {**config, "learning_rate": 0, "seed": 0} == {**arm, "learning_rate": 0, "seed": 0}
+            same = {**config, "learning_rate": 0, "seed": 0} == {
+                **arm,
+                "learning_rate": 0,
+                "seed": 0,
+            }
             if same and row["stage"] != "confirm" and rates[0] <= rate <= rates[-1]:
                 rows.append((number, rate, math.log(row["validation_loss"])))
     terms = []
     for number, rate, _ in rows:
         step = math.log(rate / crossed[0]["learning_rate"])
         optimizer, kernel = (1, -1, 1, -1)[number], (1, 1, -1, -1)[number]
-        terms.append([*(float(number == arm) for arm in range(4)), step, step**2, optimizer * step, kernel * step])
-    fitted = np.array(terms) @ (np.linalg.pinv(np.array(terms)) @ np.array([loss for *_, loss in rows]))
+        terms.append(
+            [
+                *(float(number == arm) for arm in range(4)),
+                step,
+                step**2,
+                optimizer * step,
+                kernel * step,
+            ]
+        )
+    fitted = np.array(terms) @ (
+        np.linalg.pinv(np.array(terms)) @ np.array([loss for *_, loss in rows])
+    )
     best = {}
     for (number, rate, _), _ in sorted(zip(rows, fitted, strict=True), key=lambda pair: -pair[1]):
         best[number] = rate
@@ -150,7 +170,9 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     last = (
         epochs[epochs["epoch"] == 3]
         .merge(search[["trial"]])
-        .sort_values(["validation_accuracy", "validation_loss", "trial"], ascending=[False, True, True])
+        .sort_values(
+            ["validation_accuracy", "validation_loss", "trial"], ascending=[False, True, True]
+        )
     )
     best = int(last["trial"].iloc[0])
     assert best != 0, "the baseline cannot learn"
@@ -165,7 +187,9 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     rate = winner["learning_rate"]
     rates = sorted({min(max(rate * step, 1e-2), 3e-2) for step in (1 / 3, 1, 3)})
     wanted = [{**arm, "learning_rate": each, "seed": 0} for arm in crossed for each in rates]
-    assert unordered(configs(tune)) == unordered([each for each in wanted if each not in configs(search)])
+    assert unordered(configs(tune)) == unordered(
+        [each for each in wanted if each not in configs(search)]
+    )
     assert set(tune["origin"]) == {"tune"}
 
     arms = [*at_best_rates(crossed, rates, trials, epochs), configs(search)[0] | {"seed": 1}]
@@ -174,7 +198,13 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert confirm["forward_flops"].is_monotonic_decreasing, "the most expensive ones first"
     assert set(confirm["origin"]) == {"confirm"}
     plan = json.loads((study / "study.json").read_text())["confirm"]
-    assert [arm["role"] for arm in plan["arms"]] == ["winner", "fraction", "fraction", "fraction", "baseline"]
+    assert [arm["role"] for arm in plan["arms"]] == [
+        "winner",
+        "fraction",
+        "fraction",
+        "fraction",
+        "baseline",
+    ]
     assert unordered([{**arm["config"], "seed": 1} for arm in plan["arms"]]) == unordered(arms)
     winner = arms[0]
     first = int(confirm["trial"].iloc[configs(confirm).index(winner)])
@@ -185,8 +215,12 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     by_class = pd.read_csv(study / "best" / "accuracy_by_class.csv")
     assert by_class["images"].sum() == counts["test"]
     mean = (by_class["test_accuracy"] * by_class["images"]).sum() / counts["test"]
-    assert mean == pytest.approx(epochs.set_index(["trial", "epoch"]).loc[(first, 3), "test_accuracy"])
-    bits = pd.read_csv(study / "test_images.csv", dtype={"correct": str}).set_index("trial")["correct"]
+    assert mean == pytest.approx(
+        epochs.set_index(["trial", "epoch"]).loc[(first, 3), "test_accuracy"]
+    )
+    bits = pd.read_csv(study / "test_images.csv", dtype={"correct": str}).set_index("trial")[
+        "correct"
+    ]
     assert list(bits.index) == list(confirm["trial"])
     accuracy = epochs[epochs["epoch"] == 3].set_index("trial")["test_accuracy"]
     for trial, correct in bits.items():
@@ -209,7 +243,9 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert (study / "record.jsonl").read_bytes() == record
 
     # Asked for by width: as many as that takes, at most 20, and recorded.
-    assert place.run("own", f"{command} --confirm-seeds 2 --confirm-until-width 3") == 0, place.said("own")
+    assert place.run("own", f"{command} --confirm-seeds 2 --confirm-until-width 3") == 0, (
+        place.said("own")
+    )
     advised, _ = place.tables("own")
     seeds = advised.loc[advised["stage"] == "confirm", "seed"].nunique()
     assert seeds > 2

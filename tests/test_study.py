@@ -1,4 +1,5 @@
-"""Whole studies by the command, as real processes with a real Ray; and every wrong use of the command."""
+"""Whole studies by the command, as real processes with a real Ray; and every wrong use of the
+command."""
 
 import csv
 import hashlib
@@ -30,7 +31,8 @@ COMMAND = [sys.executable, str(Path(__file__).resolve().parent.parent / "study" 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
-    """Images of three classes that differ in where they are bright; small, so that every arm is quick."""
+    """Images of three classes that differ in where they are bright; small, so that every arm is
+    quick."""
     root = tmp_path_factory.mktemp("images") / "squares"
     draw = np.random.default_rng(0)
     for label, name in enumerate(("left", "middle", "right")):
@@ -53,7 +55,15 @@ class Place:
         self.environment = {**os.environ, "HOME": str(self.home), "COLUMNS": "200"}
 
     def arguments(self, *arguments: str) -> list[str]:
-        usual = ["--dataset", str(self.images), "--image-size", "16", "--precision", "float32", "--no-dashboard"]
+        usual = [
+            "--dataset",
+            str(self.images),
+            "--image-size",
+            "16",
+            "--precision",
+            "float32",
+            "--no-dashboard",
+        ]
         return [*COMMAND, *usual, "--confirm-seeds", "0", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,12 +99,25 @@ def place(tmp_path_factory, folder) -> Place:
 @pytest.fixture(scope="module")
 def finished(place) -> subprocess.CompletedProcess[str]:
     """A study of four trials, run to its end: the next tests look at what it left."""
-    return place.run("--samples", "4", "--epochs", "2", "--seed", "3", "--max-concurrent", "2", "--scheduler", "fifo")
+    return place.run(
+        "--samples",
+        "4",
+        "--epochs",
+        "2",
+        "--seed",
+        "3",
+        "--max-concurrent",
+        "2",
+        "--scheduler",
+        "fifo",
+    )
 
 
 def snapshot(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 @pytest.mark.slow
@@ -104,7 +127,16 @@ def test_a_study_runs_through_to_its_figures(place, finished):
     assert finished.stdout.splitlines()[0] == f"data set: {place.images}"
     study = place.root / "results" / "search-squares"
     assert {path.name for path in study.iterdir()} == {
-        *("record.jsonl", "study.json", "trials.csv", "epochs.csv", "test_images.csv", "study.log", "best", "report")
+        *(
+            "record.jsonl",
+            "study.json",
+            "trials.csv",
+            "epochs.csv",
+            "test_images.csv",
+            "study.log",
+            "best",
+            "report",
+        )
     }
     trials, epochs = place.tables("search-squares")
     assert trials["trial"].tolist() == [0, 1, 2, 3]
@@ -114,11 +146,22 @@ def test_a_study_runs_through_to_its_figures(place, finished):
     assert set(trials["state"]) == {"complete"}
     assert epochs.groupby("trial")["epoch"].apply(list).tolist() == [[1, 2]] * 4
     assert epochs[["test_loss", "test_accuracy"]].isna().all(axis=None)
-    assert epochs[["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]].notna().all(axis=None)
+    assert (
+        epochs[["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]]
+        .notna()
+        .all(axis=None)
+    )
     assert (study / "report" / "index.html").stat().st_size > 10_000
     figures = {path.name for path in (study / "report" / "figures").iterdir()}
     factors = ("learning_rate", "stem_kernel", "stem_stride", "stem_maxpool", "depth")
-    names = {"curves", "best-so-far", "isolation", "learning-rate", "pareto", *(f"by-{factor}" for factor in factors)}
+    names = {
+        "curves",
+        "best-so-far",
+        "isolation",
+        "learning-rate",
+        "pareto",
+        *(f"by-{factor}" for factor in factors),
+    }
     assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= figures
     assert {Path(name).suffix for name in figures} == {".png", ".svg"}
     assert not list(place.home.glob("ray_results"))
@@ -168,7 +211,9 @@ def test_the_winner_is_kept_and_reads_the_validation_images_as_recorded(place, f
         logits = load_resnet(best)(torch.from_numpy((part.images / 255 - mean) / std).float())
     said = logits.argmax(1).numpy()
     assert (said == part.labels).mean() == pytest.approx(winner["validation_accuracy"])
-    table = pd.crosstab(pd.Categorical(part.labels, range(3)), pd.Categorical(said, range(3)), dropna=False)
+    table = pd.crosstab(
+        pd.Categorical(part.labels, range(3)), pd.Categorical(said, range(3)), dropna=False
+    )
     with (best / "confusion_matrix.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["true class", "left", "middle", "right"]
@@ -194,13 +239,26 @@ def test_another_question_is_refused_and_the_study_left_alone(place, finished):
 def test_a_seed_repeats_a_study_exactly(place, finished):
     tables = []
     for name in ("once", "twice"):
-        options = ("--samples", "6", "--epochs", "2", "--seed", "3", "--max-concurrent", "1", "--name", name)
+        options = (
+            "--samples",
+            "6",
+            "--epochs",
+            "2",
+            "--seed",
+            "3",
+            "--max-concurrent",
+            "1",
+            "--name",
+            name,
+        )
         done = place.run(*options)
         assert done.returncode == 0, done.stdout + done.stderr
         tables.append(place.tables(name))
     for once, twice in zip(*tables, strict=True):
         timed = [column for column in once.columns if column.endswith("seconds")]
-        pd.testing.assert_frame_equal(once.drop(columns=timed), twice.drop(columns=timed), check_exact=True)
+        pd.testing.assert_frame_equal(
+            once.drop(columns=timed), twice.drop(columns=timed), check_exact=True
+        )
 
 
 def wait_for(condition, seconds: float = 120.0) -> None:
@@ -220,7 +278,9 @@ def epochs_recorded(study: Path) -> int:
 def test_an_interrupted_study_ends_in_good_order(place, number):
     name = f"interrupted-{number}"
     study = place.root / "results" / name
-    driver = place.start("--samples", "8", "--epochs", "500", "--max-concurrent", "2", "--name", name)
+    driver = place.start(
+        "--samples", "8", "--epochs", "500", "--max-concurrent", "2", "--name", name
+    )
     wait_for(lambda: epochs_recorded(study) >= 2)
     children = psutil.Process(driver.pid).children(recursive=True)
     assert children
@@ -241,7 +301,9 @@ def test_an_interrupted_study_ends_in_good_order(place, number):
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [
+        each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 @pytest.mark.slow
@@ -256,7 +318,8 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
     driver.send_signal(signal.SIGINT)
     driver.send_signal(signal.SIGTERM)
     said = driver.communicate(timeout=10)
-    # By itself, or by one of the signals (each seen once in many runs, why is not known): at once it is.
+    # By itself, or by one of the signals (each seen once in many runs, why is not known): at once
+    # it is.
     assert driver.returncode in (130, -signal.SIGINT, -signal.SIGTERM), said
     wait_for(lambda: not alive(trials), seconds=15)
     assert sum(len(trial.epochs) for trial in read_record(study).trials.values()) >= recorded
@@ -267,8 +330,14 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
     [
         (["--samples", "0"], "--samples: received 0"),
         (["--design", "none"], "--design: received 'none', allowed: search, course, stem"),
-        (["--design", "none.toml"], "--design: received 'none.toml' (No such file or directory), allowed: search"),
-        (["--design", "recipe", "--samples", "10"], "--samples: received 10, allowed with design recipe: a multiple"),
+        (
+            ["--design", "none.toml"],
+            "--design: received 'none.toml' (No such file or directory), allowed: search",
+        ),
+        (
+            ["--design", "recipe", "--samples", "10"],
+            "--samples: received 10, allowed with design recipe: a multiple",
+        ),
         (["--epochs", "0"], "--epochs: received 0"),
         (["--name", "a/b"], "--name: received 'a/b'"),
         (["--dataset", "cifar11"], "--dataset: received 'cifar11'"),
@@ -277,7 +346,10 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
         (["--address", "127.0.0.1:1"], "--address: received '127.0.0.1:1'"),
         (["--address", "nowhere"], "--address: received 'nowhere'"),
         (["--address", "auto"], "--address: received 'auto'"),
-        (["--address", "ray://127.0.0.1:10001"], "allowed: a running cluster (HOST:PORT of its head, "),
+        (
+            ["--address", "ray://127.0.0.1:10001"],
+            "allowed: a running cluster (HOST:PORT of its head, ",
+        ),
         (["--results-dir", "a-file"], "--results-dir: received 'a-file'"),
         (["--results-dir", "/proc/no"], "--results-dir: received '/proc/no'"),
         (["--cpus-per-trial", "9999"], "--cpus-per-trial: received 9999"),
@@ -285,7 +357,9 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
 )
 @pytest.mark.slow
 def test_wrong_use_is_one_line_and_status_2_and_starts_nothing(tmp_path, folder, arguments, said):
-    if "auto" in arguments and any(process.name() == "gcs_server" for process in psutil.process_iter()):
+    if "auto" in arguments and any(
+        process.name() == "gcs_server" for process in psutil.process_iter()
+    ):
         pytest.skip("a Ray runs on this machine, and `auto` would join it")
     place = Place(tmp_path, folder)
     (tmp_path / "a-file").write_text("")
@@ -304,7 +378,11 @@ def test_images_that_cannot_be_had_start_nothing(tmp_path, folder):
     done = place.run("--dataset", "cifar10")
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    for part in ("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", str(tmp_path / "data")):
+    for part in (
+        "cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        str(tmp_path / "data"),
+    ):
         assert part in line
     assert not (tmp_path / "results").exists()
 
@@ -348,10 +426,14 @@ def test_exit_status(ended, status):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("RESNET_STUDY_IMAGES" not in os.environ, reason="RESNET_STUDY_IMAGES names no folder of images")
+@pytest.mark.skipif(
+    "RESNET_STUDY_IMAGES" not in os.environ, reason="RESNET_STUDY_IMAGES names no folder of images"
+)
 def test_the_baselines_learn_real_images(tmp_path):
     place = Place(tmp_path, Path(os.environ["RESNET_STUDY_IMAGES"]))
-    done = place.run(*("--image-size 32 --samples 3 --train-images 2500 --epochs 2 --name cifar").split())
+    done = place.run(
+        *("--image-size 32 --samples 3 --train-images 2500 --epochs 2 --name cifar").split()
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     trials, epochs = place.tables("cifar")
     assert trials["state"].tolist() == ["complete"] * 3

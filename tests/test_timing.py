@@ -27,24 +27,31 @@ def test_timing_gives_seconds_an_image_for_each_precision():
     timings = time_training(CONFIG, data, ("float32", "bf16"), 1, False)
     has_bf16 = "bf16" in Path("/proc/cpuinfo").read_text()
     assert set(timings) == ({"float32", "bf16"} if has_bf16 else {"float32"})
-    assert set(time_training(CONFIG, data, ("bf16",), 1, False)) == {"bf16"}, "what is asked for alone is taken"
+    assert set(time_training(CONFIG, data, ("bf16",), 1, False)) == {"bf16"}, (
+        "what is asked for alone is taken"
+    )
     assert all(0 < seconds < 1 for seconds in timings.values())
 
 
 def timed_in() -> psutil.Process:
-    """The process that times training, among what other tests have left to this one (multiprocessing's tracker)."""
+    """The process that times training, among what other tests have left to this one
+    (multiprocessing's tracker)."""
     (child,) = (child for child in psutil.Process().children() if TIMING in child.cmdline())
     return child
 
 
 def test_training_is_timed_in_a_process_that_is_gone_afterwards(tmp_path):
-    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "precision": "float32"})
+    settings, design = begin_study(
+        {"dataset": "digits", "results_dir": str(tmp_path), "precision": "float32"}
+    )
     with timing_here(settings, design, resolve_images(settings).data) as result:
         child = timed_in()
         timings = result()
     assert set(timings) == {"float32"} and 0 < timings["float32"] < 10
     assert not child.is_running()
-    with timing_here(replace(settings, cpus_per_trial=9999), design, resolve_images(settings).data) as result:
+    with timing_here(
+        replace(settings, cpus_per_trial=9999), design, resolve_images(settings).data
+    ) as result:
         assert result() is None, "Ray refuses it in words"
 
 
@@ -62,10 +69,16 @@ def test_training_that_cannot_be_timed_is_one_line(tmp_path, monkeypatch):
         raise RuntimeError("no kernel image is available for execution on the device")
 
     monkeypatch.setattr(study.timing, "time_training", breaks)
-    settings, design = begin_study({"dataset": "digits", "results_dir": str(tmp_path), "gpus_per_trial": 0.0})
+    settings, design = begin_study(
+        {"dataset": "digits", "results_dir": str(tmp_path), "gpus_per_trial": 0.0}
+    )
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        with pytest.raises(CannotStart, match=r"^training cannot be timed: RuntimeError: no kernel image"):
-            timing_on_ray(timing_job(settings, design, resolve_images(settings).data, gpu=False), 0.0)
+        with pytest.raises(
+            CannotStart, match=r"^training cannot be timed: RuntimeError: no kernel image"
+        ):
+            timing_on_ray(
+                timing_job(settings, design, resolve_images(settings).data, gpu=False), 0.0
+            )
     finally:
         ray.shutdown()

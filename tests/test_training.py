@@ -1,4 +1,5 @@
-"""The epoch loop: augmentation, a pinned step, learning by heart, divergence, continuing bit for bit."""
+"""The epoch loop: augmentation, a pinned step, learning by heart, divergence, continuing bit for
+bit."""
 
 import io
 import math
@@ -28,7 +29,9 @@ from trainables.training import (
     learning_rate_at,
 )
 
-SMALL = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4)
+SMALL = TrialConfig(
+    stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4
+)
 
 
 def random_part(count: int, shape: tuple[int, int, int] = (3, 16, 16), seed: int = 0) -> Part:
@@ -57,20 +60,26 @@ def test_every_batch_is_a_crop_of_the_padded_image_by_a_draw_of_its_own():
                 for flipped in (False, True)
                 for top in range(5)
                 for left in range(5)
-                if (padded[index, :, top : top + 16, left : left + 16][..., :: -1 if flipped else 1] == image).all()
+                if (
+                    padded[index, :, top : top + 16, left : left + 16][..., :: -1 if flipped else 1]
+                    == image
+                ).all()
             ]
             assert len(found) == 1
             seen.append(found[0][0])
             places.add(found[0][1:])
     assert sorted(seen) == list(range(300)), "an epoch shows every image once"
-    # 50 places of 300 draws: all but a few are expected to occur, a draw for the whole batch would give 5.
+    # 50 places of 300 draws: all but a few are expected to occur, a draw for the whole batch would
+    # give 5.
     assert len(places) > 40
 
 
 def test_without_flip_no_image_is_mirrored():
     # Each row rises from left to right, so a mirrored one would fall.
     images = np.broadcast_to(np.arange(100, 116, dtype=np.uint8), (40, 1, 16, 16)).copy()
-    batches = Batches(device_part(Part(images, np.zeros(40, np.int64))), 40, False, torch.Generator())
+    batches = Batches(
+        device_part(Part(images, np.zeros(40, np.int64))), 40, False, torch.Generator()
+    )
     ((batch, _),) = list(batches)
     middle = batch[:, 0, 8, 4:12].int()
     assert (middle.diff(dim=1) > 0).all()
@@ -78,9 +87,10 @@ def test_without_flip_no_image_is_mirrored():
 
 @pytest.mark.parametrize(("count", "batches"), [(32, 2), (33, 2), (34, 3), (2, 1)])
 def test_a_last_batch_of_one_image_is_dropped(count, batches):
-    assert [len(labels) for _, labels in Batches(device_part(random_part(count)), 16, True, torch.Generator())] == (
-        [16] * (count // 16) + ([count % 16] if count % 16 > 1 else [])
-    )
+    assert [
+        len(labels)
+        for _, labels in Batches(device_part(random_part(count)), 16, True, torch.Generator())
+    ] == ([16] * (count // 16) + ([count % 16] if count % 16 > 1 else []))
     assert len(Batches(device_part(random_part(count)), 16, True, torch.Generator())) == batches
 
 
@@ -100,18 +110,23 @@ def test_pixel_statistics():
 @pytest.mark.parametrize(
     "config",
     [
-        TrialConfig(depth=10, width=8, nesterov=True, label_smoothing=0.1, schedule="cosine", max_epochs=3),
+        TrialConfig(
+            depth=10, width=8, nesterov=True, label_smoothing=0.1, schedule="cosine", max_epochs=3
+        ),
         TrialConfig(depth=10, width=8, optimizer="adam", learning_rate=0.001),
         TrialConfig(depth=10, width=8, optimizer="adamw", learning_rate=0.001, weight_decay=0.1),
     ],
     ids=lambda config: config.optimizer,
 )
 def test_an_epoch_is_the_plain_recipe_step_by_step(config):
-    """Against a loop written with the optimizers' formulas by hand, on the batches that the trial saw."""
+    """Against a loop written with the optimizers' formulas by hand, on the batches that the trial
+    saw."""
     trainer = Trainer(config, trial_data(300), "cpu", "float32")
     replay = Batches(trainer.train, 128, True, torch.Generator().manual_seed(config.seed))
     model = build_resnet(config, (3, 16, 16), 4).train()
-    state = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()}
+    state = {
+        name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()
+    }
     metrics = trainer.run_epoch()
 
     losses, right = [], 0
@@ -120,14 +135,17 @@ def test_an_epoch_is_the_plain_recipe_step_by_step(config):
         if config.schedule == "cosine":
             rate *= (1 + math.cos(math.pi * step / (3 * config.max_epochs))) / 2
         logits = model(
-            (images.float() / 255 - trainer.pixels.mean_C.view(3, 1, 1)) / trainer.pixels.std_C.view(3, 1, 1)
+            (images.float() / 255 - trainer.pixels.mean_C.view(3, 1, 1))
+            / trainer.pixels.std_C.view(3, 1, 1)
         )
         smooth = config.label_smoothing
         target = F.one_hot(labels, 4) * (1 - smooth) + smooth / 4
         loss = -(target * logits.log_softmax(1)).sum(1).mean()
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
-            for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+            for (name, parameter), gradient in zip(
+                model.named_parameters(), gradients, strict=True
+            ):
                 first, second = state[name]
                 if config.optimizer == "adamw":
                     parameter -= rate * config.weight_decay * parameter
@@ -162,8 +180,17 @@ def test_pinned_epoch():
 
 def test_learns_a_small_batch_by_heart():
     part = Part(random_part(32).images, random_part(32).labels)
-    config = TrialConfig(**{**SMALL.to_dict(), "width": 16, "learning_rate": 0.05, "batch_size": 32, "max_epochs": 80})
-    # A wide crop shift would make it another picture each time: learn images of 7 pixels, which are not padded.
+    config = TrialConfig(
+        **{
+            **SMALL.to_dict(),
+            "width": 16,
+            "learning_rate": 0.05,
+            "batch_size": 32,
+            "max_epochs": 80,
+        }
+    )
+    # A wide crop shift would make it another picture each time: learn images of 7 pixels, which are
+    # not padded.
     tiny = Part(part.images[:, :, :7, :7].copy(), part.labels)
     trainer = Trainer(config, TrialData(tiny, tiny, None, 4, False), "cpu", "float32")
     metrics = [trainer.run_epoch() for _ in range(80)]
@@ -194,7 +221,9 @@ def test_confusion_matrix_counts_the_validation_images():
     assert np.trace(confusion) / 30 == pytest.approx(metrics.validation_accuracy)
 
 
-@pytest.mark.parametrize(("optimizer", "statistics"), [("sgd", "precise"), ("adamw", "precise"), ("sgd", "running")])
+@pytest.mark.parametrize(
+    ("optimizer", "statistics"), [("sgd", "precise"), ("adamw", "precise"), ("sgd", "running")]
+)
 def test_continues_bit_for_bit(optimizer, statistics):
     config = replace(SMALL, optimizer=optimizer, bn_statistics=statistics, schedule="cosine")
     straight = Trainer(config, trial_data(), "cpu", "float32")
@@ -212,10 +241,14 @@ def test_continues_bit_for_bit(optimizer, statistics):
     continued = [second.run_epoch(), second.run_epoch()]
 
     def readings(metrics: list[EpochMetrics]) -> list[dict]:
-        return [{k: v for k, v in m.to_dict().items() if not k.endswith("seconds")} for m in metrics]
+        return [
+            {k: v for k, v in m.to_dict().items() if not k.endswith("seconds")} for m in metrics
+        ]
 
     assert readings(continued) == readings(expected[2:])
-    for ours, theirs in zip(second.model.state_dict().values(), straight.model.state_dict().values(), strict=True):
+    for ours, theirs in zip(
+        second.model.state_dict().values(), straight.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -234,7 +267,9 @@ def test_divergence_ends_the_epoch_and_is_not_evaluated():
 
 def test_a_last_update_that_breaks_the_weights_leaves_no_readings():
     data = trial_data(32)  # one batch: its loss is finite, what it leaves is not
-    trainer = Trainer(TrialConfig(**{**SMALL.to_dict(), "learning_rate": 1e30, "batch_size": 32}), data)
+    trainer = Trainer(
+        TrialConfig(**{**SMALL.to_dict(), "learning_rate": 1e30, "batch_size": 32}), data
+    )
     metrics = trainer.run_epoch()
     assert math.isfinite(metrics.train_loss)
     assert metrics.diverged
@@ -260,7 +295,10 @@ def test_bf16_trains_as_float32_does():
 
 
 def test_learning_rate_schedules():
-    constant, cosine = TrialConfig(learning_rate=0.2), TrialConfig(learning_rate=0.2, schedule="cosine")
+    constant, cosine = (
+        TrialConfig(learning_rate=0.2),
+        TrialConfig(learning_rate=0.2, schedule="cosine"),
+    )
     assert [learning_rate_at(constant, x) for x in (0, 0.5, 1)] == [0.2, 0.2, 0.2]
     assert [learning_rate_at(cosine, x) for x in (0, 0.5, 1)] == pytest.approx([0.2, 0.1, 0.0])
 
@@ -294,7 +332,8 @@ class Counted(TorchDispatchMode):
 
 @pytest.mark.parametrize(("statistics", "at_once"), [("running", 16), ("precise", 16 * 5)])
 def test_what_an_epoch_does_is_counted(statistics, at_once):
-    """Guards of speed that do not time: one fused update a step, one look at the loss, no copy of images or weights."""
+    """Guards of speed that do not time: one fused update a step, one look at the loss, no copy of
+    images or weights."""
     config = TrialConfig(depth=10, width=32, batch_size=16, bn_statistics=statistics)
     trainer = Trainer(config, trial_data(count=16 * 5))
     trainer.run_epoch()
@@ -323,7 +362,12 @@ def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
 @pytest.mark.parametrize(
     ("count", "size"),
     [(700, 16), (BN_BATCH + 1, 16), (20, 16), (300, 8)],
-    ids=["more than the sample", "one image over a batch", "less than a batch", "maps of one pixel"],
+    ids=[
+        "more than the sample",
+        "one image over a batch",
+        "less than a batch",
+        "maps of one pixel",
+    ],
 )
 def test_precise_statistics_are_the_mean_of_those_of_the_batches(count, size):
     """Against NumPy, in float64, on what every BatchNorm was given."""
@@ -333,7 +377,9 @@ def test_precise_statistics_are_the_mean_of_those_of_the_batches(count, size):
     trainer.train_epoch()
     inputs: dict[nn.Module, list[np.ndarray]] = {norm: [] for norm in norms_of(trainer.model)}
     for norm in inputs:
-        norm.register_forward_pre_hook(lambda module, args: inputs[module].append(args[0].double().numpy()))
+        norm.register_forward_pre_hook(
+            lambda module, args: inputs[module].append(args[0].double().numpy())
+        )
     tracked = [norm.num_batches_tracked.item() for norm in inputs]
     compute_precise_statistics(trainer.model, trainer.bn_sample_NxCxHxW, trainer.pixels, "float32")
     for norm, batches in inputs.items():
@@ -355,19 +401,26 @@ def test_the_sample_is_the_same_for_every_trial_and_of_images_as_they_are():
     assert torch.equal(sample, batchnorm_sample(part))
     images = {image.numpy().tobytes() for image in part.images_NxCxHxW}
     assert len({image.numpy().tobytes() for image in sample} & images) == BN_SAMPLE
-    assert len(batchnorm_sample(device_part(random_part(40 * BN_SAMPLE, (1, 1, 1))))) == 2 * BN_SAMPLE
+    assert (
+        len(batchnorm_sample(device_part(random_part(40 * BN_SAMPLE, (1, 1, 1))))) == 2 * BN_SAMPLE
+    )
     assert Trainer(replace(SMALL, bn_statistics="running"), trial_data()).bn_sample_NxCxHxW is None
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_training_is_the_same_with_precise_and_running_statistics(optimizer):
     trainers = {
-        statistics: Trainer(replace(SMALL, bn_statistics=statistics, optimizer=optimizer), trial_data())
+        statistics: Trainer(
+            replace(SMALL, bn_statistics=statistics, optimizer=optimizer), trial_data()
+        )
         for statistics in ("precise", "running")
     }
     metrics = {name: [trainer.run_epoch() for _ in range(3)] for name, trainer in trainers.items()}
     for precise, running in zip(metrics["precise"], metrics["running"], strict=True):
-        assert (precise.train_loss, precise.train_accuracy) == (running.train_loss, running.train_accuracy)
+        assert (precise.train_loss, precise.train_accuracy) == (
+            running.train_loss,
+            running.train_accuracy,
+        )
         assert precise.validation_loss != running.validation_loss
     states = [trainer.state_dict() for trainer in trainers.values()]
     for name, precise in states[0]["model"].items():
@@ -380,17 +433,25 @@ def test_running_statistics_are_those_of_plain_training():
     other = Trainer(replace(SMALL, bn_statistics="running"), trial_data())
     trainer.run_epoch()
     other.train_epoch()
-    for ours, plain in zip(trainer.model.state_dict().values(), other.model.state_dict().values(), strict=True):
+    for ours, plain in zip(
+        trainer.model.state_dict().values(), other.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(ours, plain)
 
 
 def test_saved_weights_read_as_the_trial_did(tmp_path):
-    """`best/` carries the statistics: what it loads recognises exactly the images that the trial recognised."""
+    """`best/` carries the statistics: what it loads recognises exactly the images that the trial
+    recognised."""
     data = TrialData(random_part(200), None, random_part(120, seed=1), 4, True)
     trainer = Trainer(SMALL, data)
     metrics = trainer.run_epoch()
-    pixels = {"pixel_mean": trainer.pixels.mean_C.tolist(), "pixel_std": trainer.pixels.std_C.tolist()}
-    save_resnet(tmp_path, SMALL, (3, 16, 16), tuple("abcd"), weights=trainer.state_dict()["model"], **pixels)
+    pixels = {
+        "pixel_mean": trainer.pixels.mean_C.tolist(),
+        "pixel_std": trainer.pixels.std_C.tolist(),
+    }
+    save_resnet(
+        tmp_path, SMALL, (3, 16, 16), tuple("abcd"), weights=trainer.state_dict()["model"], **pixels
+    )
     images = torch.from_numpy(data.test.images) / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in pixels.values())
     with torch.no_grad():
@@ -405,7 +466,10 @@ def test_what_a_trial_recognised_is_of_its_test_part_alone():
     search = Trainer(SMALL, trial_data())
     search.run_epoch()
     assert search.correct_N is None
-    diverging = Trainer(replace(SMALL, learning_rate=1e30), TrialData(random_part(50), None, random_part(20), 4, True))
+    diverging = Trainer(
+        replace(SMALL, learning_rate=1e30),
+        TrialData(random_part(50), None, random_part(20), 4, True),
+    )
     assert diverging.run_epoch().diverged and diverging.correct_N is None
 
 

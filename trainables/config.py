@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-DEPTHS: Mapping[int, tuple[int, int, int, int]] = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+DEPTHS: Mapping[int, tuple[int, int, int, int]] = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+}
 """Blocks in each of the four stages, by depth (He et al. 2015, table 1; 10 is its halved 18)."""
 
 
@@ -28,7 +32,16 @@ def _number(default: float, allowed: str, check: Callable[[float], bool]) -> Any
     return field(default=default, metadata={"allowed": allowed, "check": check})
 
 
-IN_LABEL = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "width", "residual", "shortcut", "optimizer")
+IN_LABEL = (
+    "stem_kernel",
+    "stem_stride",
+    "stem_maxpool",
+    "depth",
+    "width",
+    "residual",
+    "shortcut",
+    "optimizer",
+)
 """The fields that `TrialConfig.arm` speaks of."""
 
 
@@ -36,16 +49,17 @@ IN_LABEL = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "width", "res
 class TrialConfig:
     """All that decides what a trial computes, given the images and the precision.
 
-    The stem is a convolution `stem_kernel` wide (padding `stem_kernel // 2`) of stride `stem_stride`,
-    BatchNorm, ReLU and, with `stem_maxpool`, a 3×3 maximum pool of stride 2. `width` counts the channels
-    of the first stage. Without `residual` the same layers run without the addition (and so without
-    shortcuts). `shortcut` says what joins maps of unlike shape: option B of the ResNet paper
-    (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he` (section 3.4) or
-    PyTorch's `default`. `bn_statistics` says what BatchNorm normalises by in evaluation: statistics
-    computed anew after every epoch (`precise`) or PyTorch's moving average over the last batches
-    (`running`). `normalize` takes the pixel statistics of the training part (`data`) or mean
-    and standard deviation 0.5 (`half`). `learning_rate` stays (`constant`) or falls by a half cosine to
-    0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of Adam and AdamW.
+    The stem is a convolution `stem_kernel` wide (padding `stem_kernel // 2`) of stride
+    `stem_stride`, BatchNorm, ReLU and, with `stem_maxpool`, a 3×3 maximum pool of stride 2. `width`
+    counts the channels of the first stage. Without `residual` the same layers run without the
+    addition (and so without shortcuts). `shortcut` says what joins maps of unlike shape: option B
+    of the ResNet paper (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he`
+    (section 3.4) or PyTorch's `default`. `bn_statistics` says what BatchNorm normalises by in
+    evaluation: statistics computed anew after every epoch (`precise`) or PyTorch's moving average
+    over the last batches (`running`). `normalize` takes the pixel statistics of the training part
+    (`data`) or mean and standard deviation 0.5 (`half`). `learning_rate` stays (`constant`) or
+    falls by a half cosine to 0 over `max_epochs` (`cosine`). `momentum` is SGD's, and beta 1 of
+    Adam and AdamW.
     """
 
     stem_kernel: int = _choice(2, 3, 5, 7, default=7)
@@ -73,11 +87,17 @@ class TrialConfig:
         for each in fields(self):
             value, kind = getattr(self, each.name), each.type
             assert isinstance(kind, type)
-            right_type = isinstance(value, (int, kind)) and isinstance(value, bool) == (kind is bool)
+            right_type = isinstance(value, (int, kind)) and isinstance(value, bool) == (
+                kind is bool
+            )
             if not (right_type and each.metadata["check"](value)):
-                raise UsageError(f"{each.name}: received {value!r}, allowed: {each.metadata['allowed']}")
+                raise UsageError(
+                    f"{each.name}: received {value!r}, allowed: {each.metadata['allowed']}"
+                )
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise UsageError("nesterov: received True, allowed only with optimizer sgd and a momentum above 0")
+            raise UsageError(
+                "nesterov: received True, allowed only with optimizer sgd and a momentum above 0"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -97,7 +117,8 @@ class TrialConfig:
 
     @property
     def arm(self) -> str:
-        """A short label, such as `k3 s1 no-pool d18`; of the rest of network and optimizer what is unusual."""
+        """A short label, such as `k3 s1 no-pool d18`; of the rest of network and optimizer what is
+        unusual."""
         usual = TrialConfig()
         pool = "pool" if self.stem_maxpool else "no-pool"
         label = f"k{self.stem_kernel} s{self.stem_stride} {pool} d{self.depth}"
@@ -116,9 +137,10 @@ class TrialConfig:
 class EpochMetrics:
     """What one epoch of one trial said. Accuracies are fractions, times are seconds.
 
-    `train_*` are means over the epoch's batches as they were trained: augmented images, weights still
-    moving, label smoothing included. The other parts are read after the epoch, without augmentation or
-    smoothing; a part that a stage does not read is None. `learning_rate` is the one of the epoch's first step.
+    `train_*` are means over the epoch's batches as they were trained: augmented images, weights
+    still moving, label smoothing included. The other parts are read after the epoch, without
+    augmentation or smoothing; a part that a stage does not read is None. `learning_rate` is the one
+    of the epoch's first step.
     """
 
     epoch: int
@@ -140,4 +162,6 @@ class EpochMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, with None for what is not a finite number (JSON knows no NaN)."""
-        return {name: value if math.isfinite(value or 0) else None for name, value in vars(self).items()}
+        return {
+            name: value if math.isfinite(value or 0) else None for name, value in vars(self).items()
+        }

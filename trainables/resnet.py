@@ -1,7 +1,7 @@
 """The ResNet family of the study, built by hand: stem → four stages of basic blocks → head.
 
-Deep Residual Learning for Image Recognition, He, Zhang, Ren and Sun 2015 (arXiv:1512.03385), with the
-stem, the depth, the shortcuts and the addition itself as parameters. Tensor names carry their
+Deep Residual Learning for Image Recognition, He, Zhang, Ren and Sun 2015 (arXiv:1512.03385), with
+the stem, the depth, the shortcuts and the addition itself as parameters. Tensor names carry their
 dimensions: B images, C channels, H×W pixels, K classes.
 """
 
@@ -21,7 +21,8 @@ from trainables.convolution import Conv2d
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`, maps of one pixel in two dimensions: their gradient takes torch ten times as long in four."""
+    """`nn.BatchNorm2d`, maps of one pixel in two dimensions: their gradient takes torch ten times
+    as long in four."""
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
         if x_BxCxHxW.shape[2:].numel() > 1:
@@ -37,7 +38,13 @@ class Stem(nn.Sequential):
 
     def __init__(self, config: TrialConfig, in_channels: int) -> None:
         super().__init__()
-        self.conv = Conv2d(in_channels, config.width, config.stem_kernel, config.stem_stride, config.stem_kernel // 2)
+        self.conv = Conv2d(
+            in_channels,
+            config.width,
+            config.stem_kernel,
+            config.stem_stride,
+            config.stem_kernel // 2,
+        )
         self.norm = BatchNorm2d(config.width)
         self.relu = nn.ReLU(inplace=True)
         if config.stem_maxpool:
@@ -52,19 +59,25 @@ class ZeroPaddingShortcut(nn.Module):
         self.new_channels, self.stride = out_channels - in_channels, stride
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
-        return F.pad(x_BxCxHxW[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+        return F.pad(
+            x_BxCxHxW[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels)
+        )
 
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and, in a residual network, the addition of what came in (section 3.2)."""
 
-    def __init__(self, config: TrialConfig, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, config: TrialConfig, in_channels: int, out_channels: int, stride: int
+    ) -> None:
         super().__init__()
         self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1)
         self.norm1 = BatchNorm2d(out_channels)
         self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1)
         self.norm2 = BatchNorm2d(out_channels)
-        self.shortcut = _shortcut(config, in_channels, out_channels, stride) if config.residual else None
+        self.shortcut = (
+            _shortcut(config, in_channels, out_channels, stride) if config.residual else None
+        )
 
     def forward(self, x_BxCxHxW: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.conv1(x_BxCxHxW)), inplace=True)
@@ -113,8 +126,8 @@ def build_resnet(config: TrialConfig, image_shape: tuple[int, int, int], classes
         model = ResNet(config, image_shape[0], classes)
         if config.init == "he":
             for module in model.modules():
-                # Section 3.4 through its reference [13], equation 14 (variance 2/fan-out, kept by the
-                # backward pass): the form of the authors' own code and of torchvision.
+                # Section 3.4 through its reference [13], equation 14 (variance 2/fan-out, kept by
+                # the backward pass): the form of the authors' own code and of torchvision.
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
@@ -128,10 +141,13 @@ class NetworkCost:
     forward_flops: int
 
 
-def network_cost(config: TrialConfig, image_shape: tuple[int, int, int], classes: int) -> NetworkCost:
+def network_cost(
+    config: TrialConfig, image_shape: tuple[int, int, int], classes: int
+) -> NetworkCost:
     """What the network of `config` costs; convolutions and the head, 2 operations a multiply-add.
 
-    By arithmetic on the shapes, for building a network takes a tenth of a second and a design has many arms.
+    By arithmetic on the shapes, for building a network takes a tenth of a second and a design has
+    many arms.
     """
     parameters = flops = 0
 
@@ -152,7 +168,11 @@ def network_cost(config: TrialConfig, image_shape: tuple[int, int, int], classes
             stride, c_out = 2 if stage and not block else 1, config.width * 2**stage
             out = convolve(size, channels, c_out, 3, stride)
             convolve(out, c_out, c_out, 3, 1)
-            if config.residual and config.shortcut == "projection" and (stride, channels) != (1, c_out):
+            if (
+                config.residual
+                and config.shortcut == "projection"
+                and (stride, channels) != (1, c_out)
+            ):
                 convolve(size, channels, c_out, 1, stride)
             size, channels = out, c_out
     return NetworkCost(parameters + (channels + 1) * classes, flops + 2 * channels * classes)

@@ -1,4 +1,5 @@
-"""A trial as an actor of Ray Tune: a thin adapter around `Trainer`, the only file here that imports ray."""
+"""A trial as an actor of Ray Tune: a thin adapter around `Trainer`, the only file here that imports
+ray."""
 
 import time
 from dataclasses import asdict
@@ -17,12 +18,13 @@ from trainables.training import Trainer, prepare_process
 class ResNetTrainable(tune.Trainable):
     """Trains one trial at a time, an epoch a step.
 
-    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "checkpoint_seconds", "data",
-    "checkpoint", "config"}`: `data` is a reference to a `TrialData`, `checkpoint` one to the bytes of a
-    checkpoint to resume from, or None; `config` holds the fields of `TrialConfig`. A result holds those of
-    `EpochMetrics`, `diverged` and, after the last epoch and where `checkpoint_seconds` have passed since the
-    start or the last one, a `checkpoint` (uint8): of the caller, so that it outlives this process. Where it reads
-    the test part, the last epoch's also holds whether each test image is recognised, `correct` (packed bits, uint8).
+    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "checkpoint_seconds",
+    "data", "checkpoint", "config"}`: `data` is a reference to a `TrialData`, `checkpoint` one to
+    the bytes of a checkpoint to resume from, or None; `config` holds the fields of `TrialConfig`. A
+    result holds those of `EpochMetrics`, `diverged` and, after the last epoch and where
+    `checkpoint_seconds` have passed since the start or the last one, a `checkpoint` (uint8): of the
+    caller, so that it outlives this process. Where it reads the test part, the last epoch's also
+    holds whether each test image is recognised, `correct` (packed bits, uint8).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -37,9 +39,13 @@ class ResNetTrainable(tune.Trainable):
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
-        vars(self).pop("trainer", None)  # its network and images go from the device before the next ones come
+        vars(self).pop(
+            "trainer", None
+        )  # its network and images go from the device before the next ones come
         device = "cuda" if config["gpus"] else "cpu"
-        self.trainer = Trainer(TrialConfig.from_dict(config["config"]), self.data, device, config["precision"])
+        self.trainer = Trainer(
+            TrialConfig.from_dict(config["config"]), self.data, device, config["precision"]
+        )
         if config["checkpoint"] is not None:
             self.trainer.load_state_dict(unpack(ray.get(config["checkpoint"]))["trainer"])
         self.checkpoint_seconds = config["checkpoint_seconds"]
@@ -53,7 +59,9 @@ class ResNetTrainable(tune.Trainable):
         if not metrics.diverged and (last or due):
             # All that continuing needs, and what reading images by these weights needs.
             mean, std = self.trainer.pixels.mean_C.tolist(), self.trainer.pixels.std_C.tolist()
-            content = pack({"pixel_mean": mean, "pixel_std": std, "trainer": self.trainer.state_dict()})
+            content = pack(
+                {"pixel_mean": mean, "pixel_std": std, "trainer": self.trainer.state_dict()}
+            )
             result["checkpoint"] = np.frombuffer(content, dtype=np.uint8)
             self.checkpointed_at = time.monotonic()
         if last and self.trainer.correct_N is not None and not metrics.diverged:
@@ -65,5 +73,6 @@ class ResNetTrainable(tune.Trainable):
         return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
 
     def __repr__(self) -> str:
-        """What the dashboard shows as the actor's *Repr*; an actor serves many trials, so none is named."""
+        """What the dashboard shows as the actor's *Repr*; an actor serves many trials, so none is
+        named."""
         return self.label

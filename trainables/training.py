@@ -1,8 +1,9 @@
-"""One trial's epoch loop: augmentation, one epoch of training, evaluation, and the state between epochs.
+"""One trial's epoch loop: augmentation, one epoch of training, evaluation, and the state between
+epochs.
 
 Training and evaluation return numbers and never log. Tensor names carry their dimensions: B images
-of a batch, N of a part, C channels, H×W pixels, K classes. All work stays on the trial's device; the
-processor waits for an accelerator once a part, when its sums are read.
+of a batch, N of a part, C channels, H×W pixels, K classes. All work stays on the trial's device;
+the processor waits for an accelerator once a part, when its sums are read.
 """
 
 import copy
@@ -27,11 +28,12 @@ from trainables.resnet import build_resnet
 PRECISIONS = ("float32", "bf16")
 EVALUATION_BATCH = 250
 BN_SAMPLE, BN_SHARE = 512, 20
-"""Training images for BatchNorm's precise statistics: at least so many, and of a large part one in so many.
+"""Training images for BatchNorm's precise statistics: at least so many, and of a large part one in
+so many.
 
-512 cost 12% of an epoch of the digits, 2,250 of CIFAR-10's 45,000 cost 2%. Over draws of 512 a test accuracy
-varies by 0.3 to 0.5 points (digits and CIFAR-10 images), of 128 by 0.3 to 1.5, of 1,024 by 0.2; augmented
-images give a higher loss, and other sizes of the batches (32, 512) the same.
+512 cost 12% of an epoch of the digits, 2,250 of CIFAR-10's 45,000 cost 2%. Over draws of 512 a test
+accuracy varies by 0.3 to 0.5 points (digits and CIFAR-10 images), of 128 by 0.3 to 1.5, of 1,024 by
+0.2; augmented images give a higher loss, and other sizes of the batches (32, 512) the same.
 """
 BN_BATCH = 128
 """About how many of them at once."""
@@ -43,8 +45,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 def prepare_process(threads: int) -> None:
     """Give this process's training so many threads, and let it keep the memory that a batch frees.
 
-    By default glibc gives large blocks back to the system at once, and every batch faults them in again: a few
-    hundredths of an epoch.
+    By default glibc gives large blocks back to the system at once, and every batch faults them in
+    again: a few hundredths of an epoch.
     """
     # An unset OMP_NUM_THREADS, or one that a reused worker kept, would decide otherwise.
     torch.set_num_threads(threads)
@@ -63,7 +65,8 @@ class DevicePart:
 
     @classmethod
     def of(cls, part: Part, device: torch.device) -> "DevicePart":
-        """On a CPU the arrays are shared, not copied: they may be read-only memory of Ray's object store."""
+        """On a CPU the arrays are shared, not copied: they may be read-only memory of Ray's object
+        store."""
         with warnings.catch_warnings(action="ignore"):  # that the arrays are not writable
             images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
         return cls(images.to(device), labels.to(device))
@@ -87,10 +90,16 @@ class Pixels:
             # 256 counts a channel say the same as millions of pixels, and exactly.
             values_256 = torch.arange(256, dtype=torch.float64) / 255
             channels = (channel.flatten().int() for channel in images_NxCxHxW.unbind(1))
-            counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
+            counts = (
+                torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
+                .cpu()
+                .double()
+            )
             mean_C = counts @ values_256 / counts.sum(1)
             std_C = ((counts * (values_256 - mean_C[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
-            std_C[std_C == 0] = 1  # a channel that never varies says nothing; dividing by 1 leaves it at 0
+            std_C[std_C == 0] = (
+                1  # a channel that never varies says nothing; dividing by 1 leaves it at 0
+            )
         return cls(*(each_C.float().to(images_NxCxHxW.device) for each_C in (mean_C, std_C)))
 
     def normalize(self, images_BxCxHxW: Tensor) -> Tensor:
@@ -103,8 +112,9 @@ class Pixels:
 class Batches:
     """An epoch's batches of augmented uint8 images, all of its chances drawn when it begins.
 
-    Each image is padded with zeros by an eighth of its size on every side and cropped at a place of its
-    own; with `flip`, half of the images are mirrored. Iterating gives (images B×C×H×W, labels B).
+    Each image is padded with zeros by an eighth of its size on every side and cropped at a place of
+    its own; with `flip`, half of the images are mirrored. Iterating gives (images B×C×H×W, labels
+    B).
     """
 
     part: DevicePart
@@ -113,7 +123,8 @@ class Batches:
     generator: torch.Generator
 
     def __len__(self) -> int:
-        """The number of batches. A last batch of a single image is dropped: BatchNorm needs two values."""
+        """The number of batches. A last batch of a single image is dropped: BatchNorm needs two
+        values."""
         full, rest = divmod(len(self.part), self.batch_size)
         return full + (rest > 1)
 
@@ -133,36 +144,45 @@ class Batches:
             columns_BxW = left_N[places, None] + columns_W
             columns_BxW = torch.where(mirrored_N[places, None], columns_BxW.flip(1), columns_BxW)
             images_B = torch.arange(len(chosen_B), device=device)[:, None, None]
-            # Indexing with the channels last writes what the convolutions read: channels_last memory.
-            cropped_BxHxWxC = padded.permute(0, 2, 3, 1)[images_B, rows_BxH[:, :, None], columns_BxW[:, None, :]]
+            # Indexing with the channels last writes what the convolutions read: channels_last
+            # memory.
+            cropped_BxHxWxC = padded.permute(0, 2, 3, 1)[
+                images_B, rows_BxH[:, :, None], columns_BxW[:, None, :]
+            ]
             yield cropped_BxHxWxC.permute(0, 3, 1, 2), self.part.labels_N[chosen_B]
 
 
 def batchnorm_sample(part: DevicePart) -> Tensor:
-    """The images (uint8 N×C×H×W) for precise statistics: the same for every trial and epoch of a training part."""
+    """The images (uint8 N×C×H×W) for precise statistics: the same for every trial and epoch of a
+    training part."""
     order_N = torch.randperm(len(part), generator=torch.Generator().manual_seed(BN_SEED))
     chosen = order_N[: max(BN_SAMPLE, len(part) // BN_SHARE)]
     return part.images_NxCxHxW[chosen.to(part.images_NxCxHxW.device)]
 
 
 @torch.no_grad()
-def compute_precise_statistics(model: nn.Module, sample_NxCxHxW: Tensor, pixels: Pixels, precision: str) -> None:
-    """Replace the running statistics of every BatchNorm by the mean of those of the sample's batches.
+def compute_precise_statistics(
+    model: nn.Module, sample_NxCxHxW: Tensor, pixels: Pixels, precision: str
+) -> None:
+    """Replace the running statistics of every BatchNorm by the mean of those of the sample's
+    batches.
 
-    Wu & Johnson 2021, Rethinking "Batch" in BatchNorm (arXiv:2105.07576), section 3: running statistics are
-    an average over the last ten batches or so, of weights that have changed since. Training never reads
-    them, so it is the same with and without this.
+    Wu & Johnson 2021, Rethinking "Batch" in BatchNorm (arXiv:2105.07576), section 3: running
+    statistics are an average over the last ten batches or so, of weights that have changed since.
+    Training never reads them, so it is the same with and without this.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     saved = [(norm.momentum, copy.deepcopy(norm.num_batches_tracked)) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
     model.train()
-    # Batches of nearly one size count the same, and none is a single image, of which there is no variance.
+    # Batches of nearly one size count the same, and none is a single image, of which there is no
+    # variance.
     batches = sample_NxCxHxW.tensor_split(math.ceil(len(sample_NxCxHxW) / BN_BATCH))
     for batch, images_BxCxHxW in enumerate(batches):
         for norm in norms:
-            # The cumulative average; with a momentum of None an accelerator would be waited for in every layer.
+            # The cumulative average; with a momentum of None an accelerator would be waited for in
+            # every layer.
             norm.momentum = 1 / (batch + 1)
         logits_of(model, images_BxCxHxW, pixels, precision)
     for norm, (momentum, batches_tracked) in zip(norms, saved, strict=True):
@@ -186,27 +206,45 @@ def learning_rate_at(config: TrialConfig, progress: float) -> float:
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:
-    """The same memory, with its dimensions in the order in which they lie there (plain or channels_last)."""
-    return tensor.permute(0, 2, 3, 1) if tensor.is_contiguous(memory_format=torch.channels_last) else tensor
+    """The same memory, with its dimensions in the order in which they lie there (plain or
+    channels_last)."""
+    return (
+        tensor.permute(0, 2, 3, 1)
+        if tensor.is_contiguous(memory_format=torch.channels_last)
+        else tensor
+    )
 
 
 def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of `config`; weight decay is on all parameters, as the course report had it.
 
-    It holds the parameters in memory order, for its fused update copies what it does not find contiguous:
-    `hand_over_gradients` before every step.
+    It holds the parameters in memory order, for its fused update copies what it does not find
+    contiguous: `hand_over_gradients` before every step.
     """
-    parameters = [nn.Parameter(in_memory_order(parameter.detach())) for parameter in model.parameters()]
-    shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    parameters = [
+        nn.Parameter(in_memory_order(parameter.detach())) for parameter in model.parameters()
+    ]
+    shared: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "fused": True,
+    }
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, **shared)
-    kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        return torch.optim.SGD(
+            parameters, momentum=config.momentum, nesterov=config.nesterov, **shared
+        )
+    kinds: dict[str, type[torch.optim.Adam]] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }
     return kinds[config.optimizer](parameters, betas=(config.momentum, 0.999), **shared)
 
 
 def hand_over_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Give the optimizer the gradients of the model's parameters, and leave the model none."""
-    for parameter, held in zip(model.parameters(), optimizer.param_groups[0]["params"], strict=True):
+    for parameter, held in zip(
+        model.parameters(), optimizer.param_groups[0]["params"], strict=True
+    ):
         assert parameter.grad is not None
         held.grad, parameter.grad = in_memory_order(parameter.grad), None
 
@@ -221,7 +259,8 @@ def logits_of(model: nn.Module, images_BxCxHxW: Tensor, pixels: Pixels, precisio
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str) -> Readings:
-    """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by the statistics in its buffers."""
+    """Mean cross-entropy and accuracy over a part, no augmentation, BatchNorm by the statistics in
+    its buffers."""
     loss_sum = torch.zeros((), device=pixels.mean_C.device)
     predictions = []
     model.eval()
@@ -238,7 +277,9 @@ def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str)
 class Trainer:
     """One trial: its config, network, optimizer, random state and data, an epoch at a time."""
 
-    def __init__(self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32") -> None:
+    def __init__(
+        self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32"
+    ) -> None:
         self.config, self.precision, self.device = config, precision, torch.device(device)
         self.epoch = 0
         self.train = DevicePart.of(data.train, self.device)
@@ -251,10 +292,13 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.model)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.batches = Batches(self.train, config.batch_size, data.flip, self.generator)
-        self.bn_sample_NxCxHxW = batchnorm_sample(self.train) if config.bn_statistics == "precise" else None
+        self.bn_sample_NxCxHxW = (
+            batchnorm_sample(self.train) if config.bn_statistics == "precise" else None
+        )
         # Rows: true classes; columns: predicted. Of the last part evaluated.
         self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
-        # By test image, whether the last evaluation recognised it; None without test part, or before any.
+        # By test image, whether the last evaluation recognised it; None without test part, or
+        # before any.
         self.correct_N: np.ndarray | None = None
 
     def run_epoch(self) -> EpochMetrics:
@@ -268,7 +312,9 @@ class Trainer:
         trained_at = time.perf_counter()
         diverged = not math.isfinite(trained.loss)
         if self.bn_sample_NxCxHxW is not None and not diverged:
-            compute_precise_statistics(self.model, self.bn_sample_NxCxHxW, self.pixels, self.precision)
+            compute_precise_statistics(
+                self.model, self.bn_sample_NxCxHxW, self.pixels, self.precision
+            )
         validation = self._read(self.validation, diverged)
         test = self._read(self.test, diverged)
         self.correct_N = self._correct(test)
@@ -288,7 +334,8 @@ class Trainer:
     def train_epoch(self) -> Readings:
         """One pass over the training part.
 
-        A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing, it ends it.
+        A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing,
+        it ends it.
         """
         loss_sum, right_sum = torch.zeros(2, device=self.device)
         images_seen = 0
@@ -298,7 +345,9 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate_at(self.config, progress)
             logits_BxK = logits_of(self.model, images_BxCxHxW, self.pixels, self.precision)
-            loss = F.cross_entropy(logits_BxK, labels_B, label_smoothing=self.config.label_smoothing)
+            loss = F.cross_entropy(
+                logits_BxK, labels_B, label_smoothing=self.config.label_smoothing
+            )
             loss.backward()
             hand_over_gradients(self.model, self.optimizer)
             self.optimizer.step()
@@ -309,7 +358,9 @@ class Trainer:
             if self.device.type == "cpu" and not math.isfinite(loss.item()):
                 break
         loss_mean = loss_sum.item() / images_seen
-        return Readings(loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen)
+        return Readings(
+            loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen
+        )
 
     def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
         if part is None:
@@ -332,8 +383,13 @@ class Trainer:
         return correct_N
 
     def state_dict(self) -> dict[str, Any]:
-        """All that continuing needs, tensors and plain values only; a copy, which training leaves alone."""
-        state = {"epoch": self.epoch, "generator": self.generator.get_state(), "confusion": self.confusion_KxK}
+        """All that continuing needs, tensors and plain values only; a copy, which training leaves
+        alone."""
+        state = {
+            "epoch": self.epoch,
+            "generator": self.generator.get_state(),
+            "confusion": self.confusion_KxK,
+        }
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return copy.deepcopy(state)
 
@@ -349,16 +405,25 @@ class Trainer:
 def time_training(
     config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
 ) -> dict[str, float]:
-    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of two rounds.
+    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of two
+    rounds.
 
-    The precisions take turns, for the machine may be busy starting Ray while this runs. Of several, bf16 is left
-    out on a processor without instructions for it, where it takes up to a hundred times as long.
+    The precisions take turns, for the machine may be busy starting Ray while this runs. Of several,
+    bf16 is left out on a processor without instructions for it, where it takes up to a hundred
+    times as long.
     """
     prepare_process(threads)
-    precisions = [name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1]
+    precisions = [
+        name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1
+    ]
     trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
-    rounds = [{name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()} for _ in range(2)]
-    return {name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions}
+    rounds = [
+        {name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()}
+        for _ in range(2)
+    ]
+    return {
+        name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions
+    }
 
 
 def has_bf16() -> bool:

@@ -1,7 +1,7 @@
 """The confirm stage as arrays: which arms it has, and what each of their trials read.
 
-Arms are paired by seed: the same seed gives the same initialisation, order and augmentation (Bouthillier et al. 2021,
-Accounting for variance in machine learning benchmarks).
+Arms are paired by seed: the same seed gives the same initialisation, order and augmentation
+(Bouthillier et al. 2021, Accounting for variance in machine learning benchmarks).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,7 +77,8 @@ class ConfirmStage:
 
     @property
     def compared(self) -> list[int]:
-        """The places of the arms of the effects: crossed or with one factor changed, or else the baselines."""
+        """The places of the arms of the effects: crossed or with one factor changed, or else the
+        baselines."""
         return self.numbers(*FAMILY, ArmRole.ALONE) or self.numbers(ArmRole.BASELINE)
 
     @property
@@ -86,7 +87,8 @@ class ConfirmStage:
         return int(self.correct.shape[2])
 
     def bits(self, reading: str, arms: Sequence[int], seeds: Sequence[int]) -> np.ndarray | None:
-        """What these trials are right about, where the reading is their share and it is known of all of them."""
+        """What these trials are right about, where the reading is their share and it is known of
+        all of them."""
         cells = np.ix_(arms, seeds)
         known = reading == "test_accuracy" and self.images > 1 and bool(self.known[cells].all())
         return self.correct[cells] if known else None
@@ -100,10 +102,11 @@ class ConfirmStage:
         return np.where(self.states == "complete", values, np.nan)
 
     def paired(self, arms: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Those of the arms that are not lost and the places of the seeds that all of them have completed.
+        """Those of the arms that are not lost and the places of the seeds that all of them have
+        completed.
 
-        An arm is lost where no trial is complete, or where trials have ended otherwise and fewer than half as many
-        are complete as of another arm: it would take seeds from the others.
+        An arm is lost where no trial is complete, or where trials have ended otherwise and fewer
+        than half as many are complete as of another arm: it would take seeds from the others.
         """
         complete: np.ndarray = np.isfinite(self.values(self.outcome))
         counts = {arm: int(complete[arm].sum()) for arm in arms}
@@ -118,8 +121,12 @@ class ConfirmStage:
 def confirm_stage(study: Study) -> ConfirmStage | None:
     """The confirm stage of a study; None before it has a trial."""
     design, plan = study.manifest["design"], study.manifest.get("confirm")
-    trials = study.trials.loc[study.trials["stage"] == "confirm", [*FIELDS, "seed", "trial", "state"]]
-    rows = sorted(trials.itertuples(index=False, name=None), key=lambda row: (row[-1] == "complete", row[-2]))
+    trials = study.trials.loc[
+        study.trials["stage"] == "confirm", [*FIELDS, "seed", "trial", "state"]
+    ]
+    rows = sorted(
+        trials.itertuples(index=False, name=None), key=lambda row: (row[-1] == "complete", row[-2])
+    )
     configs = dict.fromkeys(row[:-3] for row in sorted(rows, key=lambda row: row[-2]))
     arms = list(_planned(plan) if plan else _derived(study, design, configs))
     arms.sort(key=lambda arm: list(ArmRole).index(arm.role))
@@ -130,7 +137,12 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
     seeds = sorted({row[-3] for row in kept})
     states = np.full((len(arms), len(seeds)), "", dtype="<U8")
     trial = np.full(states.shape, -1)
-    for *config, seed, number, state in kept:  # of a seed that was trained twice the last complete trial stays
+    for (
+        *config,
+        seed,
+        number,
+        state,
+    ) in kept:  # of a seed that was trained twice the last complete trial stays
         cell = places[tuple(config)], seeds.index(seed)
         states[cell], trial[cell] = state, number
     correct, known = _correct(study.correct, trial)
@@ -163,20 +175,30 @@ def _readings(epochs: pd.DataFrame, trial: np.ndarray) -> dict[str, np.ndarray]:
 
 def _correct(correct: pd.DataFrame, trial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each trial is right about, and of which trials that is known."""
-    places = correct.index.get_indexer(pd.Index(trial.ravel())) if len(correct) else np.full(trial.size, -1)
+    places = (
+        correct.index.get_indexer(pd.Index(trial.ravel()))
+        if len(correct)
+        else np.full(trial.size, -1)
+    )
     known = places >= 0
     bits = np.zeros((trial.size, correct.shape[1]), dtype=np.float32)
     bits[known] = correct.to_numpy()[places[known]]
-    return bits.reshape(*trial.shape, -1) if bits.size else np.zeros((*trial.shape, 0)), known.reshape(trial.shape)
+    return bits.reshape(*trial.shape, -1) if bits.size else np.zeros(
+        (*trial.shape, 0)
+    ), known.reshape(trial.shape)
 
 
-def _crossed(design: Mapping[str, Any], plan: Mapping[str, Any] | None, arms: Sequence[Arm]) -> dict[str, list[Any]]:
+def _crossed(
+    design: Mapping[str, Any], plan: Mapping[str, Any] | None, arms: Sequence[Arm]
+) -> dict[str, list[Any]]:
     """The levels of the factors that the arms of `FAMILY` cross."""
     if design.get("search") == "factorial":
         return {factor["name"]: factor["levels"] for factor in scientific(design["factors"])}
     alone = {arm.factor for arm in arms}
     pairs = plan["factors"] if plan else []
-    return {pair["factor"]: [pair["from"], pair["to"]] for pair in pairs if pair["factor"] not in alone}
+    return {
+        pair["factor"]: [pair["from"], pair["to"]] for pair in pairs if pair["factor"] not in alone
+    }
 
 
 def _planned(plan: Mapping[str, Any]) -> Iterator[Arm]:
@@ -187,16 +209,21 @@ def _planned(plan: Mapping[str, Any]) -> Iterator[Arm]:
         yield Arm(ArmRole(arm["role"]), tuple(config[name] for name in FIELDS), **texts)
 
 
-def _derived(study: Study, design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]) -> Iterator[Arm]:
-    """The arms of version 1: the winner with one factor changed, every arm of a factorial design at the nuisances
-    that it was confirmed with last, and baselines. What belongs to none of them, an earlier winner left."""
+def _derived(
+    study: Study, design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]
+) -> Iterator[Arm]:
+    """The arms of version 1: the winner with one factor changed, every arm of a factorial design at
+    the nuisances that it was confirmed with last, and baselines. What belongs to none of them, an
+    earlier winner left."""
     names = _baselines(design, configs)
     if design.get("search") == "factorial":
         levels = [FIELDS.index(factor["name"]) for factor in scientific(design["factors"])]
         last = {tuple(config[place] for place in levels): config for config in names}
         yield from (Arm(ArmRole.ARM, config, baseline=names[config]) for config in last.values())
         return
-    table = study.trials[study.trials["trial"] == curves.winner(curves.results(study.trials, study.epochs))]
+    table = study.trials[
+        study.trials["trial"] == curves.winner(curves.results(study.trials, study.epochs))
+    ]
     winner = next(zip(*(table[name].tolist() for name in FIELDS), strict=True), None)
     for config, baseline in names.items():
         factor = _changed(design, winner, config) if winner else None
@@ -208,7 +235,9 @@ def _derived(study: Study, design: Mapping[str, Any], configs: Iterable[tuple[An
             yield Arm(ArmRole.BASELINE, config, baseline=baseline)
 
 
-def _baselines(design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+def _baselines(
+    design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]
+) -> dict[tuple[Any, ...], str]:
     """For each config the name of the baseline that it is, else nothing."""
     names = {}
     for config in configs:
@@ -222,11 +251,16 @@ def _baselines(design: Mapping[str, Any], configs: Iterable[tuple[Any, ...]]) ->
     return names
 
 
-def _changed(design: Mapping[str, Any], winner: tuple[Any, ...], config: tuple[Any, ...]) -> str | None:
-    """The one scientific factor in which a config differs from the winner's, if that is all it differs in."""
+def _changed(
+    design: Mapping[str, Any], winner: tuple[Any, ...], config: tuple[Any, ...]
+) -> str | None:
+    """The one scientific factor in which a config differs from the winner's, if that is all it
+    differs in."""
     pairs = zip(FIELDS, winner, config, strict=True)
     unlike = {name for name, mine, other in pairs if mine != other}
     # A factor that is there at a level of a changed one only follows it.
-    followers = {factor["name"] for factor in design["factors"] if unlike & set(factor.get("when", ()))}
+    followers = {
+        factor["name"] for factor in design["factors"] if unlike & set(factor.get("when", ()))
+    }
     changed = {factor["name"] for factor in scientific(design["factors"])} & unlike - followers
     return changed.pop() if len(changed) == 1 and unlike <= changed | followers else None

@@ -1,8 +1,10 @@
-"""What the confirm stage says: the effects of the factors, their interactions, and the means of the arms.
+"""What the confirm stage says: the effects of the factors, their interactions, and the means of the
+arms.
 
-A search's best score is a maximum, of one seed, on the images that it was chosen by; these numbers are not. Effects are
-those of a two-level factorial around the winner (Box, Hunter & Hunter 2005, Statistics for Experimenters, chapters 5
-and 6), or of every two levels of a factorial design, averaged over the other factors.
+A search's best score is a maximum, of one seed, on the images that it was chosen by; these numbers
+are not. Effects are those of a two-level factorial around the winner (Box, Hunter & Hunter 2005,
+Statistics for Experimenters, chapters 5 and 6), or of every two levels of a factorial design,
+averaged over the other factors.
 """
 
 import math
@@ -20,7 +22,16 @@ from scipy import special
 
 from analysis.load import ArmRole, Study
 from analysis.statistics.arms import FAMILY, Arm, ConfirmStage, confirm_stage
-from analysis.statistics.estimate import LEVEL, NOTHING, Estimate, Interval, estimates, holm, mean_estimates, stands_out
+from analysis.statistics.estimate import (
+    LEVEL,
+    NOTHING,
+    Estimate,
+    Interval,
+    estimates,
+    holm,
+    mean_estimates,
+    stands_out,
+)
 
 MOST_SEEDS = 1000
 COLUMNS = (
@@ -61,7 +72,8 @@ class Change:
 class Effect:
     """What a change does to the outcome, averaged over the other factors of the confirm stage.
 
-    `p` and `p_equivalence` are adjusted for all effects (Holm 1979), NaN where one seed shows no spread.
+    `p` and `p_equivalence` are adjusted for all effects (Holm 1979), NaN where one seed shows no
+    spread.
     """
 
     change: Change
@@ -71,7 +83,8 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
-        """Equivalence goes before significance: an effect may be both, and then it is too small to matter."""
+        """Equivalence goes before significance: an effect may be both, and then it is too small to
+        matter."""
         if self.p_equivalence < LEVEL:
             return Verdict.EQUIVALENT
         return Verdict.MATTERS if self.p < LEVEL else Verdict.INCONCLUSIVE
@@ -86,7 +99,8 @@ class Effect:
 class Interaction:
     """Half of how much the effect of one factor differs between two levels of another.
 
-    The `pairs` of factors that the arms cannot separate share one. `p` is adjusted for all interactions.
+    The `pairs` of factors that the arms cannot separate share one. `p` is adjusted for all
+    interactions.
     """
 
     pairs: tuple[Pair, ...]
@@ -102,7 +116,8 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Drift:
-    """How much an effect changed from epoch `start` to epoch `end`, the last that all arms have; `p` is adjusted."""
+    """How much an effect changed from epoch `start` to epoch `end`, the last that all arms have;
+    `p` is adjusted."""
 
     change: Change
     start: int
@@ -118,7 +133,8 @@ class Drift:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """An arm's trials by state, and its reading by seed with the mean; NaN ends where the seeds stand alone."""
+    """An arm's trials by state, and its reading by seed with the mean; NaN ends where the seeds
+    stand alone."""
 
     arm: Arm
     states: Mapping[str, int]
@@ -133,8 +149,8 @@ class ArmSummary:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Changes that the same arms and seeds of the stage (by place) show, each by a contrast (a row; an arm a column);
-    those that are not `estimable` lost their arms."""
+    """Changes that the same arms and seeds of the stage (by place) show, each by a contrast (a row;
+    an arm a column); those that are not `estimable` lost their arms."""
 
     stage: ConfirmStage
     arms: Sequence[int]
@@ -159,7 +175,11 @@ def conclude(study: Study) -> pd.DataFrame:
     """
     rows = []
     for effect in effects(study):
-        change, wide, narrow = effect.change, effect.estimate.interval, effect.estimate.interval_on_images
+        change, wide, narrow = (
+            effect.change,
+            effect.estimate.interval,
+            effect.estimate.interval_on_images,
+        )
         size = effect.estimate.difference, *wide.ends, *narrow.ends
         tests = effect.p, effect.p_equivalence, str(effect.verdict)
         rows.append((change.factor, change.before, change.after, *size, *tests))
@@ -168,14 +188,16 @@ def conclude(study: Study) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def effects(study: Study) -> tuple[Effect, ...]:
-    """The effect of every factor that is crossed or changed alone; where there are only baselines, of each beside the
-    first."""
+    """The effect of every factor that is crossed or changed alone; where there are only baselines,
+    of each beside the first."""
     stage = confirm_stage(study)
     pairs = [pair for group in groups(stage) for pair in _estimated(group)]
     margin = stage.margin if stage else 0.0
     p = holm([estimate.p for _, estimate in pairs])
     p_equivalence = holm([estimate.p_equivalence(margin) for _, estimate in pairs])
-    return tuple(Effect(*pair, *tests) for pair, *tests in zip(pairs, p, p_equivalence, strict=True))
+    return tuple(
+        Effect(*pair, *tests) for pair, *tests in zip(pairs, p, p_equivalence, strict=True)
+    )
 
 
 @lru_cache(maxsize=4)
@@ -185,7 +207,10 @@ def interactions(study: Study) -> tuple[Interaction, ...]:
         return ()
     planned = stage.numbers(*FAMILY)
     kept, seeds = stage.paired(planned)
-    named = [(pairs, levels, _interaction(stage, kept, pairs[0], levels)) for pairs, levels in _aliases(stage, planned)]
+    named = [
+        (pairs, levels, _interaction(stage, kept, pairs[0], levels))
+        for pairs, levels in _aliases(stage, planned)
+    ]
     shown = [(pairs, levels, row) for pairs, levels, row in named if row is not None]
     if not seeds or not shown:
         return ()
@@ -196,8 +221,9 @@ def interactions(study: Study) -> tuple[Interaction, ...]:
 
 
 def simple_effects(study: Study, interaction: Interaction) -> list[tuple[Any, Change, Estimate]]:
-    """The effect of the interaction's second factor at each of the two levels of its first; nothing where pairs of
-    factors share it. Intervals alone, for they are chosen by what was seen, and no comparisons of their own."""
+    """The effect of the interaction's second factor at each of the two levels of its first; nothing
+    where pairs of factors share it. Intervals alone, for they are chosen by what was seen, and no
+    comparisons of their own."""
     stage = confirm_stage(study)
     if stage is None or len(interaction.pairs) > 1:
         return []
@@ -212,22 +238,31 @@ def simple_effects(study: Study, interaction: Interaction) -> list[tuple[Any, Ch
             for place, arm in enumerate(kept)
             if stage.arms[arm][first] == level
         }
-        matched = [rest for value, *rest in places if value == levels[0] and (levels[1], *rest) in places]
+        matched = [
+            rest for value, *rest in places if value == levels[0] and (levels[1], *rest) in places
+        ]
         for rest in matched:
             row[places[levels[0], *rest]] -= 1 / len(matched)
             row[places[levels[1], *rest]] += 1 / len(matched)
         if matched:
-            shown.append((level, Change(second, *levels), _contrast(stage, row[None], kept, seeds)[0]))
+            shown.append(
+                (level, Change(second, *levels), _contrast(stage, row[None], kept, seeds)[0])
+            )
     return shown
 
 
 @lru_cache(maxsize=4)
 def against_baseline(study: Study) -> tuple[Arm, Estimate] | None:
-    """The first baseline, and how far the winner is above it: a comparison of its own, of these two arms alone."""
+    """The first baseline, and how far the winner is above it: a comparison of its own, of these two
+    arms alone."""
     stage = confirm_stage(study)
     winner = stage.numbers(ArmRole.WINNER) if stage else []
     # An arm around the winner may be the baseline as it stands.
-    fixed = [number for number, arm in enumerate(stage.arms) if arm.baseline and number not in winner] if stage else []
+    fixed = (
+        [number for number, arm in enumerate(stage.arms) if arm.baseline and number not in winner]
+        if stage
+        else []
+    )
     if stage is None or not (winner and fixed):
         return None
     pair = [winner[0], fixed[0]]
@@ -239,18 +274,24 @@ def against_baseline(study: Study) -> tuple[Arm, Estimate] | None:
 
 
 def seeds_for_width(study: Study, width: float) -> int | None:
-    """The least number of seeds at which every effect's interval may be expected to reach at most `width` (a fraction)
-    to either side; None where the test images alone make it wider, and where there is no effect.
+    """The least number of seeds at which every effect's interval may be expected to reach at most
+    `width` (a fraction) to either side; None where the test images alone make it wider, and where
+    there is no effect.
 
-    It depends on the spread alone, never on the effects seen: power at those says nothing (Hoenig & Heisey 2001), and
-    seeds that are added until something is significant find what is not there.
+    It depends on the spread alone, never on the effects seen: power at those says nothing (Hoenig &
+    Heisey 2001), and seeds that are added until something is significant find what is not there.
     """
-    values = [effect.estimate for effect in effects(study) if not math.isnan(effect.estimate.difference)]
+    values = [
+        effect.estimate for effect in effects(study) if not math.isnan(effect.estimate.difference)
+    ]
     if any(value.seeds == 1 for value in values):
         return 2  # which show a spread
     if not values or max(value.with_seeds(MOST_SEEDS).interval.half for value in values) > width:
         return None
-    halves = (max(value.with_seeds(seeds).interval.half for value in values) for seeds in range(2, MOST_SEEDS + 1))
+    halves = (
+        max(value.with_seeds(seeds).interval.half for value in values)
+        for seeds in range(2, MOST_SEEDS + 1)
+    )
     return next(seeds for seeds, half in enumerate(halves, 2) if half <= width)
 
 
@@ -260,8 +301,8 @@ def effects_by_epoch(study: Study) -> pd.DataFrame:
     Returns:
         factor, from, to: as in `conclude`.
         epoch: from 1.
-        difference: of the outcome, a fraction.
-        low, high: 95% interval for new seeds on these test images (which images were right is known of the last
+        difference: of the outcome, a fraction. low, high: 95% interval for new seeds on these test
+        images (which images were right is known of the last
             epoch only).
     """
     stage = confirm_stage(study)
@@ -269,11 +310,15 @@ def effects_by_epoch(study: Study) -> pd.DataFrame:
     for group in groups(stage):
         tables = _by_epoch(group)
         for epoch, table in enumerate(np.moveaxis(tables, 2, 0), 1):
-            values = zip(group.changes, estimates(group.contrasts, table), group.estimable, strict=True)
+            values = zip(
+                group.changes, estimates(group.contrasts, table), group.estimable, strict=True
+            )
             for change, value in ((change, value) for change, value, there in values if there):
                 size = value.difference, *value.interval.ends
                 rows.append((change.factor, change.before, change.after, epoch, *size))
-    return pd.DataFrame(rows, columns=["factor", "from", "to", "epoch", "difference", "low", "high"])
+    return pd.DataFrame(
+        rows, columns=["factor", "from", "to", "epoch", "difference", "low", "high"]
+    )
 
 
 def drifts(study: Study) -> list[Drift]:
@@ -293,9 +338,10 @@ def drifts(study: Study) -> list[Drift]:
 
 
 def arm_summaries(stage: ConfirmStage, reading: str) -> list[ArmSummary]:
-    """Every arm with a complete trial: its values of a reading, and the interval of its mean for new seeds (of test
-    accuracy for new images too). The spread is pooled over the arms that are compared, on the logit scale of an
-    accuracy and the logarithmic one of a loss; of other arms the seeds stand alone."""
+    """Every arm with a complete trial: its values of a reading, and the interval of its mean for
+    new seeds (of test accuracy for new images too). The spread is pooled over the arms that are
+    compared, on the logit scale of an accuracy and the logarithmic one of a loss; of other arms the
+    seeds stand alone."""
     table = stage.values(reading)
     kept, seeds = stage.paired(stage.compared)
     intervals = dict(zip(kept, _mean_intervals(stage, reading, kept, seeds), strict=True))
@@ -304,7 +350,11 @@ def arm_summaries(stage: ConfirmStage, reading: str) -> list[ArmSummary]:
         ArmSummary(
             arm=arm,
             states=Counter(state for state in stage.states[number].tolist() if state),
-            values=tuple(table[number][seeds] if number in kept else table[number][np.isfinite(table[number])]),
+            values=tuple(
+                table[number][seeds]
+                if number in kept
+                else table[number][np.isfinite(table[number])]
+            ),
             interval=intervals.get(number, alone),
         )
         for number, arm in enumerate(stage.arms)
@@ -331,10 +381,14 @@ def _estimated(group: Group) -> Iterator[tuple[Change, Estimate]]:
         yield change, value if there else NOTHING
 
 
-def _contrast(stage: ConfirmStage, contrasts: np.ndarray, arms: Sequence[int], seeds: Sequence[int]) -> list[Estimate]:
+def _contrast(
+    stage: ConfirmStage, contrasts: np.ndarray, arms: Sequence[int], seeds: Sequence[int]
+) -> list[Estimate]:
     """Contrasts of the outcome, with the variance over images where that is known."""
     cells = np.ix_(arms, seeds)
-    return estimates(contrasts, stage.values(stage.outcome)[cells], stage.bits(stage.outcome, arms, seeds))
+    return estimates(
+        contrasts, stage.values(stage.outcome)[cells], stage.bits(stage.outcome, arms, seeds)
+    )
 
 
 def _by_epoch(group: Group) -> np.ndarray:
@@ -344,22 +398,37 @@ def _by_epoch(group: Group) -> np.ndarray:
 
 
 def _crossed(stage: ConfirmStage) -> Group | None:
-    """Every two levels of each crossed factor, by least squares: in a complete design the difference of their means;
-    where an arm is lost, what the others say if the factors add up."""
+    """Every two levels of each crossed factor, by least squares: in a complete design the
+    difference of their means; where an arm is lost, what the others say if the factors add up."""
     kept, seeds = stage.paired(stage.numbers(*FAMILY))
     if not kept or not stage.factors:
         return None
     places, columns = _indicators(stage, kept)
-    changes = [Change(name, *pair) for name, levels in stage.factors.items() for pair in combinations(levels, 2)]
+    changes = [
+        Change(name, *pair)
+        for name, levels in stage.factors.items()
+        for pair in combinations(levels, 2)
+    ]
     wanted = np.zeros((len(changes), columns.shape[1]))
     for row, change in zip(wanted, changes, strict=True):
-        row[places[change.factor, change.before]], row[places[change.factor, change.after]] = -1.0, 1.0
+        row[places[change.factor, change.before]], row[places[change.factor, change.after]] = (
+            -1.0,
+            1.0,
+        )
     contrasts = wanted @ np.linalg.pinv(columns)
-    return Group(stage, kept, seeds, changes, contrasts, np.isclose(contrasts @ columns, wanted).all(axis=1).tolist())
+    return Group(
+        stage,
+        kept,
+        seeds,
+        changes,
+        contrasts,
+        np.isclose(contrasts @ columns, wanted).all(axis=1).tolist(),
+    )
 
 
 def _single(stage: ConfirmStage) -> Group | None:
-    """The winner with one factor changed less the winner; of a study of baselines alone each less the first."""
+    """The winner with one factor changed less the winner; of a study of baselines alone each less
+    the first."""
     kept, seeds = stage.paired(stage.compared)
     alone = stage.numbers(ArmRole.ALONE)
     others = [number for number in alone if number in kept]
@@ -372,21 +441,31 @@ def _single(stage: ConfirmStage) -> Group | None:
     for row, number in zip(contrasts, others, strict=True):
         row[kept.index(first)], row[kept.index(number)] = -1.0, 1.0
         one, other = stage.arms[first], stage.arms[number]
-        levels = (one[other.factor], other[other.factor]) if other.factor else (one.baseline, other.baseline)
+        levels = (
+            (one[other.factor], other[other.factor])
+            if other.factor
+            else (one.baseline, other.baseline)
+        )
         changes.append(Change(other.factor or "baseline", *levels))
     return Group(stage, kept, seeds, changes, contrasts, [True] * len(changes))
 
 
-def _indicators(stage: ConfirmStage, arms: Sequence[int]) -> tuple[dict[tuple[str, Any], int], np.ndarray]:
-    """The place of each factor's level among the columns, and these: 1 where an arm has the level, after one of 1."""
+def _indicators(
+    stage: ConfirmStage, arms: Sequence[int]
+) -> tuple[dict[tuple[str, Any], int], np.ndarray]:
+    """The place of each factor's level among the columns, and these: 1 where an arm has the level,
+    after one of 1."""
     levels = [(name, level) for name, levels in stage.factors.items() for level in levels]
     columns = [[1.0] * len(arms)]
-    columns += [[float(stage.arms[number][name] == level) for number in arms] for name, level in levels]
+    columns += [
+        [float(stage.arms[number][name] == level) for number in arms] for name, level in levels
+    ]
     return {level: place for place, level in enumerate(levels, 1)}, np.array(columns).T
 
 
 def _aliases(stage: ConfirmStage, arms: Sequence[int]) -> Iterator[tuple[tuple[Pair, ...], Levels]]:
-    """The interactions that the planned arms hold: the pairs of factors that share one, and the levels of the first."""
+    """The interactions that the planned arms hold: the pairs of factors that share one, and the
+    levels of the first."""
     shared: dict[tuple[float, ...], tuple[list[Pair], Levels]] = {}
     for factors in combinations(stage.factors, 2):
         one, two = (list(combinations(stage.factors[name], 2)) for name in factors)
@@ -401,10 +480,15 @@ def _aliases(stage: ConfirmStage, arms: Sequence[int]) -> Iterator[tuple[tuple[P
         yield tuple(pairs), levels
 
 
-def _interaction(stage: ConfirmStage, arms: Sequence[int], factors: Pair, levels: Levels) -> np.ndarray | None:
+def _interaction(
+    stage: ConfirmStage, arms: Sequence[int], factors: Pair, levels: Levels
+) -> np.ndarray | None:
     """The contrast of an interaction beside the effects; None where these arms do not hold it."""
     signs = [
-        [float(stage.arms[number][name] == two) - float(stage.arms[number][name] == one) for number in arms]
+        [
+            float(stage.arms[number][name] == two) - float(stage.arms[number][name] == one)
+            for number in arms
+        ]
         for name, (one, two) in zip(factors, levels, strict=True)
     ]
     column, (_, columns) = np.prod(signs, axis=0), _indicators(stage, arms)
@@ -413,21 +497,28 @@ def _interaction(stage: ConfirmStage, arms: Sequence[int], factors: Pair, levels
     return np.asarray(2 * rest / size) if size > 1e-9 else None
 
 
-def _mean_intervals(stage: ConfirmStage, reading: str, arms: Sequence[int], seeds: Sequence[int]) -> list[Interval]:
+def _mean_intervals(
+    stage: ConfirmStage, reading: str, arms: Sequence[int], seeds: Sequence[int]
+) -> list[Interval]:
     """The intervals of the arms' means, worked out where no limit is near and carried back."""
     if not arms:
         return []
     values, bits = stage.values(reading)[np.ix_(arms, seeds)], stage.bits(reading, arms, seeds)
     if not reading.endswith("accuracy"):
-        return [_carried(value, np.exp) for value in mean_estimates(np.log(np.maximum(values, 1e-12)))]
-    # Of all right or all wrong the logit is infinite: half an image is added to both (Haldane 1956).
+        return [
+            _carried(value, np.exp) for value in mean_estimates(np.log(np.maximum(values, 1e-12)))
+        ]
+    # Of all right or all wrong the logit is infinite: half an image is added to both (Haldane
+    # 1956).
     images = stage.images or 1000
     fractions = (values * images + 0.5) / (images + 1)
     parts = mean_estimates(special.logit(fractions), bits)
     slopes = 1 / (fractions.mean(axis=1) * (1 - fractions.mean(axis=1)))
     intervals = []
     for part, slope in zip(parts, slopes, strict=True):
-        scaled = replace(part, over_images=part.over_images * slope**2, over_both=part.over_both * slope**2)
+        scaled = replace(
+            part, over_images=part.over_images * slope**2, over_both=part.over_both * slope**2
+        )
         intervals.append(_carried(scaled, special.expit))
     return intervals
 

@@ -1,8 +1,10 @@
-"""Contrasts of arm means and their variance, over seeds and over test images: arrays in, numbers out.
+"""Contrasts of arm means and their variance, over seeds and over test images: arrays in, numbers
+out.
 
-Seeds and test images are both samples. Seeds × images is the reader × case analysis of diagnostic tests (Dorfman,
-Berbaum & Metz 1992; Gallas 2006, One-shot estimate of MRMC variance), the seed as the reader: the variances over the
-two add up, less what is in both (Owen 2007, The pigeonhole bootstrap).
+Seeds and test images are both samples. Seeds × images is the reader × case analysis of diagnostic
+tests (Dorfman, Berbaum & Metz 1992; Gallas 2006, One-shot estimate of MRMC variance), the seed as
+the reader: the variances over the two add up, less what is in both (Owen 2007, The pigeonhole
+bootstrap).
 """
 
 import math
@@ -14,7 +16,8 @@ from scipy import special
 
 LEVEL = 0.05
 LEAST_SHARE = 0.02
-"""The variance that the other arms share is at least this part of the mean one, which else may leave them none."""
+"""The variance that the other arms share is at least this part of the mean one, which else may
+leave them none."""
 NO_IMAGES = (0, 0.0, 0.0, 0.0)
 """The parts of a variance over images that are not known one by one."""
 
@@ -64,7 +67,9 @@ class Estimate:
     @property
     def variance(self) -> float:
         """For new seeds and new images."""
-        return max(self.over_seeds + self.over_images - self.over_both, self.over_seeds, self.over_images)
+        return max(
+            self.over_seeds + self.over_images - self.over_both, self.over_seeds, self.over_images
+        )
 
     @property
     def total_freedom(self) -> float:
@@ -75,7 +80,8 @@ class Estimate:
 
     @property
     def interval(self) -> Interval:
-        """For new seeds and new images; without images as `interval_on_images`, and never narrower than that."""
+        """For new seeds and new images; without images as `interval_on_images`, and never narrower
+        than that."""
         return _interval(self.difference, *self._leading())
 
     @property
@@ -89,20 +95,28 @@ class Estimate:
         return 2 * _tail(abs(self.difference), *self._leading())
 
     def p_equivalence(self, margin: float) -> float:
-        """Of a difference of at least the margin: the larger of two one-sided tests (Schuirmann 1987).
+        """Of a difference of at least the margin: the larger of two one-sided tests (Schuirmann
+        1987).
 
-        The variance over images is that of a difference as large as the margin, as for paired proportions (Tango
-        1998, Statistics in Medicine 17: 891): a sample with too few images that change shows too small a difference
-        and too small a variance at once.
+        The variance over images is that of a difference as large as the margin, as for paired
+        proportions (Tango 1998, Statistics in Medicine 17: 891): a sample with too few images that
+        change shows too small a difference and too small a variance at once.
         """
         short = max(0.0, margin - abs(self.difference))
         more = self.change * short / self.images if self.images else 0.0
-        return _tail(margin - abs(self.difference), *replace(self, over_images=self.over_images + more)._leading())
+        return _tail(
+            margin - abs(self.difference),
+            *replace(self, over_images=self.over_images + more)._leading(),
+        )
 
     def _leading(self) -> tuple[float, float]:
         """The standard error and the degrees of freedom of `interval`."""
-        both = [(math.sqrt(self.over_seeds), self.freedom), (math.sqrt(self.variance), self.total_freedom)]
-        # With one or two degrees of freedom over seeds, those of the images may outweigh the variance that they add.
+        both = [
+            (math.sqrt(self.over_seeds), self.freedom),
+            (math.sqrt(self.variance), self.total_freedom),
+        ]
+        # With one or two degrees of freedom over seeds, those of the images may outweigh the
+        # variance that they add.
         return max(both, key=lambda pair: _half(*pair))
 
     def with_seeds(self, seeds: int) -> "Estimate":
@@ -123,19 +137,28 @@ NOTHING = Estimate(math.nan, 0, math.nan, 0.0)
 """Of a contrast that the arms that are left do not hold."""
 
 
-def estimates(contrasts: np.ndarray, table: np.ndarray, correct: np.ndarray | None = None) -> list[Estimate]:
-    """The contrasts (a row each, a column an arm) of the means of a `table` (arms × seeds), their variance over seeds
-    from its two-way residual and over images from what each trial is `correct` about (arms × seeds × images)."""
+def estimates(
+    contrasts: np.ndarray, table: np.ndarray, correct: np.ndarray | None = None
+) -> list[Estimate]:
+    """The contrasts (a row each, a column an arm) of the means of a `table` (arms × seeds), their
+    variance over seeds from its two-way residual and over images from what each trial is `correct`
+    about (arms × seeds × images)."""
     over_seeds, freedoms = seed_variances(contrasts, table)
     parts = [NO_IMAGES] * len(contrasts) if correct is None else image_variances(contrasts, correct)
-    differences = (contrasts @ table.mean(axis=1)).round(12)  # where nothing varies, rounding errors are no difference
+    differences = (contrasts @ table.mean(axis=1)).round(
+        12
+    )  # where nothing varies, rounding errors are no difference
     rows = zip(differences, over_seeds, freedoms, parts, strict=True)
-    return [Estimate(float(mean), table.shape[1], float(own), float(nu), *part) for mean, own, nu, part in rows]
+    return [
+        Estimate(float(mean), table.shape[1], float(own), float(nu), *part)
+        for mean, own, nu, part in rows
+    ]
 
 
 def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list[Estimate]:
-    """The mean of each arm (a row of the table) for new seeds, whose shared part is in it too; the spread is pooled
-    over the arms, or each arm's own where one stands out. The variance over images is that of what is `correct`."""
+    """The mean of each arm (a row of the table) for new seeds, whose shared part is in it too; the
+    spread is pooled over the arms, or each arm's own where one stands out. The variance over images
+    is that of what is `correct`."""
     arms, seeds = table.shape
     parts = [NO_IMAGES] * arms if correct is None else image_variances(np.eye(arms), correct)
     if seeds < 2:
@@ -147,26 +170,30 @@ def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list
         rest = (arms - 1) * (residuals(table) ** 2).sum() / ((arms - 1) * (seeds - 1))
         variances = np.full(arms, (shared + rest) / (arms * seeds))
         squares = shared**2 / (seeds - 1) + rest**2 / ((arms - 1) * (seeds - 1))
-        freedom = float((shared + rest) ** 2 / squares) if squares else seeds - 1.0  # Satterthwaite 1946
+        freedom = (
+            float((shared + rest) ** 2 / squares) if squares else seeds - 1.0
+        )  # Satterthwaite 1946
     rows = zip(table.mean(axis=1), variances, parts, strict=True)
     return [Estimate(float(mean), seeds, float(own), freedom, *part) for mean, own, part in rows]
 
 
 def residuals(table: np.ndarray) -> np.ndarray:
-    """What arms and seeds leave unexplained: two-way analysis of variance without replication (Fisher 1925)."""
+    """What arms and seeds leave unexplained: two-way analysis of variance without replication
+    (Fisher 1925)."""
     rest: np.ndarray = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     return rest.round(12)  # where nothing varies, rounding errors are no spread
 
 
 def stands_out(table: np.ndarray) -> int | None:
-    """The place of the arm of a table (arms × seeds) whose residuals have too large a sum of squares to be like the
-    others', at 5% (Cochran 1941, The distribution of the largest of a set of estimated variances)."""
+    """The place of the arm of a table (arms × seeds) whose residuals have too large a sum of
+    squares to be like the others', at 5% (Cochran 1941, The distribution of the largest of a set of
+    estimated variances)."""
     squares, (arms, seeds) = (residuals(table) ** 2).sum(axis=1), table.shape
     if arms < 3 or seeds < 2 or not squares.sum() > 0:
         return None
-    # Residuals of a table depend on each other: an arm's share of the sum is (1 - 1 / arms) times a beta variable, by
-    # which Cochran's limit, of independent variances, is a little lower; with four arms and three seeds it is 0.67
-    # where his, 0.77, can never be reached.
+    # Residuals of a table depend on each other: an arm's share of the sum is (1 - 1 / arms) times a
+    # beta variable, by which Cochran's limit, of independent variances, is a little lower; with
+    # four arms and three seeds it is 0.67 where his, 0.77, can never be reached.
     beta = special.betaincinv((seeds - 1) / 2, (arms - 2) * (seeds - 1) / 2, 1 - LEVEL / arms)
     largest = int(squares.argmax())
     return largest if squares[largest] / squares.sum() > (1 - 1 / arms) * beta else None
@@ -181,22 +208,27 @@ def seed_variances(contrasts: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
     square = (rest**2).sum() / freedom
     if (noisy := stands_out(table)) is None:
         return square * (contrasts**2).sum(axis=1) / seeds, np.full(len(contrasts), float(freedom))
-    # Grubbs 1948: a residual's expected square is 1 - 2 / arms of its own arm's variance and 1 / arms of the mean one.
+    # Grubbs 1948: a residual's expected square is 1 - 2 / arms of its own arm's variance and 1 /
+    # arms of the mean one.
     own = arms / (arms - 2) * ((rest[noisy] ** 2).sum() / (seeds - 1) - square / arms)
     own = min(max(own, square), (arms - (arms - 1) * LEAST_SHARE) * square)
     squares = np.full(arms, (arms * square - own) / (arms - 1))
     squares[noisy] = own
     shares = contrasts**2 * squares / seeds
     noise, others = shares[:, noisy], np.delete(shares, noisy, axis=1).sum(axis=1)
-    # By Cochran & Cox (1957, Experimental Designs, section 4.14): Satterthwaite's degrees of freedom, from a variance
-    # of two or three seeds, are large just when that variance is too small.
+    # By Cochran & Cox (1957, Experimental Designs, section 4.14): Satterthwaite's degrees of
+    # freedom, from a variance of two or three seeds, are large just when that variance is too
+    # small.
     inverse = (noise / (seeds - 1) + others / ((arms - 2) * (seeds - 1))) / (noise + others)
     return noise + others, 1 / inverse
 
 
-def image_variances(contrasts: np.ndarray, correct: np.ndarray) -> list[tuple[int, float, float, float]]:
-    """Of each contrast of arms the number of test images, its variance over them, what of that is over seeds too, and
-    the size of a change, from what each trial is right about (arms × seeds × images)."""
+def image_variances(
+    contrasts: np.ndarray, correct: np.ndarray
+) -> list[tuple[int, float, float, float]]:
+    """Of each contrast of arms the number of test images, its variance over them, what of that is
+    over seeds too, and the size of a change, from what each trial is right about (arms × seeds ×
+    images)."""
     arms, seeds, images = correct.shape
     differences = (contrasts @ correct.reshape(arms, -1)).reshape(-1, seeds, images)
     by_image, mean = differences.mean(axis=1), differences.mean(axis=(1, 2))
@@ -215,8 +247,8 @@ def image_variances(contrasts: np.ndarray, correct: np.ndarray) -> list[tuple[in
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """The p-values adjusted so that among all of them a false one comes in at most at the level (Holm 1979); one that
-    is NaN does not count."""
+    """The p-values adjusted so that among all of them a false one comes in at most at the level
+    (Holm 1979); one that is NaN does not count."""
     order = sorted((value, place) for place, value in enumerate(values) if not math.isnan(value))
     adjusted, most = [math.nan] * len(values), 0.0
     for rank, (value, place) in enumerate(order):

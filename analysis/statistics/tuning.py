@@ -9,7 +9,8 @@ TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)
 
 
 def rates_tried(study: Study) -> pd.DataFrame:
-    """The trials that an arm's learning rate was chosen from, by arm and rate; empty without a tune stage.
+    """The trials that an arm's learning rate was chosen from, by arm and rate; empty without a tune
+    stage.
 
     Returns:
         number: place of the arm in the confirm stage.
@@ -24,7 +25,9 @@ def rates_tried(study: Study) -> pd.DataFrame:
     if stage is None or not (trials["stage"] == "tune").any():
         return pd.DataFrame(columns=columns)
     last = study.epochs.drop_duplicates("trial", keep="last").set_index("trial")["validation_loss"]
-    trials = trials[trials["stage"].isin(["search", "tune"]) & trials["state"].isin(["complete", "diverged"])]
+    trials = trials[
+        trials["stage"].isin(["search", "tune"]) & trials["state"].isin(["complete", "diverged"])
+    ]
     others = [name for name in FIELDS if name != "learning_rate"]
     shown = []
     for number in stage.numbers(*TUNED):

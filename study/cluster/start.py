@@ -16,9 +16,13 @@ from trainables.config import UsageError
 
 @contextmanager
 def ray_running(settings: StudySettings) -> Iterator[str]:
-    """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty text."""
-    if (os.cpu_count() or 1) <= (settings.max_concurrent or MOST_CONCURRENT) * settings.cpus_per_trial:
-        # Ray starts a process a core at once; the first trials then find there what takes seconds to import.
+    """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty
+    text."""
+    if (os.cpu_count() or 1) <= (
+        settings.max_concurrent or MOST_CONCURRENT
+    ) * settings.cpus_per_trial:
+        # Ray starts a process a core at once; the first trials then find there what takes seconds
+        # to import.
         os.environ.setdefault("RAY_preload_python_modules", "trainables.trainable,torch._dynamo")
     try:
         _check_reachable(settings.address)
@@ -27,14 +31,17 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
             # Of a cluster that is joined, the dashboard is up or not as its head was started.
             include_dashboard=settings.dashboard if settings.address is None else None,
             log_to_driver=settings.verbose,
-            # Tune logs the traceback of a failed trial as an error; the record keeps what matters of it.
+            # Tune logs the traceback of a failed trial as an error; the record keeps what matters
+            # of it.
             logging_level=logging.INFO if settings.verbose else logging.CRITICAL,
         )
     except Exception as error:  # which is all that Ray says of a machine that is too busy for its processes to come up
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if settings.address is None:
             raise CannotStart(f"Ray cannot be started: {reason}") from error
-        raise UsageError(f"--address: received {settings.address!r}, allowed: a running cluster ({reason})") from error
+        raise UsageError(
+            f"--address: received {settings.address!r}, allowed: a running cluster ({reason})"
+        ) from error
     try:
         yield context.dashboard_url or ""
     finally:
@@ -42,9 +49,12 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Raise `OSError` or `ValueError` where nothing listens at HOST:PORT, for which Ray would wait for minutes."""
+    """Raise `OSError` or `ValueError` where nothing listens at HOST:PORT, for which Ray would wait
+    for minutes."""
     if address not in (None, "auto", "local"):
-        if "://" in address:  # through Ray's client Tune would run, and the record be written, on another machine
+        if (
+            "://" in address
+        ):  # through Ray's client Tune would run, and the record be written, on another machine
             raise ValueError("HOST:PORT of its head, from a machine of the cluster")
         host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()

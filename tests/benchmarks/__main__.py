@@ -1,10 +1,12 @@
-"""`make bench`: what the README's tables of speed quote. `make bench ARGS="epoch study"` runs some parts of it.
+"""`make bench`: what the README's tables of speed quote. `make bench ARGS="epoch study"` runs some
+parts of it.
 
-Parts: epoch (a CPU's epoch beside the plain recipe and the machine), profile (by operator), study (a default
-study's times), driver (the driver's own work), plain (a study beside a plain one, on digits with three seeds and on
-1,000 images of RESNET_STUDY_IMAGES with one; an hour), memory (of a study on RESNET_STUDY_IMAGES), precision (bf16
-against float32), readings (which reading foretells a trial's end), choices (samplers, schedulers and budgets by
-replay), tuning (an arm's learning rate by replay). On a machine with a GPU: `python -m tests.benchmarks.gpu`.
+Parts: epoch (a CPU's epoch beside the plain recipe and the machine), profile (by operator), study
+(a default study's times), driver (the driver's own work), plain (a study beside a plain one, on
+digits with three seeds and on 1,000 images of RESNET_STUDY_IMAGES with one; an hour), memory (of a
+study on RESNET_STUDY_IMAGES), precision (bf16 against float32), readings (which reading foretells a
+trial's end), choices (samplers, schedulers and budgets by replay), tuning (an arm's learning rate
+by replay). On a machine with a GPU: `python -m tests.benchmarks.gpu`.
 """
 
 import itertools

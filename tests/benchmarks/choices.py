@@ -1,8 +1,10 @@
-"""Which sampler, scheduler and epoch budget: answered by replay of the table that `record_table` trained.
+"""Which sampler, scheduler and epoch budget: answered by replay of the table that `record_table`
+trained.
 
-Studies of 20 samples on the table, with the project's own searcher and scheduler, at most two trials at once; the
-score is the *test* accuracy after the last epoch, which no choice saw, of the trial that the study chooses, the mean
-over the recorded seeds. Which reading foretells that accuracy: `python -m tests.benchmarks.readings digits`.
+Studies of 20 samples on the table, with the project's own searcher and scheduler, at most two
+trials at once; the score is the *test* accuracy after the last epoch, which no choice saw, of the
+trial that the study chooses, the mean over the recorded seeds. Which reading foretells that
+accuracy: `python -m tests.benchmarks.readings digits`.
 """
 
 import heapq
@@ -49,9 +51,13 @@ class LateAsha(StudyAsha):
 
 
 def read_table() -> pd.DataFrame:
-    """The recorded trials of the first seed, one row an epoch, as fractions; `test` is the mean over all seeds."""
+    """The recorded trials of the first seed, one row an epoch, as fractions; `test` is the mean
+    over all seeds."""
     table = pd.read_csv(TABLE)
-    table["test"] = table.groupby([*STEM, "learning_rate", "epoch"])["test precise"].transform("mean") / TEST_IMAGES
+    table["test"] = (
+        table.groupby([*STEM, "learning_rate", "epoch"])["test precise"].transform("mean")
+        / TEST_IMAGES
+    )
     table = table[table["seed"] == 0].copy()
     for reading in ("precise", "running"):
         table[f"accuracy {reading}"] /= VALIDATION_IMAGES
@@ -60,7 +66,8 @@ def read_table() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a trial of any stem and learning rate would have read, between the recorded rates by their logarithm."""
+    """What a trial of any stem and learning rate would have read, between the recorded rates by
+    their logarithm."""
 
     curves: dict[tuple[int, int, bool], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
 
@@ -69,15 +76,23 @@ class Replay:
         curves = {}
         for stem, trials in table.groupby(STEM):
             columns = (f"accuracy {reading}", f"loss {reading}", "test")
-            wide = [trials.pivot(index="learning_rate", columns="epoch", values=column) for column in columns]
+            wide = [
+                trials.pivot(index="learning_rate", columns="epoch", values=column)
+                for column in columns
+            ]
             curves[stem] = (np.log(wide[0].index.to_numpy()), *(each.to_numpy() for each in wide))
         return cls(curves)
 
     def read(self, config: TrialConfig, epoch: int) -> tuple[float, float, float]:
-        """Validation accuracy, validation loss and test accuracy; NaN where the nearest recorded trial diverged."""
+        """Validation accuracy, validation loss and test accuracy; NaN where the nearest recorded
+        trial diverged."""
         rates, *tables = self.curves[config.stem_kernel, config.stem_stride, config.stem_maxpool]
         place = float(
-            np.clip(np.interp(math.log(config.learning_rate), rates, np.arange(len(rates))), 0, len(rates) - 1)
+            np.clip(
+                np.interp(math.log(config.learning_rate), rates, np.arange(len(rates))),
+                0,
+                len(rates) - 1,
+            )
         )
         low = min(int(place), len(rates) - 2)
         share = place - low
@@ -95,30 +110,44 @@ def design_of(replay: Replay) -> Design:
     """The default design at the table's depth, with the kernels that the table has."""
     kernels = tuple(sorted({kernel for kernel, _, _ in replay.curves}))
     factors = [factor for factor in SEARCH.factors if factor.name != "depth"]
-    factors = [replace(factor, levels=kernels) if factor.name == "stem_kernel" else factor for factor in factors]
+    factors = [
+        replace(factor, levels=kernels) if factor.name == "stem_kernel" else factor
+        for factor in factors
+    ]
     baselines = {
         name: {**values, "depth": DEPTH}
         for name, values in SEARCH.baselines.items()
         if values["stem_kernel"] in kernels
     }
-    return replace(SEARCH, factors=tuple(factors), fixed={**SEARCH.fixed, "depth": DEPTH}, baselines=baselines)
+    return replace(
+        SEARCH, factors=tuple(factors), fixed={**SEARCH.fixed, "depth": DEPTH}, baselines=baselines
+    )
 
 
 def simulate(
     replay: Replay, sampler: str, scheduler: TrialScheduler, seed: int, budget: int = EPOCHS
 ) -> tuple[float, int, float]:
-    """One study: test accuracy of the trial that it chooses (0 for none), epochs trained, FLOPs spent."""
-    state = StudyState(header={"settings": {"cpus_per_trial": 1, "gpus_per_trial": 0.0, "precision": "float32"}})
+    """One study: test accuracy of the trial that it chooses (0 for none), epochs trained, FLOPs
+    spent."""
+    state = StudyState(
+        header={"settings": {"cpus_per_trial": 1, "gpus_per_trial": 0.0, "precision": "float32"}}
+    )
 
     def append(event: str, **about: Any) -> None:
         state.apply({"event": event, "time": "", **about})
 
     design = design_of(replay)
-    searcher = StudySearcher(design, SAMPLES, sampler, budget, seed, state, beginning(append), lambda _: None)
+    searcher = StudySearcher(
+        design, SAMPLES, sampler, budget, seed, state, beginning(append), lambda _: None
+    )
     spent = run_simulated(searcher, scheduler, append, replay.read, budget)
     epochs = sum(len(trial.epochs) for trial in state.trials.values())
     winner = state.winner()
-    return (replay.read(TrialConfig.from_dict(winner.config), EPOCHS)[2] if winner else 0.0), epochs, spent
+    return (
+        (replay.read(TrialConfig.from_dict(winner.config), EPOCHS)[2] if winner else 0.0),
+        epochs,
+        spent,
+    )
 
 
 def beginning(append: Callable[..., None]) -> Callable[[int, str, str, TrialConfig], None]:
@@ -138,7 +167,8 @@ def run_simulated(
     read: Callable[[TrialConfig, int], tuple[float, ...]],
     budget: int = EPOCHS,
 ) -> float:
-    """Do what Tune does, with readings that are known at once, at most two trials at a time; FLOPs on the clock."""
+    """Do what Tune does, with readings that are known at once, at most two trials at a time; FLOPs
+    on the clock."""
     clock, running, started = 0.0, [], 0
     while True:
         while len(running) < AT_ONCE:
@@ -170,14 +200,17 @@ def run_simulated(
         else:
             over = scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
         if over:
-            append("trial_ended", trial=number, state=state_at_end(epoch, diverged, budget), error="")
+            append(
+                "trial_ended", trial=number, state=state_at_end(epoch, diverged, budget), error=""
+            )
             searcher.on_trial_complete(trial.trial_id, result)
         else:
             heapq.heappush(running, (clock + cost, order, cost, trial, config, epoch + 1))
 
 
 def score(replay: Replay, sampler: str, kind: str, budget: int = EPOCHS) -> dict[str, float]:
-    """Over studies of many seeds: the chosen trial's mean test accuracy, its 95% interval, what was spent."""
+    """Over studies of many seeds: the chosen trial's mean test accuracy, its 95% interval, what was
+    spent."""
     builders = {"asha from 3": LateAsha}
     runs = []
     for seed in range(SEEDS[sampler]):
@@ -185,7 +218,12 @@ def score(replay: Replay, sampler: str, kind: str, budget: int = EPOCHS) -> dict
         runs.append(simulate(replay, sampler, scheduler, seed, budget))
     scores, epochs, flops = (np.array(each) for each in zip(*runs, strict=True))
     half = stats.t.ppf(0.975, len(runs) - 1) * scores.std(ddof=1) / math.sqrt(len(runs))
-    result = {"seeds": len(runs), "score": scores.mean(), "±": half, "worst tenth": np.quantile(scores, 0.1)}
+    result = {
+        "seeds": len(runs),
+        "score": scores.mean(),
+        "±": half,
+        "worst tenth": np.quantile(scores, 0.1),
+    }
     return result | {"epochs": epochs.mean(), "GFLOP": flops.mean() / 1e9}
 
 
@@ -196,14 +234,25 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
         replay = Replay.of(table, reading)
         for sampler in SEEDS if reading == "precise" else ("tpe",):
             for kind in ("asha", "asha from 3", "fifo"):
-                rows.append({"reading": reading, "sampler": sampler, "scheduler": kind, **score(replay, sampler, kind)})
+                rows.append(
+                    {
+                        "reading": reading,
+                        "sampler": sampler,
+                        "scheduler": kind,
+                        **score(replay, sampler, kind),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
 def budgets(table: pd.DataFrame) -> pd.DataFrame:
-    """The scores by epoch budget of the search; every chosen trial counts by its accuracy after the last epoch."""
+    """The scores by epoch budget of the search; every chosen trial counts by its accuracy after the
+    last epoch."""
     replay = Replay.of(table, "precise")
-    return pd.DataFrame({"budget": budget, **score(replay, "tpe", "asha", budget)} for budget in range(2, EPOCHS + 1))
+    return pd.DataFrame(
+        {"budget": budget, **score(replay, "tpe", "asha", budget)}
+        for budget in range(2, EPOCHS + 1)
+    )
 
 
 def main() -> None:

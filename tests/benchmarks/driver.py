@@ -25,9 +25,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         record = Record(Path(folder), header)
         begin = beginning(record.append)
-        searcher = StudySearcher(DESIGN, TRIALS, "tpe", EPOCHS, 0, record.state, begin, lambda _: None)
+        searcher = StudySearcher(
+            DESIGN, TRIALS, "tpe", EPOCHS, 0, record.state, begin, lambda _: None
+        )
         started = time.perf_counter()
         run_simulated(searcher, build_scheduler("asha", EPOCHS), record.append, read)
         seconds = time.perf_counter() - started
         record.close()
-    print(f"driver: {seconds / TRIALS * 1000:.1f} ms a trial over {TRIALS} trials with TPE (target 20 ms)")
+    print(
+        f"driver: {seconds / TRIALS * 1000:.1f} ms a trial over {TRIALS} trials with TPE (target 20 ms)"
+    )

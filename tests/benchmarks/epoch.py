@@ -1,8 +1,8 @@
 """An epoch on this machine's CPU, beside the plain recipe and beside the machine's own rate.
 
-The two sides run alternately: the plain recipe in one process with both cores and two loading workers, then
-the project as a study runs it, two processes of one thread at once. Images are noise, for speed does not
-depend on what they show.
+The two sides run alternately: the plain recipe in one process with both cores and two loading
+workers, then the project as a study runs it, two processes of one thread at once. Images are noise,
+for speed does not depend on what they show.
 """
 
 import multiprocessing
@@ -41,7 +41,8 @@ def noise(count: int, shape: tuple[int, int, int]) -> TrialData:
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second of training and evaluation, and the share of training that making the batches takes."""
+    """Images a second of training and evaluation, and the share of training that making the batches
+    takes."""
 
     training: float
     evaluation: float
@@ -49,7 +50,11 @@ class Speed:
 
 
 def time_ours(
-    config: TrialConfig, shape: tuple[int, int, int], count: int, precision: str, device: str = "cpu"
+    config: TrialConfig,
+    shape: tuple[int, int, int],
+    count: int,
+    precision: str,
+    device: str = "cpu",
 ) -> Speed:
     """One trial's speed, on one thread or a GPU; the first epoch warms up."""
     prepare_process(1)
@@ -95,7 +100,9 @@ def compare(arm: str, precision: str, pool: ProcessPoolExecutor, cores: int) -> 
         our_rates.append(sum(speed.training for speed in these))
     ours, theirs = statistics.median(our_rates), statistics.median(plain_rates)
     dtype = "bfloat16" if precision == "bf16" else "float32"
-    machine = sum(each.result() for each in [pool.submit(time_products, dtype) for _ in range(cores)])
+    machine = sum(
+        each.result() for each in [pool.submit(time_products, dtype) for _ in range(cores)]
+    )
     flops = 3 * network_cost(config, SHAPE, 10).forward_flops
     evaluation = statistics.median(speed.training / speed.evaluation for speed in speeds)
     batches = statistics.median(speed.batches for speed in speeds)
@@ -108,7 +115,9 @@ def compare(arm: str, precision: str, pool: ProcessPoolExecutor, cores: int) -> 
 def main(precision: str) -> None:
     """Print the table."""
     cores = len(os.sched_getaffinity(0))
-    print(f"training, 3×32×32, batch 128, {cores} cores, {precision}; GFLOP/s by the network's forward FLOPs × 3")
+    print(
+        f"training, 3×32×32, batch 128, {cores} cores, {precision}; GFLOP/s by the network's forward FLOPs × 3"
+    )
     print(
         f"{'arm':18} {'plain/s':>8} {'ours/s':>8} {'ratio':>7} {'target':>7} {'GFLOP/s':>9} {'products':>9} "
         f"{'share':>6} {'eval/train':>10} {'batches':>7}"
@@ -127,4 +136,6 @@ def profile(arm: str, precision: str) -> str:
         trainer.run_epoch()
     events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
-    return "\n".join(f"  {event.self_cpu_time_total / total:6.1%} {event.key}" for event in events[:8])
+    return "\n".join(
+        f"  {event.self_cpu_time_total / total:6.1%} {event.key}" for event in events[:8]
+    )

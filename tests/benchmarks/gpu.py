@@ -1,8 +1,9 @@
-"""Epochs on one GPU: `python -m tests.benchmarks.gpu`. Needs torch, torchvision and `trainables`, no Ray.
+"""Epochs on one GPU: `python -m tests.benchmarks.gpu`. Needs torch, torchvision and `trainables`,
+no Ray.
 
-Noise in the size of CIFAR-10's training images, one, two and four trials at once: what a study gains by giving
-a trial a share of the card (`--gpus-per-trial 0.5` or `0.25`). The share of the card is of the rate of a matrix
-product in bf16, measured in the same run.
+Noise in the size of CIFAR-10's training images, one, two and four trials at once: what a study
+gains by giving a trial a share of the card (`--gpus-per-trial 0.5` or `0.25`). The share of the
+card is of the rate of a matrix product in bf16, measured in the same run.
 """
 
 import multiprocessing
@@ -36,7 +37,10 @@ def time_products(size: int = 8192) -> float:
 def row(arm: str, precision: str, at_once: int, products: float, device: str, images: int) -> str:
     """One row of the table."""
     with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
-        trials = [pool.submit(time_ours, ARMS[arm], SHAPE, images, precision, device) for _ in range(at_once)]
+        trials = [
+            pool.submit(time_ours, ARMS[arm], SHAPE, images, precision, device)
+            for _ in range(at_once)
+        ]
         speeds = [trial.result() for trial in trials]
     rate = sum(speed.training for speed in speeds)
     performed = 3 * network_cost(ARMS[arm], SHAPE, 10).forward_flops * rate / 1e12
@@ -54,7 +58,9 @@ def main() -> int:
         print("no GPU here", file=sys.stderr)
         return 1
     products = time_products()
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 products {products:.0f} TFLOP/s")
+    print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 products {products:.0f} TFLOP/s"
+    )
     print(
         f"{'arm':18} {'precision':9} {'trials':>6} {'s/epoch':>8} {'train/s':>9} {'TFLOP/s':>8} {'share':>6} "
         f"{'eval/train':>10} {'batches':>8}"

@@ -1,8 +1,9 @@
-"""The plain recipe, which the project is measured against: what a careful person writes from the tutorials.
+"""The plain recipe, which the project is measured against: what a careful person writes from the
+tutorials.
 
-torchvision's PIL transforms in a DataLoader with two workers, torchvision's own network with another stem,
-float32, contiguous tensors. The study is the one of Ray Tune's documentation for CIFAR-10: a function
-trainable with a DataLoader in each trial, FIFO, no reuse of actors.
+torchvision's PIL transforms in a DataLoader with two workers, torchvision's own network with
+another stem, float32, contiguous tensors. The study is the one of Ray Tune's documentation for
+CIFAR-10: a function trainable with a DataLoader in each trial, FIFO, no reuse of actors.
 """
 
 import sys
@@ -34,7 +35,9 @@ class Images(Dataset):
         self.labels = part.labels
         steps = [transforms.RandomCrop(size, padding=size // 8)] if augment else []
         steps += [transforms.RandomHorizontalFlip()] if augment and flip else []
-        self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
+        self.transform = transforms.Compose(
+            [*steps, transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,13 +62,21 @@ class Training:
     def __init__(self, config: TrialConfig, data: TrialData) -> None:
         self.config = config
         torch.manual_seed(config.seed)
-        train, validation = Images(data.train, True, data.flip), Images(data.validation, False, False)
-        self.train = DataLoader(train, config.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
+        train, validation = (
+            Images(data.train, True, data.flip),
+            Images(data.validation, False, False),
+        )
+        self.train = DataLoader(
+            train, config.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True
+        )
         self.validation = DataLoader(validation, config.batch_size, num_workers=WORKERS)
         self.model = network(config, data.train.images.shape[1], data.classes)
         self.loss = nn.CrossEntropyLoss()
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
+            self.model.parameters(),
+            config.learning_rate,
+            config.momentum,
+            weight_decay=config.weight_decay,
         )
 
     def train_epoch(self) -> float:
@@ -102,8 +113,11 @@ def train_trial(config: dict[str, Any], data: TrialData) -> None:
         tune.report({"validation_accuracy": training.validate()})
 
 
-def study(dataset: str, samples: int, epochs: int, seed: int, train_images: int | None = None) -> None:
-    """A study of the design `search`, baselines included, other trials drawn at random; prints the best."""
+def study(
+    dataset: str, samples: int, epochs: int, seed: int, train_images: int | None = None
+) -> None:
+    """A study of the design `search`, baselines included, other trials drawn at random; prints the
+    best."""
     from ray import tune
 
     from study.designs import SEARCH
@@ -128,6 +142,8 @@ def study(dataset: str, samples: int, epochs: int, seed: int, train_images: int 
 
 
 if __name__ == "__main__":
-    from tests.benchmarks import plain  # what Ray gets from a `__main__` module it takes by value, which fails
+    from tests.benchmarks import (
+        plain,
+    )  # what Ray gets from a `__main__` module it takes by value, which fails
 
     plain.study(sys.argv[1], *map(int, sys.argv[2:]))

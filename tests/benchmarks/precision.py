@@ -1,7 +1,9 @@
-"""Is bf16 safe? The same trials in both precisions, over several seeds on digits, compared in pairs.
+"""Is bf16 safe? The same trials in both precisions, over several seeds on digits, compared in
+pairs.
 
-Read on the test part, which is larger than the validation part and by which nothing is chosen here; the learning
-rate ends at zero, for at a constant one a single reading says more of its epoch than of the precision.
+Read on the test part, which is larger than the validation part and by which nothing is chosen here;
+the learning rate ends at zero, for at a constant one a single reading says more of its epoch than
+of the precision.
 """
 
 import dataclasses
@@ -41,7 +43,8 @@ def read(data: TrialData, arm: str, seed: int, precision: str) -> float:
 
 
 def main() -> None:
-    """Print a row for each arm: the mean accuracies, their mean difference in pairs, its interval and p-value."""
+    """Print a row for each arm: the mean accuracies, their mean difference in pairs, its interval
+    and p-value."""
     images = load_images("digits", Path("data"))
     split = split_images(images)
     data = dataclasses.replace(search_data(images, split), validation=split.test)

@@ -1,16 +1,19 @@
-"""Which readings of a trial foretell its end: BatchNorm's precise or running statistics, or averaged weights?
+"""Which readings of a trial foretell its end: BatchNorm's precise or running statistics, or
+averaged weights?
 
 `python -m tests.benchmarks.readings digits`: by the table that `record_table` trained.
-`python -m tests.benchmarks.readings cifar FOLDER TABLE.csv`: 16 random trials on 2,000 of the training images of
-CIFAR-10 as a folder (RESNET_STUDY_IMAGES), of stems and depths that cost at most 150 MFLOP an image; half an hour of
-one core.
-`python -m tests.benchmarks.readings baselines FOLDER TABLE.csv`: the course report's baselines on 8,000 of those
-images for eight epochs, test accuracy by epoch in both readings; the cheapest first, three hours of one core.
-All continue where they stopped; a second `cifar` process may come towards the first with `back` as its last argument.
+`python -m tests.benchmarks.readings cifar FOLDER TABLE.csv`: 16 random trials on 2,000 of the
+training images of CIFAR-10 as a folder (RESNET_STUDY_IMAGES), of stems and depths that cost at most
+150 MFLOP an image; half an hour of one core.
+`python -m tests.benchmarks.readings baselines FOLDER TABLE.csv`: the course report's baselines on
+8,000 of those images for eight epochs, test accuracy by epoch in both readings; the cheapest first,
+three hours of one core. All continue where they stopped; a second `cifar` process may come towards
+the first with `back` as its last argument.
 
-For each epoch: Spearman's correlation over trials of the validation accuracy then with the test accuracy at the
-end; the share of the trials in the best third then (those that ASHA lets continue) that are in the best third at the
-end; and the spread over seeds. The end is one for all readings: the test accuracy after the last epoch, read precisely.
+For each epoch: Spearman's correlation over trials of the validation accuracy then with the test
+accuracy at the end; the share of the trials in the best third then (those that ASHA lets continue)
+that are in the best third at the end; and the spread over seeds. The end is one for all readings:
+the test accuracy after the last epoch, read precisely.
 """
 
 import itertools
@@ -67,7 +70,9 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
         values = by_trial(table, f"accuracy {reading}")
         for epoch in range(1, last + 1):
             then = values[epoch]
-            resampled = [stats.spearmanr(then.iloc[draw], end.iloc[draw]).statistic for draw in draws]
+            resampled = [
+                stats.spearmanr(then.iloc[draw], end.iloc[draw]).statistic for draw in draws
+            ]
             low, high = np.quantile(resampled, (0.025, 0.975))
             row = {"reading": reading, "epoch": epoch, "n": len(end)}
             row |= {"spearman": stats.spearmanr(then, end).statistic, "low": low, "high": high}
@@ -76,8 +81,8 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def seed_spread(table: pd.DataFrame, images: int) -> pd.Series:
-    """By reading and epoch: the standard deviation of validation accuracy over seeds, the root mean square of the
-    trials that have learnt by the end (9 of 10 test images)."""
+    """By reading and epoch: the standard deviation of validation accuracy over seeds, the root mean
+    square of the trials that have learnt by the end (9 of 10 test images)."""
     spreads = {}
     arm = [name for name in VARIED if name != "seed"]
     last = table[table["epoch"] == table["epoch"].max()]
@@ -110,15 +115,21 @@ def some(part: Part, count: int) -> Part:
 
 
 def cifar_data(folder: str, train_images: int, validation_images: int | None) -> TrialData:
-    """Parts of a folder of images: as many for training and, if there is to be a validation part, for that."""
+    """Parts of a folder of images: as many for training and, if there is to be a validation part,
+    for that."""
     data = load_images(folder, Path("data"), 32)
     split = split_images(data, train_images + (validation_images or 0))
     every = Part(
-        *(np.concatenate([getattr(split.train, k), getattr(split.validation, k)]) for k in ("images", "labels"))
+        *(
+            np.concatenate([getattr(split.train, k), getattr(split.validation, k)])
+            for k in ("images", "labels")
+        )
     )
     order = np.random.RandomState(1).permutation(len(every.labels))
     validation = every[order[train_images:]] if validation_images else None
-    return TrialData(every[order[:train_images]], validation, some(split.test, CIFAR_TEST), 10, data.flip)
+    return TrialData(
+        every[order[:train_images]], validation, some(split.test, CIFAR_TEST), 10, data.flip
+    )
 
 
 def digits() -> None:
@@ -135,7 +146,9 @@ def print_ranks(table: pd.DataFrame) -> None:
     rows = ranks(table)
     print(f"n = {rows['n'].iloc[0]} trials")
     for column in ("spearman", "low", "high", "survivors"):
-        print(f"{column} by epoch:\n{rows.pivot(index='reading', columns='epoch', values=column).round(2).to_string()}")
+        print(
+            f"{column} by epoch:\n{rows.pivot(index='reading', columns='epoch', values=column).round(2).to_string()}"
+        )
 
 
 def cifar(folder: str, path: Path, back: bool) -> None:
@@ -151,8 +164,13 @@ def baselines(folder: str, path: Path) -> None:
     """Train the course report's baselines, and print their test accuracy in percent by epoch."""
     prepare_process(1)
     data = cifar_data(folder, COURSE_TRAIN, None)
-    configs = [TrialConfig.from_dict({**each, "max_epochs": COURSE_EPOCHS}) for each in COURSE_BASELINES.values()]
-    record_table.fill(path, configs, data, readings=("precise", "running"), tested=("precise", "running"))
+    configs = [
+        TrialConfig.from_dict({**each, "max_epochs": COURSE_EPOCHS})
+        for each in COURSE_BASELINES.values()
+    ]
+    record_table.fill(
+        path, configs, data, readings=("precise", "running"), tested=("precise", "running")
+    )
     table = pd.read_csv(path)
     for reading in ("running", "precise"):
         percent = 100 * by_trial(table, f"test {reading}") / CIFAR_TEST

@@ -2,12 +2,13 @@
 
 `python -m tests.benchmarks.record_table [back]`.
 
-Digits, depth 10, every stem and pool × learning rates a factor √10 apart, each trial to its last epoch. Training
-is the same however it is read, so every trial is read after every epoch in all ways: by BatchNorm's `precise`
-statistics, by its `running` ones, and by precise statistics of a moving average of the weights. Takes about an hour of
-one core; continues where it stopped, and a second process may come towards it from the `back`. The result,
-`digits.csv`, is kept beside this file; accuracies are counts of images. `test` is read precisely after every epoch,
-in the other ways after the last one.
+Digits, depth 10, every stem and pool × learning rates a factor √10 apart, each trial to its last
+epoch. Training is the same however it is read, so every trial is read after every epoch in all
+ways: by BatchNorm's `precise` statistics, by its `running` ones, and by precise statistics of a
+moving average of the weights. Takes about an hour of one core; continues where it stopped, and a
+second process may come towards it from the `back`. The result, `digits.csv`, is kept beside this
+file; accuracies are counts of images. `test` is read precisely after every epoch, in the other ways
+after the last one.
 """
 
 import copy
@@ -45,7 +46,11 @@ HORIZON = 0.5
 """Epochs that the moving average of the weights reaches back."""
 READINGS = ("precise", "running", "averaged")
 VARIED = ("stem_kernel", "stem_stride", "stem_maxpool", "depth", "learning_rate", "seed")
-COLUMNS = (*VARIED, "epoch", *(f"{part} {reading}" for reading in READINGS for part in ("loss", "accuracy", "test")))
+COLUMNS = (
+    *VARIED,
+    "epoch",
+    *(f"{part} {reading}" for reading in READINGS for part in ("loss", "accuracy", "test")),
+)
 
 
 class MovingAverage:
@@ -68,9 +73,13 @@ class MovingAverage:
 
 
 def rows(
-    config: TrialConfig, data: TrialData, readings: Collection[str] = READINGS, tested: Collection[str] = ("precise",)
+    config: TrialConfig,
+    data: TrialData,
+    readings: Collection[str] = READINGS,
+    tested: Collection[str] = ("precise",),
 ) -> Iterator[dict[str, object]]:
-    """Train a trial; one row an epoch, with the test part by the readings in `tested`, after the last one by all."""
+    """Train a trial; one row an epoch, with the test part by the readings in `tested`, after the
+    last one by all."""
     # `running` leaves the trainer's own statistics as training made them, to be read first.
     trainer = Trainer(replace(config, bn_statistics="running"), replace(data, test=None))
     assert data.test
@@ -82,7 +91,9 @@ def rows(
         models["averaged"] = average.model
     while trainer.epoch < config.max_epochs:
         metrics = trainer.run_epoch()
-        row: dict[str, object] = {name: getattr(config, name) for name in VARIED} | {"epoch": metrics.epoch}
+        row: dict[str, object] = {name: getattr(config, name) for name in VARIED} | {
+            "epoch": metrics.epoch
+        }
         for reading, model in {} if metrics.diverged else models.items():
             if reading != "running":
                 compute_precise_statistics(model, sample, trainer.pixels, "float32")
@@ -105,7 +116,9 @@ def recorded(path: Path) -> set[tuple[str, ...]]:
         return {tuple(row[name] for name in VARIED) for row in csv.DictReader(file)}
 
 
-def fill(path: Path, configs: Iterable[TrialConfig], data: TrialData, **how: Collection[str]) -> None:
+def fill(
+    path: Path, configs: Iterable[TrialConfig], data: TrialData, **how: Collection[str]
+) -> None:
     """Train what the table does not hold yet, and append it."""
     for config in configs:
         name = tuple(str(getattr(config, field)) for field in VARIED)
@@ -119,22 +132,38 @@ def fill(path: Path, configs: Iterable[TrialConfig], data: TrialData, **how: Col
             if path.stat().st_size == 0:
                 writer.writeheader()
             writer.writerows(table)
-        print(*name, *(f"{reading} {table[-1].get(f'test {reading}')}" for reading in READINGS), flush=True)
+        print(
+            *name,
+            *(f"{reading} {table[-1].get(f'test {reading}')}" for reading in READINGS),
+            flush=True,
+        )
 
 
 def blocks() -> list[list[TrialConfig]]:
-    """What to train, one block after the other: of each seed the rates around the usual best and the cheap stems
-    first, the most expensive kernel last."""
+    """What to train, one block after the other: of each seed the rates around the usual best and
+    the cheap stems first, the most expensive kernel last."""
     order, result = random.Random(0), []
     small, large = STEMS[:4], STEMS[4:]
     expensive = [stem for stem in large if stem[1:] == (1, False)]
     cheap = [stem for stem in large if stem not in expensive]
-    parts = ((large, USUAL_RATES), (cheap, OTHER_RATES), (expensive, OTHER_RATES), (small, USUAL_RATES + OTHER_RATES))
+    parts = (
+        (large, USUAL_RATES),
+        (cheap, OTHER_RATES),
+        (expensive, OTHER_RATES),
+        (small, USUAL_RATES + OTHER_RATES),
+    )
     for seed, (stems, rates) in itertools.product(SEEDS, parts):
         points = list(itertools.product(stems, rates))
         order.shuffle(points)  # what an interrupted run leaves of a block is a fair sample of it
-        values = [dict(zip(VARIED, (*stem, DEPTH, rate, seed), strict=True)) for stem, rate in points]
-        result.append([TrialConfig.from_dict({**SEARCH.fixed, **each, "max_epochs": EPOCHS}) for each in values])
+        values = [
+            dict(zip(VARIED, (*stem, DEPTH, rate, seed), strict=True)) for stem, rate in points
+        ]
+        result.append(
+            [
+                TrialConfig.from_dict({**SEARCH.fixed, **each, "max_epochs": EPOCHS})
+                for each in values
+            ]
+        )
     return result
 
 

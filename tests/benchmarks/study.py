@@ -1,4 +1,5 @@
-"""A whole study: how much of it is training, how fast it starts and turns over, and a plain one beside it."""
+"""A whole study: how much of it is training, how fast it starts and turns over, and a plain one
+beside it."""
 
 import json
 import re
@@ -45,7 +46,8 @@ class Run:
         return spans
 
     def turnovers(self, slots: int) -> list[float]:
-        """Seconds from a trial's last step to the first of the next on its slot: the one that was free longest."""
+        """Seconds from a trial's last step to the first of the next on its slot: the one that was
+        free longest."""
         free: list[float] = []
         gaps = []
         for began, ended in sorted(self.steps().values()):
@@ -55,10 +57,13 @@ class Run:
         return gaps
 
     def share(self, slots: int) -> float:
-        """The share of core-seconds between the first step and the last that lie in training and evaluation."""
+        """The share of core-seconds between the first step and the last that lie in training and
+        evaluation."""
         spans = self.steps().values()
         wall = max(end for _, end in spans) - min(begin for begin, _ in spans)
-        inside = sum(e["train_seconds"] + e["eval_seconds"] for e in self.events if e["event"] == "epoch")
+        inside = sum(
+            e["train_seconds"] + e["eval_seconds"] for e in self.events if e["event"] == "epoch"
+        )
         return inside / wall / slots
 
 
@@ -77,14 +82,25 @@ def run_study(*arguments: str) -> Run:
     """Run the command in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
     started, clock, most = time.time(), time.perf_counter(), 0.0
-    command = [sys.executable, "study/run.py", "--results-dir", str(folder), "--name", "study", *arguments]
+    command = [
+        sys.executable,
+        "study/run.py",
+        "--results-dir",
+        str(folder),
+        "--name",
+        "study",
+        *arguments,
+    ]
     try:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         while process.poll() is None:
             time.sleep(1.0)
             most = max(most, proportional_memory())
         assert process.returncode == 0, process.returncode
-        events = [json.loads(line) for line in (folder / "study" / "record.jsonl").read_text().splitlines()]
+        events = [
+            json.loads(line)
+            for line in (folder / "study" / "record.jsonl").read_text().splitlines()
+        ]
         return Run(time.perf_counter() - clock, started, events, most)
     finally:
         shutil.rmtree(folder)
@@ -95,19 +111,37 @@ def default_study() -> None:
     run = run_study("--samples", "20", "--dataset", "digits")
     first = min(began for began, _ in run.steps().values()) - run.started
     print(f"default study: {run.seconds:.0f} s from the command to the report; best {run.best:.4f}")
-    print(f"  core-seconds between the first step and the last inside trials: {run.share(2):.0%} (target 85%)")
+    print(
+        f"  core-seconds between the first step and the last inside trials: {run.share(2):.0%} (target 85%)"
+    )
     print(f"  from the command to the first step: {first:.1f} s (target 15 s)")
     turnovers = run.turnovers(2)
-    print(f"  turnover of a trial: median {statistics.median(turnovers):.2f} s of {len(turnovers)} (target 0.3 s)")
+    print(
+        f"  turnover of a trial: median {statistics.median(turnovers):.2f} s of {len(turnovers)} (target 0.3 s)"
+    )
 
 
-def against_plain(dataset: str, *train_images: str, samples: int = 20, epochs: int = 6, seeds: int = 3) -> None:
-    """Print the wall time of the project's study and of the plain one, same design, samples and epochs, in turn."""
-    print(f"study of {samples} samples and {epochs} epochs on {' '.join((dataset, *train_images))}:")
+def against_plain(
+    dataset: str, *train_images: str, samples: int = 20, epochs: int = 6, seeds: int = 3
+) -> None:
+    """Print the wall time of the project's study and of the plain one, same design, samples and
+    epochs, in turn."""
+    print(
+        f"study of {samples} samples and {epochs} epochs on {' '.join((dataset, *train_images))}:"
+    )
     rows = []
     for seed in range(seeds):
         ours = run_study(
-            *("--samples", str(samples), "--dataset", dataset, "--epochs", str(epochs), "--seed", str(seed)),
+            *(
+                "--samples",
+                str(samples),
+                "--dataset",
+                dataset,
+                "--epochs",
+                str(epochs),
+                "--seed",
+                str(seed),
+            ),
             *("--confirm-seeds", "0"),  # the plain one has no confirm stage
             *(("--train-images", *train_images) if train_images else ()),
         )
@@ -119,7 +153,12 @@ def against_plain(dataset: str, *train_images: str, samples: int = 20, epochs: i
         found = re.search(r"best validation accuracy ([\d.]+)", plain.stdout)
         assert found
         rows.append((ours.seconds, ours.best, seconds, float(found[1])))
-        print("  seed {}: ours {:.0f} s, best {:.4f}; plain {:.0f} s, best {:.4f}".format(seed, *rows[-1]), flush=True)
+        print(
+            "  seed {}: ours {:.0f} s, best {:.4f}; plain {:.0f} s, best {:.4f}".format(
+                seed, *rows[-1]
+            ),
+            flush=True,
+        )
     ratio = statistics.median(row[2] / row[0] for row in rows)
     print(f"  {ratio:.1f}× in the median (target 6×)")
 
@@ -128,4 +167,6 @@ def memory(folder: str) -> None:
     """Print the most memory that a study on all images of `folder` holds, two trials at once."""
     arguments = ("--samples", "2", "--epochs", "1", "--dataset", folder, "--max-concurrent", "2")
     run = run_study(*arguments, "--confirm-seeds", "0")
-    print(f"memory of a study on {folder}, two trials at once: {run.most_memory:.2f} GiB (target 6 GiB)")
+    print(
+        f"memory of a study on {folder}, two trials at once: {run.most_memory:.2f} GiB (target 6 GiB)"
+    )

@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from trainables.config import EpochMetrics, TrialConfig, UsageError
+from trainables.vocabulary import ArmRole, Stage, TrialStatus
 
 VERSIONS = (1, 2)
 """Of study.json: version 1 has no tune stage, no plan of the confirm stage, no margin and no test
 images."""
-STATES = ("running", "complete", "stopped", "diverged", "failed")
-STAGES = ("search", "tune", "confirm")
 COUNT = "count"  # a whole number that may be missing
 DTYPES: Mapping[Any, tuple[Any, str]] = {
     int: ("int64", "whole numbers"),
@@ -30,10 +28,10 @@ DTYPES: Mapping[Any, tuple[Any, str]] = {
 TRIAL_COLUMNS: Mapping[str, Any] = (
     {
         "trial": int,
-        "stage": STAGES,
+        "stage": tuple(Stage),
         "origin": str,
         "arm": str,
-        "state": STATES,
+        "state": tuple(TrialStatus),
         "error": str,
         "epochs": COUNT,
     }
@@ -67,19 +65,6 @@ MANIFEST: Mapping[str, type] = {
 """What the analysis needs of study.json, by dotted key."""
 
 
-class ArmRole(StrEnum):
-    """What an arm is in the confirm stage."""
-
-    WINNER = "winner"
-    FRACTION = "fraction"
-    """Of the two-level design around the winner."""
-    ALONE = "alone"
-    """The winner with one factor changed."""
-    ARM = "arm"
-    """Of a factorial design."""
-    BASELINE = "baseline"
-
-
 @dataclass(frozen=True, eq=False)
 class Study:
     """One study directory. Equal only to itself, so that what is computed from it can be kept.
@@ -109,7 +94,7 @@ def load_study(path: str | Path) -> Study:
     folder = Path(path).resolve()
     if not folder.is_dir():
         raise UsageError(
-            f"study: received {path}, which is no directory, allowed: a study directory"
+            f"study: invalid value {path}, which is no directory: expected a study directory"
         )
     manifest = _read_manifest(folder / "study.json")
     factors = [factor["name"] for factor in manifest["design"]["factors"]]
@@ -124,7 +109,7 @@ def load_study(path: str | Path) -> Study:
     if trials["trial"].duplicated().any():
         twice = trials.loc[trials["trial"].duplicated(), "trial"].iloc[0]
         raise UsageError(
-            f"{folder / 'trials.csv'}: trial {twice} is there twice, allowed: one row a trial"
+            f"{folder / 'trials.csv'}: trial {twice} is there twice: expected one row a trial"
         )
     # epochs.csv grows row by row, trials.csv is replaced every few seconds: a new trial's rows may
     # come first.
@@ -146,14 +131,14 @@ def load_studies(paths: Sequence[str | Path]) -> list[Study]:
     studies = {study.manifest["name"]: study for study in map(load_study, paths)}
     if len(studies) < len(paths):
         raise UsageError(
-            f"studies: received {len(paths)} named {', '.join(studies)}, allowed: studies of unlike names"
+            f"studies: invalid value {len(paths)} named {', '.join(studies)}: expected studies of unlike names"
         )
     first, *others = studies.values()
     for study in others:
         prints = [each.manifest["dataset"].get("fingerprint") for each in (study, first)]
         if prints[0] != prints[1] or None in prints:
             raise UsageError(
-                f"{study.path}: received images {prints[0]}, allowed: those of {first.path}, {prints[1]}"
+                f"{study.path}: invalid value images {prints[0]}: expected those of {first.path}, {prints[1]}"
             )
     for name, study in studies.items():
         for table in (study.trials, study.epochs):
@@ -180,7 +165,7 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
         return table.astype("int64")
     except (ValueError, OSError) as error:
         raise UsageError(
-            f"{path}: damaged ({error}), allowed: a row and a column a class"
+            f"{path}: damaged ({error}): expected a row and a column a class"
         ) from None
 
 
@@ -189,7 +174,7 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         needed = "a study directory, which has study.json, trials.csv and epochs.csv"
-        raise UsageError(f"{path}: {str(error.strerror).lower()}, allowed: {needed}") from None
+        raise UsageError(f"{path}: {str(error.strerror).lower()}: expected {needed}") from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -197,7 +182,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(_read_bytes(path))
     except ValueError as error:
         raise UsageError(
-            f"{path}: not JSON ({error}), allowed: the study.json of a study"
+            f"{path}: not JSON ({error}): expected the study.json of a study"
         ) from None
     for name, kind in MANIFEST.items():
         value = manifest
@@ -205,22 +190,24 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, kind):
             raise UsageError(
-                f"{path}: {name} is {value!r}, allowed: what the study wrote ({kind.__name__})"
+                f"{path}: {name} is {value!r}: expected what the study wrote ({kind.__name__})"
             )
     if manifest["version"] not in VERSIONS:
         raise UsageError(
-            f"{path}: received version {manifest['version']}, allowed: {', '.join(map(str, VERSIONS))}"
+            f"{path}: invalid value version {manifest['version']}: expected {', '.join(map(str, VERSIONS))}"
         )
     margin = manifest["design"].get("margin", 0.01)
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
-        raise UsageError(f"{path}: received margin {margin!r}, allowed: a number between 0 and 1")
+        raise UsageError(
+            f"{path}: invalid value margin {margin!r}: expected a number between 0 and 1"
+        )
     _check_plan(path, manifest.get("confirm"))
     names, ranged = {field.name for field in fields(TrialConfig)}, {"low", "high", "scale"}
     for factor in manifest["design"]["factors"]:
         known = isinstance(factor, dict) and factor.get("name") in names
         if not known or not ("levels" in factor or ranged <= factor.keys()):
-            allowed = "a field of a trial with levels, or with low, high and scale"
-            raise UsageError(f"{path}: received factor {factor!r}, allowed: {allowed}")
+            expected = "a field of a trial with levels, or with low, high and scale"
+            raise UsageError(f"{path}: invalid value factor {factor!r}: expected {expected}")
     return dict(manifest)
 
 
@@ -234,27 +221,27 @@ def _check_plan(path: Path, plan: Any) -> None:
         isinstance(each, list) and all(isinstance(one, dict) for one in each) for each in lists
     ):
         raise UsageError(
-            f"{path}: received confirm {plan!r:.80}, allowed: an object with the lists factors and arms"
+            f"{path}: invalid value confirm {plan!r:.80}: expected an object with the lists factors and arms"
         )
     names = {field.name for field in fields(TrialConfig)} - {"seed"}
     for factor in plan["factors"]:
         if factor.get("factor") not in names or not {"from", "to"} <= factor.keys():
             raise UsageError(
-                f"{path}: received confirm factor {factor!r}, allowed: a field of a trial with from and to"
+                f"{path}: invalid value confirm factor {factor!r}: expected a field of a trial with from and to"
             )
     for arm in plan["arms"]:
         if arm.get("role") not in list(ArmRole):
             raise UsageError(
-                f"{path}: received role {arm.get('role')!r} of an arm, allowed: {', '.join(ArmRole)}"
+                f"{path}: invalid value role {arm.get('role')!r} of an arm: expected {', '.join(ArmRole)}"
             )
         config = arm.get("config")
         if not isinstance(config, dict) or not config.keys() <= names:
             raise UsageError(
-                f"{path}: received config {config!r:.80} of an arm, allowed: fields of a trial but seed"
+                f"{path}: invalid value config {config!r:.80} of an arm: expected fields of a trial but seed"
             )
         if arm["role"] == ArmRole.ALONE and arm.get("factor") not in names:
             raise UsageError(
-                f"{path}: received factor {arm.get('factor')!r} of an arm, allowed: a field of a trial"
+                f"{path}: invalid value factor {arm.get('factor')!r} of an arm: expected a field of a trial"
             )
 
 
@@ -271,7 +258,7 @@ def _read_correct(path: Path, trials: pd.Series) -> pd.DataFrame:
     if len(bad) or table.index.has_duplicates:
         received = f"{bad.iloc[0]!r:.40}" if len(bad) else "a trial twice"
         raise UsageError(
-            f"{path}: received {received}, allowed: a row a trial with a 0 or 1 for each test image"
+            f"{path}: invalid value {received}: expected a row a trial with a 0 or 1 for each test image"
         )
     bits = np.array([np.frombuffer(text.encode(), np.uint8) == ord("1") for text in table], bool)
     return pd.DataFrame(bits, table.index) if len(table) else pd.DataFrame()
@@ -296,11 +283,11 @@ def _read_table(
             raise ValueError("line 2 has more fields than the header")
     except ValueError as error:
         raise UsageError(
-            f"{path}: damaged ({' '.join(str(error).split())}), allowed: one row a line"
+            f"{path}: damaged ({' '.join(str(error).split())}): expected one row a line"
         ) from None
     if missing := [name for name in columns if name not in table and name not in defaults]:
         raise UsageError(
-            f"{path}: has no column {', '.join(missing)}, allowed: all of {', '.join(columns)}"
+            f"{path}: has no column {', '.join(missing)}: expected all of {', '.join(columns)}"
         )
     found = {
         name: table[name] if name in table else pd.Series(defaults[name], table.index)
@@ -313,7 +300,7 @@ def _read_table(
 
 def _typed(path: Path, name: str, read: pd.Series, kind: Any) -> pd.Series:
     """The column in the dtype that `kind` stands for; only counts, floats and text may be missing."""
-    dtype, allowed = DTYPES.get(kind) or (pd.CategoricalDtype(kind), ", ".join(kind))
+    dtype, expected = DTYPES.get(kind) or (pd.CategoricalDtype(kind), ", ".join(kind))
     values: pd.Series = read
     if kind is bool:
         values = read.astype("str").map({"True": True, "False": False})
@@ -327,6 +314,6 @@ def _typed(path: Path, name: str, read: pd.Series, kind: Any) -> pd.Series:
     bad = values.isna() & (read.notna() | (kind not in (COUNT, float, str)))
     if bad.any():
         raise UsageError(
-            f"{path}: column {name}: received {str(read[bad].iloc[0])!r}, allowed: {allowed}"
+            f"{path}: column {name}: invalid value {str(read[bad].iloc[0])!r}: expected {expected}"
         )
     return values.astype(dtype)

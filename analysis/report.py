@@ -414,7 +414,7 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"out: received {folder}, allowed: a directory that can be made ({error.strerror})"
+            f"out: invalid value {folder}: expected a directory that can be made ({error.strerror})"
         ) from None
     shown = []
     for part in parts:

@@ -14,10 +14,11 @@ from scipy import stats
 
 from analysis import curves, effects
 from analysis.cost import spent
-from analysis.load import ArmRole, Study
+from analysis.load import Study
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.verdict import effect_lines, sentences, spoken_points
+from trainables.vocabulary import ArmRole
 
 CAVEAT = (
     "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"

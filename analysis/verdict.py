@@ -13,12 +13,13 @@ import pandas as pd
 
 from analysis import curves
 from analysis.curves import level_label
-from analysis.load import ArmRole, Study
+from analysis.load import Study
 from analysis.statistics import confirm
 from analysis.statistics.arms import FIELDS, READINGS, ConfirmStage, confirm_stage
 from analysis.statistics.confirm import ArmSummary, Change, Drift, Effect, Interaction, Verdict
 from analysis.statistics.estimate import Interval
 from analysis.statistics.tuning import rates_tried
+from trainables.vocabulary import ArmRole
 
 OUTCOMES: Mapping[str, str] = {
     "test_accuracy": "test accuracy",

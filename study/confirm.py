@@ -14,7 +14,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy as np
 from study.designs import Design, Factor
 from study.record import StudyState, TrialState
 from trainables.config import TrialConfig
+from trainables.vocabulary import ArmRole
 
 RATE = "learning_rate"
 RATE_STEP = 3.0
@@ -36,16 +36,6 @@ GENERATORS: Mapping[int, Sequence[Sequence[int]]] = {
 """By number of factors, of which of the first ones each of the others is the product: half fraction
 of 8 arms, then 16 arms, all of resolution IV at least (Box, Hunter & Hunter 2005, table 6.22)."""
 MOST_FACTORS = max(GENERATORS)
-
-
-class ArmRole(StrEnum):
-    """What an arm is in the confirm stage."""
-
-    WINNER = "winner"
-    FRACTION = "fraction"  # another member of the two-level design
-    ALONE = "alone"  # the winner with one factor changed
-    BASELINE = "baseline"
-    ARM = "arm"  # of a factorial design
 
 
 TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)

@@ -49,7 +49,7 @@ def read_design(name: str) -> Design:
             return design_from(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(
-            f"--design: received {name!r} ({error.strerror}), allowed: {KNOWN}"
+            f"--design: invalid value {name!r} ({error.strerror}): expected {KNOWN}"
         ) from error
     except ValueError as error:
         text = (
@@ -74,7 +74,7 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
     if not 0 < (margin := values.get("margin", Design.margin)) < 1:
         raise UsageError(
-            f"margin: received {margin!r}, allowed: a number above 0 and below 1 (0.01 is 1 point)"
+            f"margin: invalid value {margin!r}: expected a number above 0 and below 1 (0.01 is 1 point)"
         )
     factors: list[Factor] = []
     for number, about in enumerate(values.get("factors", [])):
@@ -92,7 +92,7 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     for key, table in baselines.items():
         with _at(f"baselines.{key}"):
             if "seed" in _table(table, {}):
-                raise UsageError("seed: received one, allowed: none, for the study's is taken")
+                raise UsageError("seed: invalid value one: expected none, for the study's is taken")
             TrialConfig.from_dict(table)
     design = Design(name, **{**values, "factors": tuple(factors)})
     _check_search(design)
@@ -125,31 +125,29 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
         levels = about["levels"]
         if ends or len(levels) < 2 or len(set(map(repr, levels))) < len(levels):
             raise UsageError(
-                f"levels: received {levels!r}, allowed: two or more unlike ones, and then no low, high, scale"
+                f"levels: invalid value {levels!r}: expected two or more unlike ones, and then no low, high, scale"
             )
         for level in levels:
             TrialConfig.from_dict({about["name"]: level})
         return Factor(**about | {"levels": tuple(levels)})
     factor = Factor(**about)
     if KINDS[factor.name] not in (int, float) or factor.role == "scientific":
-        raise UsageError(
-            "levels: received none, allowed: a range only for a number that is a nuisance"
-        )
+        raise UsageError("levels: missing: expected a range only for a number that is a nuisance")
     for key in ("low", "high"):
         if math.isnan(getattr(factor, key)):
-            raise UsageError(f"{key}: received none, allowed: low and high, or levels")
+            raise UsageError(f"{key}: missing: expected low and high, or levels")
         with _at(key):
             TrialConfig.from_dict({factor.name: getattr(factor, key)})
     if not factor.low < factor.high or (factor.scale == "log" and factor.low <= 0):
         raise UsageError(
-            f"low: received {factor.low!r}, allowed: below high, {factor.high!r}; above 0 where log"
+            f"low: invalid value {factor.low!r}: expected below high, {factor.high!r}; above 0 where log"
         )
     return factor
 
 
 def _check_search(design: Design) -> None:
     """Raise `UsageError` where the way of searching does not go with what there is."""
-    right, allowed = {
+    right, expected = {
         "sampled": (bool(design.factors), "with factors"),
         "factorial": (
             bool(design.scientific) and not design.baselines,
@@ -161,7 +159,7 @@ def _check_search(design: Design) -> None:
         ),
     }[design.search]
     if not right:
-        raise UsageError(f"search: received {design.search!r}, allowed: {allowed}")
+        raise UsageError(f"search: invalid value {design.search!r}: expected {expected}")
 
 
 def _check_levels(design: Design) -> None:
@@ -188,14 +186,14 @@ def _check_levels(design: Design) -> None:
 def check_samples(design: Design, samples: int) -> None:
     """Raise `UsageError` where a design cannot have so many search trials."""
     arms = len(design.arms())
-    right, allowed = {
+    right, expected = {
         "sampled": (samples >= 1, "an integer from 1"),
         "factorial": (samples >= 1 and samples % arms == 0, f"a multiple of the {arms} arms"),
         "none": (samples == 0, "none, for there is no search stage"),
     }[design.search]
     if not right:
         raise UsageError(
-            f"samples: received {samples!r}, allowed with design {design.name}: {allowed}"
+            f"samples: invalid value {samples!r}: expected {expected} (design {design.name})"
         )
 
 
@@ -208,10 +206,10 @@ def _at(*keys: str) -> Iterator[None]:
         raise UsageError(": ".join((*keys, str(error)))) from error
 
 
-def _choice(key: str, value: Any, allowed: Collection[Any]) -> None:
-    if value not in allowed:
+def _choice(key: str, value: Any, expected: Collection[Any]) -> None:
+    if value not in expected:
         raise UsageError(
-            f"{key}: received {value!r}, allowed: {', '.join(map(str, allowed)) or 'none'}"
+            f"{key}: invalid value {value!r}: expected {', '.join(map(str, expected)) or 'none'}"
         )
 
 
@@ -219,15 +217,15 @@ def _table(values: Any, kinds: Mapping[str, Any], needed: Collection[str] = ()) 
     """The table, if it is one and its keys and the types of their values are these (any, where none
     are given)."""
     if not isinstance(values, dict):
-        raise UsageError(f"received {values!r}, allowed: a table")
+        raise UsageError(f"invalid value {values!r}: expected a table")
     for key, value in values.items() if kinds else ():
         _choice("key", key, kinds)
         right = isinstance(
             value, (int, float) if kinds[key] is float else kinds[key]
         ) and not isinstance(value, bool)
         if not right:
-            raise UsageError(f"{key}: received {value!r}, allowed: {WORDS[kinds[key]]}")
+            raise UsageError(f"{key}: invalid value {value!r}: expected {WORDS[kinds[key]]}")
     for key in needed:
         if key not in values:
-            raise UsageError(f"{key}: received none, allowed: {WORDS[kinds[key]]}")
+            raise UsageError(f"{key}: missing: expected {WORDS[kinds[key]]}")
     return values

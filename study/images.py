@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from study.record import has_study
-from study.settings import ALLOWED, StudySettings
+from study.settings import EXPECTED, StudySettings
 from trainables.config import UsageError
 from trainables.datasets import (
     DataUnavailable,
@@ -48,8 +48,8 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
     if settings.dataset is not None:
         images = _images(settings, settings.dataset, None)
         if recorded not in (None, images.data.fingerprint):
-            found = f"received {settings.dataset!r} with fingerprint {images.data.fingerprint}"
-            raise UsageError(f"--dataset: {found}, the study has {recorded}; {ALLOWED}")
+            found = f"invalid value {settings.dataset!r} with fingerprint {images.data.fingerprint}"
+            raise UsageError(f"--dataset: {found}, the study has {recorded}: {EXPECTED}")
         return images
     if not torch.cuda.is_available():
         return _images(
@@ -72,15 +72,17 @@ def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images
         ):
             pass
     except OSError as error:
-        allowed = f"allowed: a folder that can be written to ({error.strerror})"
-        raise UsageError(f"--results-dir: received {settings.results_dir!r}, {allowed}") from error
+        expected = f"expected a folder that can be written to ({error.strerror})"
+        raise UsageError(
+            f"--results-dir: invalid value {settings.results_dir!r}: {expected}"
+        ) from error
     # A driver that was killed before its first line leaves an empty record.
     empty = not folder.exists() or (
         folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"}
     )
     if not empty and not has_study(folder):
         raise UsageError(
-            f"--name: received {folder.name!r}, but {folder} is no study, allowed: a name not taken"
+            f"--name: invalid value {folder.name!r}, but {folder} is no study: expected a name not taken"
         )
     data = load_images(
         dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images

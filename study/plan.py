@@ -19,7 +19,7 @@ from study.images import Images
 from study.provenance import command, git_commit, machine, package_versions
 from study.record import StudyState, has_study
 from study.resources import Resources, concurrent_trials, gpus_per_trial
-from study.settings import ALLOWED, DecidedSettings, StudySettings, continued, decided
+from study.settings import EXPECTED, DecidedSettings, StudySettings, continued, decided
 from study.timing import forward_flops
 from trainables.config import UsageError
 
@@ -65,7 +65,7 @@ def continue_study(
             asked = asked.one_budget()
         if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
             raise UsageError(
-                f"--design: received {given['design']!r}, which is not the design of the study; {ALLOWED}"
+                f"--design: invalid value {given['design']!r}, which is not the design of the study: {EXPECTED}"
             )
     settings = decided(settings, design)
     # Trials that have begun are not taken back.

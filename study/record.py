@@ -310,14 +310,14 @@ class Record:
                 driver = _read(path)[0].driver
                 who = f"process {driver.get('pid')} on {driver.get('host')}"
                 raise UsageError(
-                    f"--name: received {folder.name!r}, allowed: not what {who} is running"
+                    f"--name: invalid value {folder.name!r}: expected not what {who} is running"
                 ) from None
             except OSError as error:  # a file system without locks, as some of clusters are mounted
                 raise CannotWrite(f"{path} cannot be locked ({error.strerror})") from error
             self.state, self._size = _read(path)
             if bool(header) == bool(self.state.header):
                 raise UsageError(
-                    f"--name: received {folder.name!r}, which another process has started or removed"
+                    f"--name: invalid value {folder.name!r}, which another process has started or removed"
                 )
             refused.pop_all()
         self._file.truncate(self._size)

@@ -64,7 +64,7 @@ def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
             if most
             else "0 where torch finds no GPU that it can use"
         )
-        raise UsageError(f"--gpus-per-trial: received {asked:g}, allowed: {what}")
+        raise UsageError(f"--gpus-per-trial: invalid value {asked:g}: expected {what}")
     return asked
 
 
@@ -79,7 +79,7 @@ def concurrent_trials(
     cpus = settings.cpus_per_trial
     if cpus > resources.most_cpus:
         raise UsageError(
-            f"--cpus-per-trial: received {cpus}, allowed: at most {resources.most_cpus:g}, what a machine has"
+            f"--cpus-per-trial: invalid value {cpus}: expected at most {resources.most_cpus:g}, what a machine has"
         )
     fit = max(1, sum(_fit_on(node, cpus, gpus) for node in resources.nodes))
     if settings.max_concurrent is None:

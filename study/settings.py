@@ -14,9 +14,9 @@ from study.designs import DESIGNS, Design
 from trainables.config import UsageError
 
 
-def _option(default: Any, text: str, allowed: str = "", check: Any = None) -> Any:
+def _option(default: Any, text: str, expected: str = "", check: Any = None) -> Any:
     """A field that is an option: its help, and what it may be in words and by a check."""
-    return field(default=default, metadata={"help": text, "allowed": allowed, "check": check})
+    return field(default=default, metadata={"help": text, "expected": expected, "check": check})
 
 
 def _at_least(least: float) -> Any:
@@ -142,12 +142,12 @@ class StudySettings:
     def __post_init__(self) -> None:
         for item in fields(self):
             value, check = getattr(self, item.name), item.metadata["check"]
-            # `not (... <= ...)` catches NaN too; None is allowed where it is the default.
+            # `not (... <= ...)` catches NaN too; None is expected where it is the default.
             if value is None and item.default is None:
                 continue
             if check is not None and not check(value):
                 raise UsageError(
-                    f"{_flag(item.name)}: received {value!r}, allowed: {item.metadata['allowed']}"
+                    f"{_flag(item.name)}: invalid value {value!r}: expected {item.metadata['expected']}"
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ QUESTION = (
     *("cpus_per_trial", "gpus_per_trial"),
 )
 """What may not change once a study was begun."""
-ALLOWED = "allowed: the same, or another --name"
+EXPECTED = "expected the same, or another --name"
 
 
 def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) -> StudySettings:
@@ -204,7 +204,7 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     # themselves.
     given = {item: value for item, value in given.items() if (item, value) != ("precision", "auto")}
     changed = [
-        f"{_flag(item)}: received {given[item]!r}, the study has {recorded[item]!r}"
+        f"{_flag(item)}: invalid value {given[item]!r}, the study has {recorded[item]!r}"
         for item in QUESTION
         if item in given
         and given[item] != recorded.get(item, given[item])
@@ -213,7 +213,7 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
         )
     ]
     if changed:
-        raise UsageError(f"{'; '.join(changed)}; {ALLOWED}")
+        raise UsageError(f"{'; '.join(changed)}: {EXPECTED}")
     # The directory may have been moved; what is asked for once is not a property of the study.
     once = {"results_dir", "retry_failed", "show_design", "confirm_until_width"}
     kept = {item.name for item in fields(StudySettings)} - once
@@ -250,10 +250,10 @@ def decided(settings: StudySettings, design: Design) -> DecidedSettings:
     except UsageError as error:
         raise UsageError(f"--{error}") from error
     if factorial and settings.scheduler == "asha":
-        raise UsageError(f"--scheduler: received 'asha', allowed with design {design.name}: fifo")
+        raise UsageError(f"--scheduler: invalid value 'asha': expected fifo (design {design.name})")
     if design.search == "none" and not settings.confirm_seeds:
         raise UsageError(
-            f"--confirm-seeds: received 0, allowed with design {design.name}: an integer from 1"
+            f"--confirm-seeds: invalid value 0: expected an integer from 1 (design {design.name})"
         )
     usual = (
         {"scheduler": "fifo", "sampler": "qmc"}
@@ -307,7 +307,7 @@ def _reader(item: Field[Any]) -> Callable[[str], Any]:
             return kind(text)  # type: ignore[operator]
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"received {text!r}, allowed: {item.metadata['allowed']}"
+                f"invalid value {text!r}: expected {item.metadata['expected']}"
             ) from None
 
     return read

@@ -69,7 +69,12 @@ def refused(place: Path, *arguments: str) -> str:
 @pytest.mark.slow
 def test_a_broken_file_is_named_or_skipped_with_a_count(tmp_path: Path, folder: Path) -> None:
     line = refused(tmp_path, "--dataset", str(folder))
-    for part in ("--dataset: received", "1 of 62 files", "dog/broken.png", "--skip-bad-images"):
+    for part in (
+        "--dataset: invalid value",
+        "1 of 62 files",
+        "dog/broken.png",
+        "--skip-bad-images",
+    ):
         assert part in line
     process = start(tmp_path, "--dataset", str(folder), "--skip-bad-images")
     said, errors = process.communicate(timeout=300)
@@ -90,9 +95,9 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path, folder: Path
     (tmp_path / "file").touch()
     line = refused(tmp_path, "--dataset", str(folder), "--data-dir", "file")
     assert (
-        "--data-dir: received" in line
+        "--data-dir: invalid value" in line
         and str(tmp_path / "file") in line
-        and "allowed: a folder" in line
+        and "expected a folder" in line
     )
 
 

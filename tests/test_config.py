@@ -57,7 +57,7 @@ def test_a_wrong_value_is_named(field, value):
     with pytest.raises(UsageError) as caught:
         TrialConfig(**{field: value})
     said = str(caught.value)
-    assert said.startswith(f"{field}: received {value!r}, allowed: ")
+    assert said.startswith(f"{field}: invalid value {value!r}: expected ")
     assert "\n" not in said
 
 
@@ -93,7 +93,7 @@ def test_the_fields_are_those_of_the_contract():
 
 def test_an_unknown_field_is_named():
     with pytest.raises(
-        UsageError, match="kernel: no such field of a trial, allowed: stem_kernel, "
+        UsageError, match="kernel: no such field of a trial: expected stem_kernel, "
     ):
         TrialConfig.from_dict({"kernel": 3})
 

@@ -262,7 +262,10 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
     assert (place.root / "extended" / "report" / "index.html").exists()
     assert place.run("extended", "--epochs 4 --seed 9") == 2
     said = place.said("extended").splitlines()[-1]
-    assert "--epochs: received 4, the study has 3; --seed: received 9, the study has 0" in said
+    assert (
+        "--epochs: invalid value 4, the study has 3; --seed: invalid value 9, the study has 0"
+        in said
+    )
     assert (place.root / "extended" / "record.jsonl").read_bytes() == record
 
 

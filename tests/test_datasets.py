@@ -490,7 +490,7 @@ def test_any_folder_is_read_right_or_refused_by_name(data: strategies.DataObject
         except UsageError as error:
             event("refused")
             message = str(error)
-            assert message.startswith("--dataset: received") and message.isprintable()
+            assert message.startswith("--dataset: invalid value") and message.isprintable()
             files = {
                 file for classes in drawn.values() for files in classes.values() for file in files
             }
@@ -670,14 +670,18 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 )
 def test_unknown_data_set(tmp_path: Path, name: str) -> None:
     message = refusal(lambda: load_images(name, tmp_path))
-    assert message.startswith("--dataset: received") and all(known in message for known in NAMES)
+    assert message.startswith("--dataset: invalid value") and all(
+        known in message for known in NAMES
+    )
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     def said(name: str) -> str:
         message = refusal(lambda: load_images(str(tmp_path / name), tmp_path / "data"))
         assert (
-            message.startswith("--dataset: received") and name in message and "allowed: " in message
+            message.startswith("--dataset: invalid value")
+            and name in message
+            and ": expected " in message
         )
         return message
 
@@ -693,16 +697,16 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     assert "folders in the place of images: train/blue, train/green, train/red" in said("half")
     colour_folder(tmp_path / "deep" / "red" / "more")
     colour_folder(tmp_path / "deep" / "blue")
-    assert "folders in the place of images: blue/blue, blue/green, blue/red, red/more," in said(
+    assert "folders in the place of images: blue/blue, blue/green, blue/red, red/more:" in said(
         "deep"
     )
     colour_folder(tmp_path / "unlike" / "train")
     colour_folder(tmp_path / "unlike" / "test")
     write_image(tmp_path / "unlike" / "test" / "pink" / "0.png", (255, 200, 200))
-    assert "too few readable images in train: pink (0), allowed: 3 or more" in said("unlike")
+    assert "too few readable images in train: pink (0): expected 3 or more" in said("unlike")
     colour_folder(tmp_path / "lacking" / "train")
     write_image(tmp_path / "lacking" / "test" / "red" / "0.png", (255, 0, 0))
-    assert "in test: blue (0), green (0), allowed: 1 or more" in said("lacking")
+    assert "in test: blue (0), green (0): expected 1 or more" in said("lacking")
 
 
 def test_classes_with_too_few_images(tmp_path: Path) -> None:
@@ -745,7 +749,7 @@ def test_data_directory_that_cannot_be_used(tmp_path: Path) -> None:
         message = refusal(
             lambda place=place: load_images(str(colour_folder(tmp_path / "set")), place)
         )  # type: ignore[misc]
-        assert message.startswith("--data-dir: received") and str(place) in message
+        assert message.startswith("--data-dir: invalid value") and str(place) in message
 
 
 # ----------------------------------------------------------------------------------------------
@@ -805,7 +809,10 @@ def test_parts_are_the_same_for_ever() -> None:
 @pytest.mark.parametrize("wanted", [0, -1, 29, 101])
 def test_wrong_number_of_training_images(wanted: int) -> None:
     message = refusal(lambda: split_images(numbered(10, 10), wanted))
-    assert message.startswith(f"--train-images: received {wanted},") and "from 30 to 100" in message
+    assert (
+        message.startswith(f"--train-images: invalid value {wanted}:")
+        and "from 30 to 100" in message
+    )
 
 
 def test_search_sees_no_test_images() -> None:

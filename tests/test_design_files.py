@@ -144,180 +144,189 @@ def varied(*but: str) -> str:
         # The whole file.
         (
             "sampels = 3",
-            "key: received 'sampels', allowed: search, outcome, samples, margin, fixed, factors, baselines",
+            "key: invalid value 'sampels': expected search, outcome, samples, margin, fixed, factors, baselines",
         ),
-        ("", "search: received 'sampled', allowed: with factors"),
-        ('search = "grid"', "search: received 'grid', allowed: sampled, factorial, none"),
-        ('outcome = "loss"', "outcome: received 'loss', allowed: test_accuracy, train_accuracy"),
-        ('samples = "many"\n' + FACTOR, "samples: received 'many', allowed: a whole number"),
-        ("samples = 2.5\n" + FACTOR, "samples: received 2.5, allowed: a whole number"),
-        ("samples = true\n" + FACTOR, "samples: received True, allowed: a whole number"),
+        ("", "search: invalid value 'sampled': expected with factors"),
+        ('search = "grid"', "search: invalid value 'grid': expected sampled, factorial, none"),
+        (
+            'outcome = "loss"',
+            "outcome: invalid value 'loss': expected test_accuracy, train_accuracy",
+        ),
+        ('samples = "many"\n' + FACTOR, "samples: invalid value 'many': expected a whole number"),
+        ("samples = 2.5\n" + FACTOR, "samples: invalid value 2.5: expected a whole number"),
+        ("samples = true\n" + FACTOR, "samples: invalid value True: expected a whole number"),
         (
             "margin = 0\n" + FACTOR,
-            "margin: received 0, allowed: a number above 0 and below 1 (0.01 is 1 point)",
+            "margin: invalid value 0: expected a number above 0 and below 1 (0.01 is 1 point)",
         ),
         (
             "margin = 1.0\n" + FACTOR,
-            "margin: received 1.0, allowed: a number above 0 and below 1 (0.01 is 1 point)",
+            "margin: invalid value 1.0: expected a number above 0 and below 1 (0.01 is 1 point)",
         ),
-        ('margin = "1"\n' + FACTOR, "margin: received '1', allowed: a number"),
+        ('margin = "1"\n' + FACTOR, "margin: invalid value '1': expected a number"),
         (
             "samples = 0\n" + FACTOR,
-            "samples: received 0, allowed with design mine: an integer from 1",
+            "samples: invalid value 0: expected an integer from 1 (design mine)",
         ),
-        ("factors = 3", "factors: received 3, allowed: a list"),
+        ("factors = 3", "factors: invalid value 3: expected a list"),
         (
             'search = "factorial"\nsamples = 5\n' + FACTOR,
-            "samples: received 5, allowed with design mine: a multiple of the 2 arms",
+            "samples: invalid value 5: expected a multiple of the 2 arms (design mine)",
         ),
         (
             'search = "factorial"\n' + RATE + "levels = [0.1, 0.2]",
-            "search: received 'factorial', allowed: with scientific factors and without baselines",
+            "search: invalid value 'factorial': expected with scientific factors and without baselines",
         ),
         (
             'search = "factorial"\n' + FACTOR + "[baselines.a]",
-            "search: received 'factorial', allowed: with scientific factors and without baselines",
+            "search: invalid value 'factorial': expected with scientific factors and without baselines",
         ),
-        ('search = "none"', "search: received 'none', allowed: with baselines and without factors"),
+        (
+            'search = "none"',
+            "search: invalid value 'none': expected with baselines and without factors",
+        ),
         (
             'search = "none"\nsamples = 4\n[baselines.a]',
-            "samples: received 4, allowed with design mine: none, for there is no search stage",
+            "samples: invalid value 4: expected none, for there is no search stage (design mine)",
         ),
         # A factor.
-        ("factors = [3]", "factors[0]: received 3, allowed: a table"),
-        (FACTOR + "[[factors]]\nname = 3", "factors[1]: name: received 3, allowed: text"),
-        ('[[factors]]\nrole = "nuisance"', "factors[0]: name: received none, allowed: text"),
-        ('[[factors]]\nname = "depth"', "factors[0]: role: received none, allowed: text"),
+        ("factors = [3]", "factors[0]: invalid value 3: expected a table"),
+        (FACTOR + "[[factors]]\nname = 3", "factors[1]: name: invalid value 3: expected text"),
+        ('[[factors]]\nrole = "nuisance"', "factors[0]: name: missing: expected text"),
+        ('[[factors]]\nname = "depth"', "factors[0]: role: missing: expected text"),
         (
             FACTOR + "lvels = [1]",
-            "factors[0]: key: received 'lvels', allowed: name, role, levels, low, high, scale, when",
+            "factors[0]: key: invalid value 'lvels': expected name, role, levels, low, high, scale, when",
         ),
         (
             '[[factors]]\nname = "seed"\nrole = "nuisance"\nlevels = [1, 2]',
-            f"factors[0]: name: received 'seed', allowed: {VARIED}",
+            f"factors[0]: name: invalid value 'seed': expected {VARIED}",
         ),
-        (FACTOR + FACTOR, f"factors[1]: name: received 'depth', allowed: {varied('depth')}"),
+        (FACTOR + FACTOR, f"factors[1]: name: invalid value 'depth': expected {varied('depth')}"),
         (
             FACTOR.replace("scientific", "fixed"),
-            "factors[0]: role: received 'fixed', allowed: scientific, nuisance",
+            "factors[0]: role: invalid value 'fixed': expected scientific, nuisance",
         ),
         # Its levels.
-        (FACTOR.replace("18", "20"), "factors[0]: depth: received 20, allowed: 10, 18, 34"),
-        (FACTOR.replace("18", '"18"'), "factors[0]: depth: received '18', allowed: 10, 18, 34"),
+        (FACTOR.replace("18", "20"), "factors[0]: depth: invalid value 20: expected 10, 18, 34"),
+        (
+            FACTOR.replace("18", '"18"'),
+            "factors[0]: depth: invalid value '18': expected 10, 18, 34",
+        ),
         (
             FACTOR.replace("10, ", ""),
-            "factors[0]: levels: received [18], allowed: two or more unlike ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [18]: expected two or more unlike ones, and then no low, high, scale",
         ),
         (
             FACTOR.replace("18", "10"),
-            "factors[0]: levels: received [10, 10], allowed: two or more unlike ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [10, 10]: expected two or more unlike ones, and then no low, high, scale",
         ),
         (
             RATE + 'levels = [0.1, 0.2]\nscale = "log"',
-            "factors[0]: levels: received [0.1, 0.2], allowed: two or more unlike ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [0.1, 0.2]: expected two or more unlike ones, and then no low, high, scale",
         ),
         (
             '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlow = 0\nhigh = 1',
-            "factors[0]: levels: received none, allowed: a range only for a number that is a nuisance",
+            "factors[0]: levels: missing: expected a range only for a number that is a nuisance",
         ),
         (
             RATE.replace("nuisance", "scientific") + "low = 0.1\nhigh = 1",
-            "factors[0]: levels: received none, allowed: a range only for a number that is a nuisance",
+            "factors[0]: levels: missing: expected a range only for a number that is a nuisance",
         ),
         # Its range.
-        (RATE, "factors[0]: low: received none, allowed: low and high, or levels"),
-        (RATE + "low = 0.1", "factors[0]: high: received none, allowed: low and high, or levels"),
-        (RATE + 'low = "0.1"\nhigh = 1', "factors[0]: low: received '0.1', allowed: a number"),
+        (RATE, "factors[0]: low: missing: expected low and high, or levels"),
+        (RATE + "low = 0.1", "factors[0]: high: missing: expected low and high, or levels"),
+        (RATE + 'low = "0.1"\nhigh = 1', "factors[0]: low: invalid value '0.1': expected a number"),
         (
             RATE + "low = 0.3\nhigh = 0.1",
-            "factors[0]: low: received 0.3, allowed: below high, 0.1; above 0 where log",
+            "factors[0]: low: invalid value 0.3: expected below high, 0.1; above 0 where log",
         ),
         (
             RATE + "low = 0\nhigh = 0.1",
-            "factors[0]: low: learning_rate: received 0, allowed: a finite number above 0",
+            "factors[0]: low: learning_rate: invalid value 0: expected a finite number above 0",
         ),
         (
             RATE + "low = 0.1\nhigh = inf",
-            "factors[0]: high: learning_rate: received inf, allowed: a finite number above 0",
+            "factors[0]: high: learning_rate: invalid value inf: expected a finite number above 0",
         ),
         (
             RATE.replace("learning_rate", "weight_decay") + 'low = 0.0\nhigh = 0.1\nscale = "log"',
-            "factors[0]: low: received 0.0, allowed: below high, 0.1; above 0 where log",
+            "factors[0]: low: invalid value 0.0: expected below high, 0.1; above 0 where log",
         ),
         (
             RATE + 'low = 0.1\nhigh = 0.3\nscale = "ln"',
-            "factors[0]: scale: received 'ln', allowed: linear, log",
+            "factors[0]: scale: invalid value 'ln': expected linear, log",
         ),
         (
             RATE.replace("learning_rate", "width") + "low = 4.5\nhigh = 8",
-            "factors[0]: low: width: received 4.5, allowed: an integer from 1 to 1024",
+            "factors[0]: low: width: invalid value 4.5: expected an integer from 1 to 1024",
         ),
         # Its condition.
-        (FACTOR + "when = 3", "factors[0]: when: received 3, allowed: a table"),
-        (FACTOR + "when = { width = 8 }", "factors[0]: when: received 'width', allowed: none"),
+        (FACTOR + "when = 3", "factors[0]: when: invalid value 3: expected a table"),
+        (FACTOR + "when = { width = 8 }", "factors[0]: when: invalid value 'width': expected none"),
         (
             FACTOR + RATE + "low = 0.1\nhigh = 1\nwhen = { residual = true }",
-            "factors[1]: when: received 'residual', allowed: depth",
+            "factors[1]: when: invalid value 'residual': expected depth",
         ),
         (
             FACTOR + RATE + "low = 0.1\nhigh = 1\nwhen = { depth = 34 }",
-            "factors[1]: when.depth: received 34, allowed: 10, 18",
+            "factors[1]: when.depth: invalid value 34: expected 10, 18",
         ),
         (
             OPTIMIZER + FACTOR + 'when = { optimizer = "sgd" }',
-            "factors[1]: when: received 'optimizer', allowed: none",  # an arm is made of scientific levels alone
+            "factors[1]: when: invalid value 'optimizer': expected none",  # an arm is made of scientific levels alone
         ),
         # Levels that do not go together, or not with what is fixed.
         (
             "fixed.nesterov = true\n" + OPTIMIZER,
-            "factors: with optimizer 'adam': nesterov: received True, "
-            "allowed only with optimizer sgd and a momentum above 0",
+            "factors: with optimizer 'adam': nesterov: invalid value True: "
+            "expected only with optimizer sgd and a momentum above 0",
         ),
         (
             FACTOR + OPTIMIZER + NESTEROV,
-            "factors: with optimizer 'adam', nesterov True: nesterov: received True, "
-            "allowed only with optimizer sgd and a momentum above 0",
+            "factors: with optimizer 'adam', nesterov True: nesterov: invalid value True: "
+            "expected only with optimizer sgd and a momentum above 0",
         ),
         (
             FACTOR + OPTIMIZER + NESTEROV + "when = { depth = 18 }",
-            "factors: with depth 18, optimizer 'adam', nesterov True: nesterov: received True, "
-            "allowed only with optimizer sgd and a momentum above 0",
+            "factors: with depth 18, optimizer 'adam', nesterov True: nesterov: invalid value True: "
+            "expected only with optimizer sgd and a momentum above 0",
         ),
         # Fixed values and baselines.
         (
             "[fixed]\ndept = 18\n" + FACTOR,
-            f"fixed: key: received 'dept', allowed: {varied('depth')}",
+            f"fixed: key: invalid value 'dept': expected {varied('depth')}",
         ),
         (
             "[fixed]\ndepth = 18\n" + FACTOR,
-            f"fixed: key: received 'depth', allowed: {varied('depth')}",
+            f"fixed: key: invalid value 'depth': expected {varied('depth')}",
         ),
         (
             "[fixed]\nmax_epochs = 3\n" + FACTOR,
-            f"fixed: key: received 'max_epochs', allowed: {varied('depth')}",
+            f"fixed: key: invalid value 'max_epochs': expected {varied('depth')}",
         ),
         (
             "[fixed]\nwidth = 0\n" + FACTOR,
-            "fixed: width: received 0, allowed: an integer from 1 to 1024",
+            "fixed: width: invalid value 0: expected an integer from 1 to 1024",
         ),
-        ("fixed = 3\n" + FACTOR, "fixed: received 3, allowed: a table"),
+        ("fixed = 3\n" + FACTOR, "fixed: invalid value 3: expected a table"),
         (
             "[baselines.a]\nseed = 3\n" + FACTOR,
-            "baselines.a: seed: received one, allowed: none, for the study's is taken",
+            "baselines.a: seed: invalid value one: expected none, for the study's is taken",
         ),
         (
             "baselines.a.nesterov = true\n" + OPTIMIZER.replace("nuisance", "scientific"),
-            "baselines.a: with optimizer 'adam': nesterov: received True, "
-            "allowed only with optimizer sgd and a momentum above 0",
+            "baselines.a: with optimizer 'adam': nesterov: invalid value True: "
+            "expected only with optimizer sgd and a momentum above 0",
         ),
-        ("baselines.a = 3\n" + FACTOR, "baselines.a: received 3, allowed: a table"),
+        ("baselines.a = 3\n" + FACTOR, "baselines.a: invalid value 3: expected a table"),
         (
             "[baselines.a]\ndepth = 11\n" + FACTOR,
-            "baselines.a: depth: received 11, allowed: 10, 18, 34",
+            "baselines.a: depth: invalid value 11: expected 10, 18, 34",
         ),
         (
             "[baselines.a]\nmax_epochs = 0\n" + FACTOR,
-            "baselines.a: max_epochs: received 0, allowed: an integer from 1 to 1048576",
+            "baselines.a: max_epochs: invalid value 0: expected an integer from 1 to 1048576",
         ),
     ],
 )
@@ -327,14 +336,15 @@ def test_a_broken_design_is_one_line_that_names_the_key(write, text, said):
 
 
 def test_no_file_no_toml_no_text(write, tmp_path):
-    allowed = "allowed: search, course, stem, degradation, recipe, or a file that ends in .toml"
+    expected = "expected search, course, stem, degradation, recipe, or a file that ends in .toml"
     missing = str(tmp_path / "none.toml")
     assert (
-        refused(missing) == f"--design: received {missing!r} (No such file or directory), {allowed}"
+        refused(missing)
+        == f"--design: invalid value {missing!r} (No such file or directory): {expected}"
     )
     (tmp_path / "folder.toml").mkdir()
     folder = str(tmp_path / "folder.toml")
-    assert refused(folder) == f"--design: received {folder!r} (Is a directory), {allowed}"
+    assert refused(folder) == f"--design: invalid value {folder!r} (Is a directory): {expected}"
     path = write("samples = \n")
     assert refused(path) == f"--design: {path}: no TOML (Invalid value (at line 1, column 11))"
     path = write("samples = 1\nsamples = 2")
@@ -372,5 +382,5 @@ def test_the_command_refuses_a_broken_file_with_status_2(capsys, write):
     assert main(["--design", path, "--show-design"]) == 2
     assert (
         capsys.readouterr().err
-        == f"resnet-study: --design: {path}: factors[0]: received 3, allowed: a table\n"
+        == f"resnet-study: --design: {path}: factors[0]: invalid value 3: expected a table\n"
     )

@@ -24,7 +24,7 @@ def test_the_default_data_set_is_digits_without_a_gpu_and_says_why(tmp_path, mon
 def test_a_directory_that_holds_something_else_is_refused_before_images_are_read(tmp_path):
     (tmp_path / "search-cifar10").mkdir()
     (tmp_path / "search-cifar10" / "mine.txt").write_text("")
-    with pytest.raises(UsageError, match="--name: received 'search-cifar10'"):
+    with pytest.raises(UsageError, match="--name: invalid value 'search-cifar10'"):
         resolve_images(
             StudySettings(dataset="cifar10", results_dir=str(tmp_path), data_dir=str(tmp_path))
         )
@@ -36,6 +36,6 @@ def test_other_images_than_recorded_are_refused(tmp_path):
     assert resolve_images(settings, fingerprint).data.fingerprint == fingerprint
     with pytest.raises(
         UsageError,
-        match=f"--dataset: received 'digits' with fingerprint {fingerprint}, the study has x",
+        match=f"--dataset: invalid value 'digits' with fingerprint {fingerprint}, the study has x",
     ):
         resolve_images(settings, "x")

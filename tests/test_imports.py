@@ -49,8 +49,8 @@ def test_the_config_needs_the_standard_library_only():
 def test_analysis_needs_neither_torch_nor_ray_and_of_the_project_only_the_config():
     for path in modules("analysis"):
         assert not tops(path) & {"torch", "torchvision", "ray", "study"}, path
-        ours = {name for name in imports(path) if name.split(".")[0] == "trainables"}
-        assert ours <= {"trainables.config"}, path
+        ours = {module for module in imports(path) if module.split(".")[0] == "trainables"}
+        assert ours <= {"trainables.config", "trainables.vocabulary"}, path
 
 
 def test_only_the_command_calls_the_analysis():

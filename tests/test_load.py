@@ -133,50 +133,50 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"),
         "trials.csv: damaged",
     ),
-    "version": (_edit_manifest(version=3), "received version 3, allowed: 1, 2"),
+    "version": (_edit_manifest(version=3), "invalid value version 3: expected 1, 2"),
     "margin": (
         _edit_manifest(design=manifest()["design"] | {"margin": 1.0}),
-        "received margin 1.0, allowed: a number",
+        "invalid value margin 1.0: expected a number",
     ),
     "plan": (
         _edit_manifest(confirm=[]),
-        "received confirm [], allowed: an object with the lists factors and arms",
+        "invalid value confirm []: expected an object with the lists factors and arms",
     ),
     "plan lists": (
         _edit_manifest(confirm={"factors": [], "arms": {}}),
-        "received confirm {'factors': [], 'arms': {}}",
+        "invalid value confirm {'factors': [], 'arms': {}}",
     ),
     "change": (
         _edit_manifest(confirm={"factors": [{"factor": "depth"}], "arms": []}),
-        "received confirm factor {'fac",
+        "invalid value confirm factor {'fac",
     ),
     "role": (
         _edit_manifest(confirm=_plan(role="best")),
-        "received role 'best' of an arm, allowed: winner, fraction",
+        "invalid value role 'best' of an arm: expected winner, fraction",
     ),
     "config": (
         _edit_manifest(confirm=_plan(config={"seed": 1})),
-        "received config {'seed': 1} of an arm, allowed: ",
+        "invalid value config {'seed': 1} of an arm: expected ",
     ),
     "alone": (
         _edit_manifest(confirm=_plan(role="alone", factor="x")),
-        "received factor 'x' of an arm, allowed: a field",
+        "invalid value factor 'x' of an arm: expected a field",
     ),
     "bits": (
         _images("0,01", "1,02"),
-        "test_images.csv: received '02', allowed: a row a trial with a 0 or 1",
+        "test_images.csv: invalid value '02': expected a row a trial with a 0 or 1",
     ),
-    "bits missing": (_images("0,01", "1,"), "test_images.csv: received nan"),
-    "bits short": (_images("0,011", "1,010", "2,01"), "test_images.csv: received '01'"),
-    "bits twice": (_images("0,01", "0,01"), "test_images.csv: received a trial twice"),
+    "bits missing": (_images("0,01", "1,"), "test_images.csv: invalid value nan"),
+    "bits short": (_images("0,011", "1,010", "2,01"), "test_images.csv: invalid value '01'"),
+    "bits twice": (_images("0,01", "0,01"), "test_images.csv: invalid value a trial twice"),
     "bits of none": (
         _images("x,01"),
-        "test_images.csv: column trial: received 'x', allowed: whole numbers",
+        "test_images.csv: column trial: invalid value 'x': expected whole numbers",
     ),
     "design": (_edit_manifest(design="search"), "design.factors is None"),
     "factor": (
         _edit_manifest(design={"factors": [{"name": "x"}], "baselines": {}}),
-        "received factor {'name': 'x'}",
+        "invalid value factor {'name': 'x'}",
     ),
     "levels": (
         _edit_manifest(design={"factors": [{"name": "depth"}], "baselines": {}}),
@@ -188,19 +188,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "state": (
         _edit("trials.csv", "complete", "finished"),
-        "column state: received 'finished', allowed: running",
+        "column state: invalid value 'finished': expected running",
     ),
     "bool": (
         _edit("trials.csv", "True", "maybe"),
-        "column stem_maxpool: received 'maybe', allowed: True, False",
+        "column stem_maxpool: invalid value 'maybe': expected True, False",
     ),
     "number": (
         _edit("epochs.csv", "1.0", "1.0.0"),
-        "column validation_loss: received '1.0.0', allowed: numbers",
+        "column validation_loss: invalid value '1.0.0': expected numbers",
     ),
     "fraction": (
         _edit("epochs.csv", "0,1,", "0,1.5,"),
-        "column epoch: received '1.5', allowed: whole numbers",
+        "column epoch: invalid value '1.5': expected whole numbers",
     ),
     "fields": (_edit("epochs.csv", "0.5\n0,2", "0.5\n0,2,7,7"), "epochs.csv: damaged"),
     "first row": (_edit("epochs.csv", "0,1,", "0,1,7,"), "epochs.csv: damaged"),
@@ -216,7 +216,7 @@ def test_damage_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_study(folder)
     assert message in str(caught.value)
-    assert "allowed" in str(caught.value)
+    assert "expected" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -248,7 +248,7 @@ def test_plans_of_both_versions_are_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"study: received .*nowhere"):
+    with pytest.raises(UsageError, match=r"study: invalid value .*nowhere"):
         load_study(tmp_path / "nowhere")
 
 
@@ -306,10 +306,10 @@ def test_studies_of_unlike_images_or_of_one_name_are_not_compared(tmp_path: Path
         tmp_path / "other", [], name="other", dataset=manifest()["dataset"] | {"fingerprint": "cd"}
     )
     with pytest.raises(
-        UsageError, match=r"other: received images cd, allowed: those of .*one, sha256:ab"
+        UsageError, match=r"other: invalid value images cd: expected those of .*one, sha256:ab"
     ):
         load_studies([one, two, other])
-    with pytest.raises(UsageError, match="studies: received 2 named one, allowed"):
+    with pytest.raises(UsageError, match="studies: invalid value 2 named one: expected"):
         load_studies([one, same])
 
 

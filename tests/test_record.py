@@ -362,7 +362,8 @@ def test_a_record_has_one_writer_and_is_begun_once(tmp_path):
     record = Record(tmp_path / "s", HEADER)
     record.append("driver_started", pid=12, host="there")
     with pytest.raises(
-        UsageError, match=r"--name: received 's', allowed: not what process 12 on there is running"
+        UsageError,
+        match=r"--name: invalid value 's': expected not what process 12 on there is running",
     ):
         Record(tmp_path / "s")
     record.close()

@@ -301,7 +301,7 @@ def test_wrong_use_of_the_command_is_one_line_and_status_2(
 def test_a_report_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, [], design=design()))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"out: received .*file"):
+    with pytest.raises(UsageError, match=r"out: invalid value .*file"):
         write_report(study, tmp_path / "file")
 
 

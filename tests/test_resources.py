@@ -42,7 +42,8 @@ def test_threads_of_a_trial_count():
     with pytest.raises(UsageError) as caught:
         concurrent_trials(StudySettings(cpus_per_trial=9), on((8, 0), (2, 0)), 0.0)
     assert (
-        str(caught.value) == "--cpus-per-trial: received 9, allowed: at most 8, what a machine has"
+        str(caught.value)
+        == "--cpus-per-trial: invalid value 9: expected at most 8, what a machine has"
     )
 
 
@@ -59,13 +60,15 @@ def test_gpus_of_a_trial():
     assert gpus_per_trial(StudySettings(), on((8, 0))) == 0
     assert gpus_per_trial(StudySettings(), on((8, 0), (8, 1))) == 0.25
     assert gpus_per_trial(StudySettings(gpus_per_trial=2.0), on((8, 2))) == 2
-    for asked, node, allowed in (
+    for asked, node, expected in (
         (0.5, (8, 0), "0 where torch finds no GPU that it can use"),
         (2.0, (8, 1), "at most 1, what a machine has"),
     ):
         with pytest.raises(UsageError) as caught:
             gpus_per_trial(StudySettings(gpus_per_trial=asked), on(node))
-        assert str(caught.value) == f"--gpus-per-trial: received {asked:g}, allowed: {allowed}"
+        assert (
+            str(caught.value) == f"--gpus-per-trial: invalid value {asked:g}: expected {expected}"
+        )
 
 
 def test_a_gpu_that_torch_cannot_use_is_none(monkeypatch):

@@ -10,61 +10,79 @@ from trainables.config import UsageError
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--samples", "0"], "--samples: received 0, allowed: an integer from 1"),
-        (["--samples", "x"], "--samples: received 'x', allowed: an integer from 1"),
-        (["--samples", "-3"], "--samples: received -3, allowed: an integer from 1"),
-        (["--samples", "2.5"], "--samples: received '2.5', allowed: an integer from 1"),
-        (["--epochs", "0"], "--epochs: received 0, allowed: an integer from 1 to 1048576"),
-        (["--train-images", "0"], "--train-images: received 0, allowed: an integer from 1"),
-        (["--seed", "-1"], "--seed: received -1, allowed: an integer from 0 to 2147483647"),
+        (["--samples", "0"], "--samples: invalid value 0: expected an integer from 1"),
+        (["--samples", "x"], "--samples: invalid value 'x': expected an integer from 1"),
+        (["--samples", "-3"], "--samples: invalid value -3: expected an integer from 1"),
+        (["--samples", "2.5"], "--samples: invalid value '2.5': expected an integer from 1"),
+        (["--epochs", "0"], "--epochs: invalid value 0: expected an integer from 1 to 1048576"),
+        (["--train-images", "0"], "--train-images: invalid value 0: expected an integer from 1"),
+        (["--seed", "-1"], "--seed: invalid value -1: expected an integer from 0 to 2147483647"),
         (
             ["--design", "sarch"],
-            "--design: received 'sarch', "
-            "allowed: search, course, stem, degradation, recipe, or a file that ends in .toml",
+            "--design: invalid value 'sarch': "
+            "expected search, course, stem, degradation, recipe, or a file that ends in .toml",
         ),
-        (["--confirm-seeds", "-1"], "--confirm-seeds: received -1, allowed: an integer from 0"),
-        (["--confirm-seeds", "1.5"], "--confirm-seeds: received '1.5', allowed: an integer from 0"),
-        (["--sampler", "grid"], "--sampler: received 'grid', allowed: tpe, gp, random, qmc"),
-        (["--scheduler", "pbt"], "--scheduler: received 'pbt', allowed: asha, fifo"),
-        (["--precision", "fp16"], "--precision: received 'fp16', allowed: auto, float32, bf16"),
+        (
+            ["--confirm-seeds", "-1"],
+            "--confirm-seeds: invalid value -1: expected an integer from 0",
+        ),
+        (
+            ["--confirm-seeds", "1.5"],
+            "--confirm-seeds: invalid value '1.5': expected an integer from 0",
+        ),
+        (["--sampler", "grid"], "--sampler: invalid value 'grid': expected tpe, gp, random, qmc"),
+        (["--scheduler", "pbt"], "--scheduler: invalid value 'pbt': expected asha, fifo"),
+        (
+            ["--precision", "fp16"],
+            "--precision: invalid value 'fp16': expected auto, float32, bf16",
+        ),
         (
             ["--gpus-per-trial", "1.5"],
-            "--gpus-per-trial: received 1.5, allowed: a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value 1.5: expected a number from 0, whole above 1",
         ),
         (
             ["--gpus-per-trial", "nan"],
-            "--gpus-per-trial: received nan, allowed: a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value nan: expected a number from 0, whole above 1",
         ),
         (
             ["--gpus-per-trial", "inf"],
-            "--gpus-per-trial: received inf, allowed: a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value inf: expected a number from 0, whole above 1",
         ),
         (
             ["--gpus-per-trial", "-1"],
-            "--gpus-per-trial: received -1.0, allowed: a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value -1.0: expected a number from 0, whole above 1",
         ),
-        (["--cpus-per-trial", "0"], "--cpus-per-trial: received 0, allowed: an integer from 1"),
-        (["--max-concurrent", "0"], "--max-concurrent: received 0, allowed: an integer from 1"),
-        (["--image-size", "7"], "--image-size: received 7, allowed: an integer from 8 to 1024"),
+        (
+            ["--cpus-per-trial", "0"],
+            "--cpus-per-trial: invalid value 0: expected an integer from 1",
+        ),
+        (
+            ["--max-concurrent", "0"],
+            "--max-concurrent: invalid value 0: expected an integer from 1",
+        ),
+        (
+            ["--image-size", "7"],
+            "--image-size: invalid value 7: expected an integer from 8 to 1024",
+        ),
         (
             ["--checkpoint-seconds", "-1"],
-            "--checkpoint-seconds: received -1.0, allowed: a finite number from 0",
+            "--checkpoint-seconds: invalid value -1.0: expected a finite number from 0",
         ),
         (
             ["--checkpoint-seconds", "inf"],
-            "--checkpoint-seconds: received inf, allowed: a finite number from 0",
+            "--checkpoint-seconds: invalid value inf: expected a finite number from 0",
         ),
         (
             ["--epochs", "2000000"],
-            "--epochs: received 2000000, allowed: an integer from 1 to 1048576",
+            "--epochs: invalid value 2000000: expected an integer from 1 to 1048576",
         ),
         (
             ["--confirm-until-width", "0"],
-            "--confirm-until-width: received 0.0, allowed: a number above 0 (percentage points)",
+            "--confirm-until-width: invalid value 0.0: expected a number above 0 (percentage points)",
         ),
         (
             ["--confirm-until-width", "nan"],
-            "--confirm-until-width: received nan, allowed: a number above 0 (percentage points)",
+            "--confirm-until-width: invalid value nan: expected a number above 0 (percentage points)",
         ),
         (["--sample", "3"], "unrecognized arguments: --sample 3"),
         (["digits"], "unrecognized arguments: digits"),
@@ -80,7 +98,7 @@ def test_wrong_use_is_one_line(arguments, said):
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "", "a b", "a\n", "x" * 201])
 def test_a_name_must_be_one_of_a_directory(name, tmp_path):
-    with pytest.raises(UsageError, match="--name: received"):
+    with pytest.raises(UsageError, match="--name: invalid value"):
         parse_settings([f"--name={name}"])
 
 
@@ -160,23 +178,23 @@ def test_what_is_given_goes_before_the_design():
     [
         (
             {"design": "stem", "samples": 20},
-            "--samples: received 20, allowed with design stem: a multiple of the 16 arms",
+            "--samples: invalid value 20: expected a multiple of the 16 arms (design stem)",
         ),
         (
             {"design": "recipe", "samples": 6},
-            "--samples: received 6, allowed with design recipe: a multiple of the 4 arms",
+            "--samples: invalid value 6: expected a multiple of the 4 arms (design recipe)",
         ),
         (
             {"design": "course", "samples": 3},
-            "--samples: received 3, allowed with design course: none, for there is no search stage",
+            "--samples: invalid value 3: expected none, for there is no search stage (design course)",
         ),
         (
             {"design": "stem", "scheduler": "asha"},
-            "--scheduler: received 'asha', allowed with design stem: fifo",
+            "--scheduler: invalid value 'asha': expected fifo (design stem)",
         ),
         (
             {"design": "course", "confirm_seeds": 0},
-            "--confirm-seeds: received 0, allowed with design course: an integer from 1",
+            "--confirm-seeds: invalid value 0: expected an integer from 1 (design course)",
         ),
     ],
 )
@@ -274,18 +292,18 @@ def test_what_asks_the_same_question_is_taken(given):
     [
         (
             {"epochs": 7},
-            "--epochs: received 7, the study has 6; allowed: the same, or another --name",
+            "--epochs: invalid value 7, the study has 6: expected the same, or another --name",
         ),
         (
             {"dataset": "mnist"},
-            "--dataset: received 'mnist', the study has 'pictures/flowers'; allowed",
+            "--dataset: invalid value 'mnist', the study has 'pictures/flowers': expected",
         ),
         (
             {"seed": 0, "sampler": "gp"},
-            "--seed: received 0, the study has 4; --sampler: received 'gp', the study has 'tpe'",
+            "--seed: invalid value 0, the study has 4; --sampler: invalid value 'gp', the study has 'tpe'",
         ),
-        ({"precision": "float32"}, "--precision: received 'float32', the study has 'bf16'"),
-        ({"train_images": 10}, "--train-images: received 10, the study has None"),
+        ({"precision": "float32"}, "--precision: invalid value 'float32', the study has 'bf16'"),
+        ({"train_images": 10}, "--train-images: invalid value 10, the study has None"),
     ],
 )
 def test_another_question_is_refused_with_the_difference(given, said):

@@ -280,5 +280,5 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
     check_readings(more, more_epochs)
     record = (study / "record.jsonl").read_bytes()
     assert place.run("course", "--epochs 1 --confirm-seeds 2") == 2
-    assert "--epochs: received 1, the study has 2" in place.said("course").splitlines()[-1]
+    assert "--epochs: invalid value 1, the study has 2" in place.said("course").splitlines()[-1]
     assert (study / "record.jsonl").read_bytes() == record

@@ -23,12 +23,12 @@ from synthetic import (
 )
 
 from analysis import Study, conclude, load_study
-from analysis.load import ArmRole
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.statistics.confirm import Change, Verdict
 from analysis.statistics.tuning import rates_tried
 from trainables.config import TrialConfig
+from trainables.vocabulary import ArmRole
 
 RATE = {"name": "learning_rate", "role": "nuisance", "low": 3e-4, "high": 0.3, "scale": "log"}
 SAMPLED = {"search": "sampled", "factors": [RATE], "baselines": {}, "margin": 0.01}

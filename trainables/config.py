@@ -23,13 +23,13 @@ class UsageError(ValueError):
 
 def _choice(*choices: Any, default: Any) -> Any:
     """A field that is one of a few."""
-    allowed = ", ".join(str(choice) for choice in choices)
-    return field(default=default, metadata={"allowed": allowed, "check": choices.__contains__})
+    expected = ", ".join(str(choice) for choice in choices)
+    return field(default=default, metadata={"expected": expected, "check": choices.__contains__})
 
 
-def _number(default: float, allowed: str, check: Callable[[float], bool]) -> Any:
+def _number(default: float, expected: str, check: Callable[[float], bool]) -> Any:
     """A field in a range: in words, and by a check."""
-    return field(default=default, metadata={"allowed": allowed, "check": check})
+    return field(default=default, metadata={"expected": expected, "check": check})
 
 
 IN_LABEL = (
@@ -92,11 +92,11 @@ class TrialConfig:
             )
             if not (right_type and each.metadata["check"](value)):
                 raise UsageError(
-                    f"{each.name}: received {value!r}, allowed: {each.metadata['allowed']}"
+                    f"{each.name}: invalid value {value!r}: expected {each.metadata['expected']}"
                 )
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise UsageError(
-                "nesterov: received True, allowed only with optimizer sgd and a momentum above 0"
+                "nesterov: invalid value True: expected only with optimizer sgd and a momentum above 0"
             )
 
     @classmethod
@@ -108,7 +108,7 @@ class TrialConfig:
         """
         known = [each.name for each in fields(cls)]
         if unknown := [name for name in values if name not in known]:
-            raise UsageError(f"{unknown[0]}: no such field of a trial, allowed: {', '.join(known)}")
+            raise UsageError(f"{unknown[0]}: no such field of a trial: expected {', '.join(known)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

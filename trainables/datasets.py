@@ -131,7 +131,9 @@ def load_images(
         return _digits()
     folder = os.path.expanduser(dataset)
     if dataset not in TORCHVISION and not os.path.isdir(folder):
-        raise UsageError(f"--dataset: received {dataset!r}, allowed: {', '.join(NAMES)}, {LAYOUTS}")
+        raise UsageError(
+            f"--dataset: invalid value {dataset!r}: expected {', '.join(NAMES)}, {LAYOUTS}"
+        )
     data_dir = Path(os.path.expanduser(data_dir)).resolve()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -139,9 +141,9 @@ def load_images(
             data_dir / ".lock"
         ).acquire()  # two that download or decode at once would do it twice, or worse
     except OSError as error:
-        allowed = "a folder that can be written to"
+        expected = "a folder that can be written to"
         raise UsageError(
-            f"--data-dir: received {str(data_dir)!r} ({error.strerror}), allowed: {allowed}"
+            f"--data-dir: invalid value {str(data_dir)!r} ({error.strerror}): expected {expected}"
         ) from error
     with lock:
         if dataset in TORCHVISION:
@@ -159,9 +161,9 @@ def split_images(data: ImageData, train_images: int | None = None) -> Split:
     train, least = data.train, LEAST["train"] * len(data.classes)
     if train_images is not None:
         if not least <= train_images <= len(train.labels):
-            allowed = f"an integer from {least} to {len(train.labels)}"
+            expected = f"an integer from {least} to {len(train.labels)}"
             raise UsageError(
-                f"--train-images: received {train_images}, allowed with {data.name}: {allowed}"
+                f"--train-images: invalid value {train_images}: expected {expected} ({data.name})"
             )
         train = train[_draw(train.labels, train_images, LEAST["train"])]
     validation = _draw(train.labels, round(len(train.labels) / 10), 1)
@@ -397,9 +399,9 @@ def _read_folder(
     try:
         images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
     except MemoryError as error:
-        allowed = "a size with which all images fit into memory"
+        expected = "a size with which all images fit into memory"
         raise UsageError(
-            f"--image-size: received {image_size}, allowed: {allowed} ({error})"
+            f"--image-size: invalid value {image_size}: expected {expected} ({error})"
         ) from None
     with ThreadPool() as pool:  # Pillow decodes and resizes without the interpreter's lock
         tasks = zip((os.path.join(root, *file) for file in files), images, strict=True)
@@ -423,9 +425,9 @@ def _read_folder(
             for name, size in zip(classes, sizes, strict=True)
             if size < LEAST[part]
         ]:
-            where, allowed = f" in {part}" if part else "", f"{LEAST[part]} or more a class"
+            where, expected = f" in {part}" if part else "", f"{LEAST[part]} or more a class"
             raise _unusable(
-                root, f"which has too few readable images{where}: {_some(few)}", allowed
+                root, f"which has too few readable images{where}: {_some(few)}", expected
             )
     test = good & (parts == "test")
     if not test.any():
@@ -481,5 +483,5 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _unusable(root: Path, problem: str, allowed: str = LAYOUTS) -> UsageError:
-    return UsageError(f"--dataset: received {str(root)!r}, {problem}, allowed: {allowed}")
+def _unusable(root: Path, problem: str, expected: str = LAYOUTS) -> UsageError:
+    return UsageError(f"--dataset: invalid value {str(root)!r}, {problem}: expected {expected}")

@@ -14,8 +14,9 @@ import pandas as pd
 
 from analysis import curves
 from analysis.effects import scientific
-from analysis.load import ArmRole, Study
+from analysis.load import Study
 from trainables.config import TrialConfig
+from trainables.vocabulary import ArmRole
 
 FIELDS = [field.name for field in fields(TrialConfig) if field.name != "seed"]
 DEFAULTS: Mapping[str, Any] = {name: getattr(TrialConfig(), name) for name in FIELDS}

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.load import ArmRole, Study
+from analysis.load import Study
 from analysis.statistics.arms import FAMILY, Arm, ConfirmStage, confirm_stage
 from analysis.statistics.estimate import (
     LEVEL,
@@ -32,6 +32,7 @@ from analysis.statistics.estimate import (
     mean_estimates,
     stands_out,
 )
+from trainables.vocabulary import ArmRole
 
 MOST_SEEDS = 1000
 COLUMNS = (

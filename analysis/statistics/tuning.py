@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from analysis.load import ArmRole, Study
+from analysis.load import Study
 from analysis.statistics.arms import FIELDS, confirm_stage
+from trainables.vocabulary import ArmRole
 
 TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)
 

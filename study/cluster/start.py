@@ -40,7 +40,7 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
         if settings.address is None:
             raise CannotStart(f"Ray cannot be started: {reason}") from error
         raise UsageError(
-            f"--address: received {settings.address!r}, allowed: a running cluster ({reason})"
+            f"--address: invalid value {settings.address!r}: expected a running cluster ({reason})"
         ) from error
     try:
         yield context.dashboard_url or ""

@@ -63,7 +63,7 @@ def main(names: list[str]) -> int:
     """Run the named parts, or all."""
     for name in names or list(PARTS):
         if name not in PARTS:
-            print(f"received {name!r}, allowed: {', '.join(PARTS)}", file=sys.stderr)
+            print(f"invalid value {name!r}: expected {', '.join(PARTS)}", file=sys.stderr)
             return 2
     about = machine()
     print(f"{about['cpu']}, {about['cores']} cores, {platform.system()}, torch {torch.__version__}")

@@ -1,0 +1,56 @@
+"""The words that a study directory uses: `study` writes them and `analysis` reads them."""
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """What a trial is for."""
+
+    SEARCH = "search"
+    """To explore, on validation images."""
+    TUNE = "tune"
+    """To find an arm its own nuisances, on validation images."""
+    CONFIRM = "confirm"
+    """To measure an arm with one of several seeds, on test images."""
+
+
+class TrialStatus(StrEnum):
+    """How far a trial has come."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    """By the scheduler."""
+    DIVERGED = "diverged"
+    """Its loss or weights are no longer finite."""
+    FAILED = "failed"
+    """It crashed."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no more epochs are to come."""
+        return self is not TrialStatus.RUNNING
+
+
+class SearchMode(StrEnum):
+    """How a design finds the arms to confirm."""
+
+    SAMPLED = "sampled"
+    """A sampler draws trials."""
+    FACTORIAL = "factorial"
+    """Every combination of the scientific levels gets the same number of trials."""
+    NONE = "none"
+    """There is no search: the baselines are confirmed as they stand."""
+
+
+class ArmRole(StrEnum):
+    """What an arm is in the confirm stage."""
+
+    WINNER = "winner"
+    FRACTION = "fraction"
+    """Another arm of the two-level design around the winner."""
+    ALONE = "alone"
+    """The winner with one factor changed."""
+    ARM = "arm"
+    """Of a factorial design."""
+    BASELINE = "baseline"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_study import Place
+from commands import Place
 
 pytestmark = [
     pytest.mark.slow,

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-COMMAND = [sys.executable, str(Path(__file__).resolve().parent.parent / "study" / "run.py")]
+COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "study" / "run.py")]
 OPTIONS = "--samples 1 --epochs 1 --image-size 16 --precision float32 --max-concurrent 1 --no-dashboard".split()
 OPTIONS += ["--confirm-seeds", "0"]
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from commands import Place
 from PIL import Image
 
 from analysis.load import load_study
@@ -25,8 +25,6 @@ from study.run import conclude
 from study.stages import RecordCallback
 from trainables.datasets import load_images, split_images
 from trainables.resnet import load_resnet
-
-COMMAND = [sys.executable, str(Path(__file__).resolve().parent.parent / "study" / "run.py")]
 
 
 @pytest.fixture(scope="session")
@@ -42,53 +40,6 @@ def folder(tmp_path_factory) -> Path:
             pixels[:, 5 * label : 5 * label + 5] += 150
             Image.fromarray(pixels).save(root / name / f"{index}.png")
     return root
-
-
-class Place:
-    """A directory to run the command in, with a home of its own."""
-
-    def __init__(self, root: Path, images: Path) -> None:
-        self.root = root
-        self.home = root / "home"
-        self.home.mkdir()
-        self.images = images
-        self.environment = {**os.environ, "HOME": str(self.home), "COLUMNS": "200"}
-
-    def arguments(self, *arguments: str) -> list[str]:
-        usual = [
-            "--dataset",
-            str(self.images),
-            "--image-size",
-            "16",
-            "--precision",
-            "float32",
-            "--no-dashboard",
-        ]
-        return [*COMMAND, *usual, "--confirm-seeds", "0", *arguments]
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.arguments(*arguments),
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.arguments(*arguments),
-            cwd=self.root,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def tables(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        study = self.root / "results" / name
-        return pd.read_csv(study / "trials.csv"), pd.read_csv(study / "epochs.csv")
 
 
 @pytest.fixture(scope="module")

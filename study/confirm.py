@@ -21,7 +21,7 @@ import numpy as np
 from study.designs import Design, Factor
 from study.record import StudyState, TrialState
 from trainables.config import TrialConfig
-from trainables.vocabulary import ArmRole
+from trainables.vocabulary import ArmRole, SearchMode
 
 RATE = "learning_rate"
 RATE_STEP = 3.0
@@ -122,7 +122,7 @@ def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
 def missing_tune_trials(design: Design, state: StudyState) -> list[TrialConfig]:
     """The trials that the tune stage needs and the record does not have, once the search stage has
     ended."""
-    if state.version == 1 or design.search != "sampled":
+    if state.version == 1 or design.search != SearchMode.SAMPLED:
         return []  # studies of version 1 took the winner's rate; a factorial search tunes within every arm
     seed = state.header["settings"]["seed"]
     wanted = [
@@ -144,14 +144,18 @@ def missing_confirm_trials(design: Design, state: StudyState, seeds: int) -> lis
 
 def most_arms(design: Design) -> int:
     """How many arms are confirmed, at most."""
-    if design.search != "sampled":
-        return len(design.arms()) if design.search == "factorial" else len(design.baselines)
+    if design.search != SearchMode.SAMPLED:
+        return (
+            len(design.arms()) if design.search == SearchMode.FACTORIAL else len(design.baselines)
+        )
     return most_tuned_arms(design) + min(1, len(design.baselines))
 
 
 def most_tune_trials(design: Design) -> int:
     """How many trials the tune stage has, at most."""
-    if design.search != "sampled" or not any(factor.name == RATE for factor in design.factors):
+    if design.search != SearchMode.SAMPLED or not any(
+        factor.name == RATE for factor in design.factors
+    ):
         return 0
     return 3 * most_tuned_arms(design) - 1  # the winner has its own rate from the search
 
@@ -185,9 +189,9 @@ def _plan_at_winners_rate(design: Design, state: StudyState) -> ConfirmPlan:
         Arm(ArmRole.BASELINE, design.baseline(name, epochs, 0), baseline=name)
         for name in design.baselines
     ]
-    if design.search == "none":
+    if design.search == SearchMode.NONE:
         return ConfirmPlan((), tuple(baselines))
-    if design.search == "factorial":
+    if design.search == SearchMode.FACTORIAL:
         return ConfirmPlan((), tuple(_factorial_arms(design, state)))
     if (winner := state.winner()) is None:
         return ConfirmPlan((), ())

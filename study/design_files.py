@@ -17,6 +17,7 @@ import tomli_w
 
 from study.designs import DESIGNS, KINDS, Design, Factor
 from trainables.config import TrialConfig, UsageError
+from trainables.vocabulary import SearchMode
 
 VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
 """The fields of a trial that a design may vary or fix."""
@@ -70,7 +71,7 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
         UsageError: something in it cannot be used, named with its key.
     """
     values = _table(values, DESIGN_KEYS)
-    _choice("search", values.get("search", "sampled"), ("sampled", "factorial", "none"))
+    _choice("search", values.get("search", "sampled"), tuple(SearchMode))
     _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
     if not 0 < (margin := values.get("margin", Design.margin)) < 1:
         raise UsageError(
@@ -94,11 +95,16 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
             if "seed" in _table(table, {}):
                 raise UsageError("seed: invalid value one: expected none, for the study's is taken")
             TrialConfig.from_dict(table)
-    design = Design(name, **{**values, "factors": tuple(factors)})
+    search = SearchMode(values.get("search", SearchMode.SAMPLED))
+    design = Design(name, **{**values, "factors": tuple(factors), "search": search})
     _check_search(design)
     _check_levels(design)
     if "samples" not in values:
-        defaults = {"sampled": 20, "factorial": 4 * len(design.arms()), "none": 0}
+        defaults = {
+            SearchMode.SAMPLED: 20,
+            SearchMode.FACTORIAL: 4 * len(design.arms()),
+            SearchMode.NONE: 0,
+        }
         design = replace(design, samples=defaults[design.search])
     check_samples(design, design.samples)
     return design
@@ -148,18 +154,18 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
 def _check_search(design: Design) -> None:
     """Raise `UsageError` where the way of searching does not go with what there is."""
     right, expected = {
-        "sampled": (bool(design.factors), "with factors"),
-        "factorial": (
+        SearchMode.SAMPLED: (bool(design.factors), "with factors"),
+        SearchMode.FACTORIAL: (
             bool(design.scientific) and not design.baselines,
             "with scientific factors and without baselines",
         ),
-        "none": (
+        SearchMode.NONE: (
             bool(design.baselines) and not design.factors,
             "with baselines and without factors",
         ),
     }[design.search]
     if not right:
-        raise UsageError(f"search: invalid value {design.search!r}: expected {expected}")
+        raise UsageError(f"search: invalid value {str(design.search)!r}: expected {expected}")
 
 
 def _check_levels(design: Design) -> None:
@@ -187,9 +193,12 @@ def check_samples(design: Design, samples: int) -> None:
     """Raise `UsageError` where a design cannot have so many search trials."""
     arms = len(design.arms())
     right, expected = {
-        "sampled": (samples >= 1, "an integer from 1"),
-        "factorial": (samples >= 1 and samples % arms == 0, f"a multiple of the {arms} arms"),
-        "none": (samples == 0, "none, for there is no search stage"),
+        SearchMode.SAMPLED: (samples >= 1, "an integer from 1"),
+        SearchMode.FACTORIAL: (
+            samples >= 1 and samples % arms == 0,
+            f"a multiple of the {arms} arms",
+        ),
+        SearchMode.NONE: (samples == 0, "none, for there is no search stage"),
     }[design.search]
     if not right:
         raise UsageError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from trainables.config import IN_LABEL, TrialConfig
+from trainables.vocabulary import SearchMode
 
 KINDS = {item.name: item.type for item in fields(TrialConfig)}
 
@@ -75,7 +76,7 @@ class Design:
     factors: tuple[Factor, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    search: str = "sampled"
+    search: SearchMode = SearchMode.SAMPLED
     outcome: str = "test_accuracy"
     samples: int = 20
     margin: float = 0.01
@@ -177,12 +178,16 @@ COURSE = Design(
         name: {**COURSE_BASELINES[name], "bn_statistics": "running", "max_epochs": epochs}
         for name, epochs in COURSE_EPOCHS.items()
     },
-    search="none",
+    search=SearchMode.NONE,
     samples=0,
 )
 # Is it the kernel or the stride? The course report changed both.
 STEM = Design(
-    "stem", (RATE, KERNEL, STRIDE, MAXPOOL), {**FIXED, "depth": 18}, search="factorial", samples=64
+    "stem",
+    (RATE, KERNEL, STRIDE, MAXPOOL),
+    {**FIXED, "depth": 18},
+    search=SearchMode.FACTORIAL,
+    samples=64,
 )
 # Does a deeper plain network train worse, and a deeper residual one not (He et al. 2015, figures 1
 # and 4)?
@@ -194,7 +199,7 @@ DEGRADATION = Design(
         Factor("depth", "scientific", (18, 34)),
     ),
     FIXED,
-    search="factorial",
+    search=SearchMode.FACTORIAL,
     outcome="train_accuracy",
     samples=24,
 )
@@ -207,7 +212,7 @@ RECIPE = Design(
         Factor("shortcut", "scientific", ("projection", "zero-padding")),
     ),
     FIXED,
-    search="factorial",
+    search=SearchMode.FACTORIAL,
     samples=24,
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from study.record import has_study
-from study.settings import EXPECTED, StudySettings
+from study.settings import SAME, StudySettings
 from trainables.config import UsageError
 from trainables.datasets import (
     DataUnavailable,
@@ -49,7 +49,7 @@ def resolve_images(settings: StudySettings, recorded: str | None = None) -> Imag
         images = _images(settings, settings.dataset, None)
         if recorded not in (None, images.data.fingerprint):
             found = f"invalid value {settings.dataset!r} with fingerprint {images.data.fingerprint}"
-            raise UsageError(f"--dataset: {found}, the study has {recorded}: {EXPECTED}")
+            raise UsageError(f"--dataset: {found}, the study has {recorded}: {SAME}")
         return images
     if not torch.cuda.is_available():
         return _images(

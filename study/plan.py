@@ -19,9 +19,10 @@ from study.images import Images
 from study.provenance import command, git_commit, machine, package_versions
 from study.record import StudyState, has_study
 from study.resources import Resources, concurrent_trials, gpus_per_trial
-from study.settings import EXPECTED, DecidedSettings, StudySettings, continued, decided
+from study.settings import SAME, DecidedSettings, StudySettings, continued, decided
 from study.timing import forward_flops
 from trainables.config import UsageError
+from trainables.vocabulary import SearchMode
 
 
 def find_study(settings: StudySettings) -> Path | None:
@@ -65,7 +66,7 @@ def continue_study(
             asked = asked.one_budget()
         if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
             raise UsageError(
-                f"--design: invalid value {given['design']!r}, which is not the design of the study: {EXPECTED}"
+                f"--design: invalid value {given['design']!r}, which is not the design of the study: {SAME}"
             )
     settings = decided(settings, design)
     # Trials that have begun are not taken back.
@@ -160,7 +161,9 @@ def make_plan(
     if any(images.duplicates.values()):
         copies = " and ".join(f"{count} {part}" for part, count in images.duplicates.items())
         notes.append(f"data set: {copies} images equal one that is trained on, pixel by pixel")
-    left_out = list(design.baselines)[settings.samples :] if design.search != "none" else []
+    left_out = (
+        list(design.baselines)[settings.samples :] if design.search != SearchMode.NONE else []
+    )
     if left_out:
         notes.append(f"baselines: skipped, too few samples: {', '.join(left_out)}")
     if settings.sampler == "gp" and settings.scheduler == "asha":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from study.settings import parse_settings
+from study.command_line import parse_settings
 from trainables.config import UsageError
 
 if TYPE_CHECKING:

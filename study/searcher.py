@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 from study.designs import KINDS, Design, Factor
 from study.record import StudyState
 from trainables.config import TrialConfig
+from trainables.vocabulary import SearchMode
 
 STARTUP_TRIALS = 10
 """Trials that TPE or GP must have learnt from before it models anything; until then they draw at
@@ -200,7 +201,9 @@ class StudySearcher(StageSearcher):
         self._samples = samples
         self._sampler = sampler
         self._budget = {"epochs": max_epochs, "seed": seed}
-        self._arms: list[dict[str, Any]] = design.arms() if design.search == "factorial" else [{}]
+        self._arms: list[dict[str, Any]] = (
+            design.arms() if design.search == SearchMode.FACTORIAL else [{}]
+        )
         self.optuna_studies = [optuna.create_study(direction="maximize") for _ in self._arms]
         self._asked: dict[int, tuple[int, optuna.Trial] | None] = {}
 
@@ -221,7 +224,7 @@ class StudySearcher(StageSearcher):
             for trial in study.get_trials(deepcopy=False)
         )
         study.sampler = build_sampler(self._sampler, self._design, self._budget["seed"], number)
-        unlearnt = "grid" if self._design.search == "factorial" else "random"
+        unlearnt = "grid" if self._design.search == SearchMode.FACTORIAL else "random"
         origin = "model" if learnt >= STARTUP_TRIALS else unlearnt
         return origin, self._design.config(self._ask(number, turn), **self._budget)
 

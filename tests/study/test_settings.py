@@ -2,8 +2,9 @@
 
 import pytest
 
+from study.command_line import parse_settings
 from study.designs import DESIGNS
-from study.settings import StudySettings, continued, decided, parse_settings
+from study.settings import StudySettings, continued, decided
 from trainables.config import UsageError
 
 
@@ -84,10 +85,12 @@ from trainables.config import UsageError
             ["--confirm-until-width", "nan"],
             "--confirm-until-width: invalid value nan: expected a number above 0 (percentage points)",
         ),
-        (["--sample", "3"], "unrecognized arguments: --sample 3"),
-        (["digits"], "unrecognized arguments: digits"),
-        (["--samples"], "--samples: expected one argument"),
-        (["--smaples", "3"], "unrecognized arguments: --smaples 3"),
+        (["--sample", "3"], "unknown option: --sample. Did you mean --samples?"),
+        (["digits"], "unexpected argument 'digits'"),
+        (["--samples", "3", "--samples", "4"], "parameter --samples specified multiple times"),
+        (["--verbose=maybe"], "--verbose: invalid value 'maybe': expected a flag without a value"),
+        (["--samples"], "parameter --samples requires an argument"),
+        (["--smaples", "3"], "unknown option: --smaples. Did you mean --samples?"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, said):

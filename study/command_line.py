@@ -1,0 +1,59 @@
+"""The command line: reads the options of `StudySettings` with cyclopts."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CoercionError,
+    CycloptsError,
+    Parameter,
+    UnusedCliTokensError,
+)
+
+from study.settings import StudySettings, invalid_option
+from trainables.config import UsageError
+
+
+def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings that a command line, without the program's name, gives, and no others.
+
+    `--help` and `--version` print and exit.
+
+    Raises:
+        UsageError: an option is unknown, or its value is invalid.
+    """
+    given: list[str] = []
+
+    def note_given(app: App, commands: tuple[str, ...], options: ArgumentCollection) -> None:
+        given.extend(option.field_info.name for option in options if option.tokens)
+
+    app = App(
+        name="resnet-study",
+        help="Run a study: which parts of a ResNet matter on these images?",
+        version=lambda: importlib.metadata.version("resnet-study"),
+        help_flags="--help",
+        version_flags="--version",
+        config=note_given,
+        result_action="return_value",
+    )
+
+    @app.default
+    def settings(*, options: Annotated[StudySettings, Parameter(name="*")] | None = None) -> Any:
+        return options or StudySettings()
+
+    try:
+        asked = app(arguments, exit_on_error=False, print_error=False)
+    except CoercionError as error:
+        assert error.argument and error.token
+        raise invalid_option(error.argument.field_info.name, error.token.value) from None
+    except UnusedCliTokensError as error:
+        raise UsageError(f"unexpected argument {(error.unused_tokens or [''])[0]!r}") from None
+    except CycloptsError as error:
+        text = " ".join(str(error).split()).removesuffix(".")
+        raise UsageError(text[0].lower() + text[1:]) from None
+    if not isinstance(asked, StudySettings):  # the help or the version was printed
+        raise SystemExit(0)
+    return {name: getattr(asked, name) for name in given}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.record import StudyState, TrialState, replace_file, writing
+from study.record import replace_file, writing
+from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
 from trainables.resnet import save_resnet, unpack
 
@@ -30,7 +31,7 @@ def save_checkpoint(folder: Path, trial: int, epoch: int, content: memoryview) -
             path.unlink()
 
 
-def load_checkpoint(folder: Path, trial: TrialState) -> tuple[int, bytes | None, str]:
+def load_checkpoint(folder: Path, trial: TrialRecord) -> tuple[int, bytes | None, str]:
     """The epoch and the content of a trial's newest whole checkpoint, and a note where there was a
     newer one.
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from study.designs import Design, Factor
-from study.record import StudyState, TrialState
+from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
-from trainables.vocabulary import ArmRole, SearchMode
+from trainables.vocabulary import ArmRole, SearchMode, Stage, TrialStatus
 
 RATE = "learning_rate"
 RATE_STEP = 3.0
@@ -131,13 +131,13 @@ def missing_tune_trials(design: Design, state: StudyState) -> list[TrialConfig]:
         if arm.role in TUNED
         for rate in _rates_to_try(design, arm.config)
     ]
-    known = [trial.config for trial in (*_searched(state), *state.in_stage("tune"))]
+    known = [trial.config for trial in (*_searched(state), *state.in_stage(Stage.TUNE))]
     return [config for config in wanted if config.to_dict() not in known]
 
 
 def missing_confirm_trials(design: Design, state: StudyState, seeds: int) -> list[TrialConfig]:
     """The trials that the confirm stage needs and the record does not have."""
-    known = [trial.config for trial in state.in_stage("confirm")]
+    known = [trial.config for trial in state.in_stage(Stage.CONFIRM)]
     wanted = confirm_plan(design, state).trials(state.header["settings"]["seed"], seeds)
     return [config for config in wanted if config.to_dict() not in known]
 
@@ -224,7 +224,7 @@ def _crossed_and_alone(factors: Sequence[Factor]) -> tuple[list[Factor], list[Fa
     ]
 
 
-def _crossed_arms(design: Design, winner: TrialState, changes: Sequence[Change]) -> Iterator[Arm]:
+def _crossed_arms(design: Design, winner: TrialRecord, changes: Sequence[Change]) -> Iterator[Arm]:
     """The members of the two-level design around the winner, the winner first."""
     for signs in two_level_design(len(changes)):
         changed = [change for change, sign in zip(changes, signs, strict=True) if sign < 0]
@@ -235,20 +235,22 @@ def _crossed_arms(design: Design, winner: TrialState, changes: Sequence[Change])
 def _factorial_arms(design: Design, state: StudyState) -> Iterator[Arm]:
     for levels in design.arms():
         tried = [
-            trial for trial in state.in_stage("search") if levels.items() <= trial.config.items()
+            trial
+            for trial in state.in_stage(Stage.SEARCH)
+            if levels.items() <= trial.config.items()
         ]
-        if complete := [trial for trial in tried if trial.state == "complete"]:
+        if complete := [trial for trial in tried if trial.state == TrialStatus.COMPLETE]:
             best = max(complete, key=lambda trial: trial.rank)
             yield Arm(ArmRole.ARM, _seedless(best), rate_at_end=_end_of_rates(best, tried))
 
 
-def _best_other(design: Design, state: StudyState, winner: TrialState, factor: Factor) -> Any:
+def _best_other(design: Design, state: StudyState, winner: TrialRecord, factor: Factor) -> Any:
     """The level of a factor, not the winner's, that did best in the search; a complete trial goes
     before a stopped one, and baselines do not count, for they differ in more. The first level where
     no trial has another."""
     mine = winner.config[factor.name]
-    best: TrialState | None = None
-    for trial in state.in_stage("search"):
+    best: TrialRecord | None = None
+    for trial in state.in_stage(Stage.SEARCH):
         level = design.existing(trial.config).get(factor.name, mine)
         eligible = trial.state in ("complete", "stopped") and not trial.origin.startswith(
             "baseline:"
@@ -262,11 +264,14 @@ def _best_other(design: Design, state: StudyState, winner: TrialState, factor: F
     )
 
 
-def _goes_before(trial: TrialState, other: TrialState) -> bool:
-    return (trial.state == "complete", trial.rank) > (other.state == "complete", other.rank)
+def _goes_before(trial: TrialRecord, other: TrialRecord) -> bool:
+    return (trial.state == TrialStatus.COMPLETE, trial.rank) > (
+        other.state == TrialStatus.COMPLETE,
+        other.rank,
+    )
 
 
-def _changed(design: Design, winner: TrialState, changes: Sequence[Change]) -> TrialConfig:
+def _changed(design: Design, winner: TrialRecord, changes: Sequence[Change]) -> TrialConfig:
     """The winner with these factors at their other levels; what only exists with the winner's
     levels falls back."""
     values = {**winner.config, **{change.factor: change.to for change in changes}}
@@ -304,7 +309,7 @@ def _at_best_rates(design: Design, plan: ConfirmPlan, state: StudyState) -> list
         (place, trial)
         for place, trials in enumerate(tried)
         for trial in trials
-        if trial.state == "complete"
+        if trial.state == TrialStatus.COMPLETE
     ]
     places_P = np.array([place for place, _ in complete], dtype=int)
     steps_P = np.array(
@@ -356,25 +361,27 @@ def response_surface(
     return np.asarray(terms @ np.linalg.lstsq(terms, logarithms, rcond=None)[0])
 
 
-def _tried(design: Design, arm: Arm, state: StudyState) -> list[TrialState]:
+def _tried(design: Design, arm: Arm, state: StudyState) -> list[TrialRecord]:
     """The search and tune trials of an arm about the learning rate that it has; those that failed
     are none."""
     rates = _rates_to_try(design, arm.config)
     return [
         trial
-        for trial in (*_searched(state), *state.in_stage("tune"))
+        for trial in (*_searched(state), *state.in_stage(Stage.TUNE))
         if trial.state in ("complete", "diverged")
         and rates[0] <= trial.config[RATE] <= rates[-1]
         and _seedless(trial, learning_rate=arm.config.learning_rate) == arm.config
     ]
 
 
-def _searched(state: StudyState) -> list[TrialState]:
+def _searched(state: StudyState) -> list[TrialRecord]:
     """The search trials that say how good their setting is."""
-    return [trial for trial in state.in_stage("search") if trial.state in ("complete", "diverged")]
+    return [
+        trial for trial in state.in_stage(Stage.SEARCH) if trial.state in ("complete", "diverged")
+    ]
 
 
-def _end_of_rates(best: TrialState, tried: Iterable[TrialState]) -> str:
+def _end_of_rates(best: TrialRecord, tried: Iterable[TrialRecord]) -> str:
     """Which end of the learning rates that were tried the best one is at; empty where it is between
     others."""
     rates = [trial.config[RATE] for trial in tried]
@@ -383,5 +390,5 @@ def _end_of_rates(best: TrialState, tried: Iterable[TrialState]) -> str:
     return {min(rates): "low", max(rates): "high"}.get(best.config[RATE], "")
 
 
-def _seedless(trial: TrialState, **changes: Any) -> TrialConfig:
+def _seedless(trial: TrialRecord, **changes: Any) -> TrialConfig:
     return TrialConfig.from_dict({**trial.config, **changes, "seed": 0})

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,23 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
+from study.announcement import announce
 from study.checkpoints import finish_ended
 from study.cluster.start import ray_running
-from study.confirm import missing_confirm_trials, missing_tune_trials, most_arms, most_tune_trials
+from study.confirm import missing_confirm_trials, missing_tune_trials
 from study.designs import Design
-from study.images import resolve_images
-from study.monitor import duration
+from study.images import Images, resolve_images
 from study.plan import Plan, begin_study, continue_study, find_study, make_plan
 from study.provenance import command, git_commit
-from study.record import CannotWrite, Record, StudyState, state_at_end, write_views
+from study.record import CannotWrite, Record, write_views
 from study.resources import concurrent_trials, gpus_per_trial, ray_resources
-from study.scheduler import build_scheduler, replay, rungs
+from study.scheduler import build_scheduler, replay
 from study.settings import MOST_SEEDS, DecidedSettings
 from study.signals import Interrupted, interruptible
 from study.stages import Stages, end_trial
+from study.state import StudyState, state_at_end
 from study.timing import timing_here, timing_job, timing_on_ray
+from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
 
@@ -43,10 +45,10 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
     A trial may have had its last epoch, or the one at which the scheduler stops it, just then: it
     ends now.
     """
-    for trial in record.state.in_state("failed") if retry_failed else []:
+    for trial in record.state.in_state(TrialStatus.FAILED) if retry_failed else []:
         record.append("trial_reopened", trial=trial.trial)
-    stopped = replay(scheduler, record.state, "search")
-    for trial in record.state.in_state("running"):
+    stopped = replay(scheduler, record.state, Stage.SEARCH)
+    for trial in record.state.in_state(TrialStatus.RUNNING):
         last = trial.diverged or len(trial.epochs) >= trial.config["max_epochs"]
         if trial.epochs and (last or trial.trial in stopped):
             end_trial(
@@ -69,70 +71,94 @@ class Outcome:
 
 
 def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Outcome:
-    """Begin or continue a study with the settings given, from its images to the end of its record.
+    """Start or resume a study with the settings given, from its images to the end of its record.
 
     `advice` is the analysis's, for `--confirm-until-width`.
 
     Raises:
-        UsageError, DataUnavailable, CannotStart: something asked for cannot be; nothing was
-        started.
+        UsageError, DataUnavailable, CannotStart: something asked for is impossible; nothing was
+            started.
         RecordError: the study's record is damaged; nothing was started.
-        CannotWrite: the study directory could not be written to; the study can go on later.
+        CannotWrite: the study directory could not be written to; the study can be resumed later.
         KeyboardInterrupt: it was interrupted before anything was recorded.
     """
-    record, fingerprint = None, None
-    settings, design = begin_study(given)
     with interruptible() as interrupted, ExitStack() as ending:
-        if folder := find_study(settings):
-            record = Record(folder)
-            ending.callback(record.close)
-            state, fingerprint = record.state, record.state.header["dataset"]["fingerprint"]
-            settings, design = continue_study(given, state, folder)
-            unfinished = state.in_state("running", *(["failed"] if settings.retry_failed else []))
-            lacking = missing(design, settings.samples, settings.confirm_seeds, state)
-            if not (unfinished or lacking or more_seeds(settings, record, advice)):
-                finish_ended(folder, state)
-                if state.ended is None:  # the driver was killed after its last trial
-                    record.append("driver_started", pid=os.getpid(), host=platform.node())
-                    record.append("driver_ended", seconds=0.0, missing=0)
-                log.info("nothing to run: all %d trials have ended", len(state.trials))
-                return Outcome(folder, state, len(state.trials), interrupted=False)
-        images = resolve_images(settings, fingerprint)
-        timed = ending.enter_context(timing_here(settings, design, images.data))
-        with ray_running(settings) as dashboard:
-            interrupted.listen()  # Ray takes SIGTERM for itself when it starts
-            resources = ray_resources(settings)
-            gpus = gpus_per_trial(settings, resources)
-            concurrent_trials(
-                settings, resources, gpus
-            )  # refuses what no machine has, for which Ray would wait
-            timings = timed() or timing_on_ray(
-                timing_job(settings, design, images.data, gpus > 0), gpus
-            )
-            plan = make_plan(settings, design, images, resources, timings)
-            interrupted.when_it_can = True
-            if record is None:
-                record = Record(plan.folder, plan.header())
-                ending.callback(record.close)
-            with study_log(record.folder):
-                _drive(
-                    plan,
-                    record,
-                    dashboard,
-                    Stages(plan, record, console, interrupted),
-                    interrupted,
-                    advice,
-                )
-    state = record.state
-    wanted = len(state.trials) + missing(design, settings.samples, _confirm_seeds(state), state)
+        settings, design, record = _open(given, ending)
+        if record and not _anything_to_run(settings, design, record, advice):
+            return _already_complete(record)
+        recorded = record.state.header["dataset"]["fingerprint"] if record else None
+        images = resolve_images(settings, recorded)
+        plan, dashboard = ending.enter_context(_planned(settings, design, images, interrupted))
+        if record is None:
+            record = ending.enter_context(closing(Record(plan.folder, plan.header())))
+        with study_log(record.folder):
+            stages = Stages(plan, record, console, interrupted)
+            _execute(plan, record, stages, dashboard, interrupted, advice)
+    lacking = missing(design, settings.samples, _confirm_seeds(record.state), record.state)
+    wanted = len(record.state.trials) + lacking
     return Outcome(record.folder, record.state, wanted, interrupted.asked)
+
+
+def _open(
+    given: Mapping[str, Any], ending: ExitStack
+) -> tuple[DecidedSettings, Design, Record | None]:
+    """The settings and the design, with the record of the study that they continue; None where they
+    start one."""
+    settings, design = begin_study(given)
+    folder = find_study(settings)
+    if folder is None:
+        return settings, design, None
+    record = ending.enter_context(closing(Record(folder)))
+    return *continue_study(given, record.state, folder), record
+
+
+def _anything_to_run(
+    settings: DecidedSettings, design: Design, record: Record, advice: Advice
+) -> bool:
+    retried = [TrialStatus.FAILED] if settings.retry_failed else []
+    if record.state.in_state(TrialStatus.RUNNING, *retried):
+        return True
+    lacking = missing(design, settings.samples, settings.confirm_seeds, record.state)
+    return bool(lacking or more_seeds(settings, record, advice))
+
+
+def _already_complete(record: Record) -> Outcome:
+    state = record.state
+    finish_ended(record.folder, state)
+    if state.ended is None:  # the driver was killed after its last trial
+        record.append("driver_started", pid=os.getpid(), host=platform.node())
+        record.append("driver_ended", seconds=0.0, missing=0)
+    log.info("nothing to run: all %d trials have ended", len(state.trials))
+    return Outcome(record.folder, state, len(state.trials), interrupted=False)
+
+
+@contextmanager
+def _planned(
+    settings: DecidedSettings, design: Design, images: Images, interrupted: Interrupted
+) -> Iterator[tuple[Plan, str]]:
+    """Ray, started or joined, with the plan for its machines and the address of its dashboard."""
+    with (
+        timing_here(settings, design, images.data) as timed_here,
+        ray_running(settings) as dashboard,
+    ):
+        interrupted.listen()  # Ray takes SIGTERM for itself when it starts
+        resources = ray_resources(settings)
+        gpus = gpus_per_trial(settings, resources)
+        # Refuses what no machine has, for which Ray would wait.
+        concurrent_trials(settings, resources, gpus)
+        timings = timed_here()
+        if timings is None:
+            timings = timing_on_ray(timing_job(settings, design, images.data, gpus > 0), gpus)
+        plan = make_plan(settings, design, images, resources, timings)
+        interrupted.when_it_can = True
+        yield plan, dashboard
 
 
 def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
     """Of a study with so many search trials and confirm seeds, the trials that have not begun of
     the first stage that lacks any."""
-    if samples > len(state.in_stage("search")):
-        return samples - len(state.in_stage("search"))
+    if samples > len(state.in_stage(Stage.SEARCH)):
+        return samples - len(state.in_stage(Stage.SEARCH))
     if seeds and (tune := missing_tune_trials(design, state)):
         return len(tune)
     return len(missing_confirm_trials(design, state, seeds))
@@ -158,15 +184,15 @@ def _confirm_seeds(state: StudyState) -> int:
     return seeds
 
 
-def _drive(
+def _execute(
     plan: Plan,
     record: Record,
-    dashboard: str,
     stages: Stages,
+    dashboard: str,
     interrupted: Interrupted,
     advice: Advice,
 ) -> None:
-    """Run what the record misses, and record this driver's start and end."""
+    """Run what the record lacks, and record this driver's start and end."""
     started = time.monotonic()
     about = {"settings": plan.resolved_settings(), "command": command(), "git": git_commit()}
     record.append("driver_started", pid=os.getpid(), host=platform.node(), **about)
@@ -174,7 +200,7 @@ def _drive(
     try:
         scheduler = build_scheduler(settings.scheduler, plan.epochs)
         take_up(record, scheduler, settings.retry_failed)
-        _announce(plan, state, dashboard)
+        announce(plan, state, dashboard)
         stages.search(scheduler)
         stages.tune()
         stages.confirm(settings.confirm_seeds)
@@ -186,7 +212,7 @@ def _drive(
             raise
     finally:
         with suppress(CannotWrite):
-            left = len(state.in_state("running"))
+            left = len(state.in_state(TrialStatus.RUNNING))
             left += missing(plan.design, settings.samples, _confirm_seeds(state), state)
             record.append("driver_ended", seconds=time.monotonic() - started, missing=left)
 
@@ -204,46 +230,3 @@ def study_log(folder: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
-
-
-def _announce(plan: Plan, state: StudyState, dashboard: str) -> None:
-    """Say what will run, where, for about how long, and how to watch it."""
-    data, split, settings = plan.images.data, plan.images.split, plan.settings
-    shape = "×".join(str(size) for size in data.image_shape)
-    counts = f"{len(split.train.labels)} training, {len(split.validation.labels)} validation images"
-    log.info(
-        "study: %s: design %s, %s of %s pixels", plan.folder.name, plan.design.name, counts, shape
-    )
-    for note in plan.notes:
-        log.info("%s", note)
-    if state.trials:
-        log.info(
-            "resumes: %d trials ended, %d started",
-            len(state.ended_trials()),
-            len(state.in_state("running")),
-        )
-    tune, seeds = most_tune_trials(plan.design), settings.confirm_seeds
-    left = settings.samples - sum(trial.state != "running" for trial in state.in_stage("search"))
-    stops = f", stopping at epochs {rungs(plan.epochs)}" if settings.scheduler == "asha" else ""
-    how = f"{plan.concurrent} at once, {settings.cpus_per_trial} cores and {plan.gpus_per_trial:g} GPUs each"
-    if left:
-        search = f"{left} trials of at most {plan.epochs} epochs ({settings.sampler}, {settings.scheduler}{stops})"
-        log.info("will search: %s, %s", search, how)
-    if seeds and tune:
-        log.info("will tune: at most %d trials, the learning rate of every arm to confirm", tune)
-    if seeds:
-        arms, each = most_arms(plan.design), f"{seeds} seed{'s' * (seeds > 1)} each"
-        log.info(
-            "will confirm: at most %d arms with %s, on training and validation images", arms, each
-        )
-    if settings.confirm_until_width:
-        width = f"{settings.confirm_until_width:g} points"
-        log.info(
-            "will add seeds, at most %d in all, until every effect is known within ±%s",
-            MOST_SEEDS,
-            width,
-        )
-    log.info("estimate: about %s for the complete study", duration(plan.estimate_seconds))
-    if dashboard:
-        log.info("dashboard: http://%s (the token to sign in with: ray get-auth-token)", dashboard)
-    log.info("results: %s", plan.folder)

@@ -10,9 +10,13 @@ from ray import tune
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from study.record import StudyState, TrialState
+from study.phrases import duration
+from study.state import StudyState, TrialRecord
+from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
+
+EXPECTED_ENDS = (TrialStatus.COMPLETE, TrialStatus.STOPPED)
 
 
 class DriverCallback(tune.Callback):
@@ -27,11 +31,12 @@ class Monitor(DriverCallback):
     """Says what the record has come to know. It must stand behind the callback that writes the
     record."""
 
-    def __init__(self, state: StudyState, stage: str, wanted: int, console: Console) -> None:
+    def __init__(self, state: StudyState, stage: Stage, wanted: int, console: Console) -> None:
         self._state = state
         self._stage = stage
         self._wanted = wanted
-        self._started, self._before = time.monotonic(), progress(state, stage, wanted)
+        self._started = time.monotonic()
+        self._before = progress(state, stage, wanted)
         columns = (BarColumn(30), TextColumn("{task.description}", markup=False))
         self._progress = Progress(
             *columns, console=console, transient=True, disable=not console.is_terminal
@@ -55,38 +60,45 @@ class Monitor(DriverCallback):
         ended = self._state.trials[trial.config["trial"]]
         level = logging.INFO if ended.state in ("complete", "stopped") else logging.WARNING
         done = len(
-            [trial for trial in self._state.in_stage(self._stage) if trial.state != "running"]
+            [
+                trial
+                for trial in self._state.in_stage(self._stage)
+                if trial.state != TrialStatus.RUNNING
+            ]
         )
         log.log(level, "[%s %d/%d] %s", self._stage, done, self._wanted, trial_line(ended))
 
     on_trial_error = on_trial_complete
 
     def close(self) -> None:
-        """Take the moving line away."""
+        """Remove the moving line."""
         self._progress.stop()
 
 
-def trial_line(trial: TrialState) -> str:
+def trial_line(trial: TrialRecord) -> str:
     """What became of a trial, in one line."""
-    state = "failed and is tried again" if trial.state == "running" else trial.state
-    about = f"trial {trial.trial} {state}: {trial.arm}, learning rate {trial.config['learning_rate']:.2g}"
+    again = trial.state == TrialStatus.RUNNING
+    end = "failed and is tried again" if again else trial.state
+    rate = f"learning rate {trial.config['learning_rate']:.2g}"
+    line = f"trial {trial.trial} {end}: {trial.arm}, {rate}"
+    epoch = len(trial.epochs)
     if trial.error:
-        return f"{about}: {trial.error}"
-    if trial.state == "diverged":
-        return f"{about}, in epoch {len(trial.epochs)}"
-    part = "test" if trial.stage == "confirm" else "validation"
-    return f"{about}, {part} accuracy {trial.epochs[-1][f'{part}_accuracy']:.1%} at epoch {len(trial.epochs)}"
+        return f"{line}: {trial.error}"
+    if trial.state == TrialStatus.DIVERGED:
+        return f"{line}, in epoch {epoch}"
+    part = "test" if trial.stage == Stage.CONFIRM else "validation"
+    return f"{line}, {part} accuracy {trial.epochs[-1][f'{part}_accuracy']:.1%} at epoch {epoch}"
 
 
-def status_line(state: StudyState, stage: str, wanted: int, seconds_left: float | None) -> str:
+def status_line(state: StudyState, stage: Stage, wanted: int, seconds_left: float | None) -> str:
     """Of a stage the trials done, running and stopped, the best search trial so far and the time
     left."""
-    found = Counter(trial.state for trial in state.in_stage(stage))
-    done = found.total() - found["running"]
+    counts = Counter(trial.state for trial in state.in_stage(stage))
+    done = counts.total() - counts[TrialStatus.RUNNING]
     parts = [
         f"{stage}: {done}/{wanted} done",
-        f"{found['running']} running",
-        f"{found['stopped']} stopped",
+        f"{counts[TrialStatus.RUNNING]} running",
+        f"{counts[TrialStatus.STOPPED]} stopped",
     ]
     winner = state.winner()
     if winner:
@@ -96,19 +108,12 @@ def status_line(state: StudyState, stage: str, wanted: int, seconds_left: float 
     return " · ".join(parts)
 
 
-def progress(state: StudyState, stage: str, wanted: int) -> float:
-    """The fraction of a stage that is done: an ended trial counts whole, a running one by its
+def progress(state: StudyState, stage: Stage, wanted: int) -> float:
+    """The fraction of a stage that is done: an ended trial counts as one, a running one by its
     epochs."""
     trials = state.in_stage(stage)
     shares = (
-        len(trial.epochs) / trial.config["max_epochs"] if trial.state == "running" else 1
+        len(trial.epochs) / trial.config["max_epochs"] if trial.state == TrialStatus.RUNNING else 1
         for trial in trials
     )
     return sum(shares) / wanted
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `40 s`, `12 min`, `3.2 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -17,12 +17,13 @@ from study.design_files import design_from, read_design
 from study.designs import Design
 from study.images import Images
 from study.provenance import command, git_commit, machine, package_versions
-from study.record import StudyState, has_study
+from study.record import has_study
 from study.resources import Resources, concurrent_trials, gpus_per_trial
 from study.settings import SAME, DecidedSettings, StudySettings, continued, decided
+from study.state import StudyState
 from study.timing import forward_flops
 from trainables.config import UsageError
-from trainables.vocabulary import SearchMode
+from trainables.vocabulary import SearchMode, Stage
 
 
 def find_study(settings: StudySettings) -> Path | None:
@@ -70,7 +71,9 @@ def continue_study(
             )
     settings = decided(settings, design)
     # Trials that have begun are not taken back.
-    return replace(settings, samples=max(settings.samples, len(state.in_stage("search")))), design
+    return replace(
+        settings, samples=max(settings.samples, len(state.in_stage(Stage.SEARCH)))
+    ), design
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from study.command_line import parse_settings
+from study.phrases import counted
 from trainables.config import UsageError
+from trainables.vocabulary import Stage, TrialStatus
 
 if TYPE_CHECKING:
-    from study.record import StudyState
+    from study.state import StudyState
 
 log = logging.getLogger("study")
 
@@ -127,26 +129,22 @@ def _report(folder: Path) -> None:
 
 def conclude(state: "StudyState", wanted: int, command: str) -> int:
     """The exit status of a study, and where it is not complete the reason and how to resume."""
-    ended, failed = len(state.ended_trials()), state.in_state("failed")
+    ended, failed = len(state.ended_trials()), state.in_state(TrialStatus.FAILED)
     if failed:
-        log.warning(
-            "%d trial%s failed, the first: %s",
-            len(failed),
-            "s" * (len(failed) > 1),
-            failed[0].error,
-        )
+        trials = counted(len(failed), "trial")
+        log.warning("%s failed, the first: %s", trials, failed[0].error)
         log.warning("to try again: %s --retry-failed", command)
     if ended < wanted:
         log.error("not complete: %d of %d trials ended; to resume: %s", ended, wanted, command)
         return 1
-    # What has no search stage needs a confirm trial, all else a search trial.
+    # A study without a search stage needs a complete confirm trial, all others a search trial.
     stage = state.trials[0].stage
-    if not any(trial.stage == stage for trial in state.in_state("complete")):
-        found = f"{len(state.in_state('diverged'))} diverged, {len(failed)} failed"
-        more = "--samples" if stage == "search" else "--confirm-seeds"
+    if not any(trial.stage == stage for trial in state.in_state(TrialStatus.COMPLETE)):
+        ends = f"{len(state.in_state(TrialStatus.DIVERGED))} diverged, {len(failed)} failed"
+        more = "--samples" if stage == Stage.SEARCH else "--confirm-seeds"
         log.error(
             "not complete: no trial is complete (%s); to resume: %s with more %s",
-            found,
+            ends,
             command,
             more,
         )

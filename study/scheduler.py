@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from study.record import StudyState
+from study.state import StudyState
+from trainables.vocabulary import Stage
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -65,7 +66,7 @@ def _numbered(trial: Trial) -> Any:
     return SimpleNamespace(trial_id=trial.config["trial"])
 
 
-def replay(scheduler: Any, state: StudyState, stage: str) -> set[int]:
+def replay(scheduler: Any, state: StudyState, stage: Stage) -> set[int]:
     """Tell a new scheduler what the trials of a stage have reported, in the order in which they
     did.
 
@@ -74,8 +75,8 @@ def replay(scheduler: Any, state: StudyState, stage: str) -> set[int]:
     """
     trials: dict[int, Any] = {}
     for trial in state.in_stage(stage):
-        about = {"trial": trial.trial, "origin": trial.origin}
-        trials[trial.trial] = SimpleNamespace(trial_id=str(trial.trial), config=about)
+        entries = {"trial": trial.trial, "origin": trial.origin}
+        trials[trial.trial] = SimpleNamespace(trial_id=str(trial.trial), config=entries)
         scheduler.on_trial_add(None, trials[trial.trial])
     stopped = set()
     for number, epoch in state.reported:

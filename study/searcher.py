@@ -21,9 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.designs import KINDS, Design, Factor
-from study.record import StudyState
+from study.state import StudyState
 from trainables.config import TrialConfig
-from trainables.vocabulary import SearchMode
+from trainables.orders import TrialOrder
+from trainables.vocabulary import SearchMode, Stage, TrialStatus
 
 STARTUP_TRIALS = 10
 """Trials that TPE or GP must have learnt from before it models anything; until then they draw at
@@ -100,17 +101,15 @@ def suggest(trial: optuna.Trial, factor: Factor) -> Any:
 
 
 class StageSearcher(Searcher):
-    """Hands out the trials of a stage: first those that the record has as running and nobody
-    trains, then new ones.
+    """Hands out the trials of a stage: first those that the record has as running and nobody trains,
+    then new ones.
 
-    `suggest` returns Tune's config of a trial: its `trial` number (from 0, over all stages),
-    `stage`, `origin`, the `slot` it runs in (the lowest that no other trial holds), `config`, the
-    fields of its `TrialConfig`, and the `checkpoint` to resume from, or None. Before, `begin` has
-    recorded a new trial (number, stage, origin, config), so that none is drawn twice; `resume`
-    gives the checkpoint of one that was begun.
+    `suggest` returns a `TrialOrder` as Tune's config. Before, `begin` has recorded a new trial
+    (number, stage, origin, config), so that none is drawn twice; `resume` gives the checkpoint of
+    one that was started.
     """
 
-    stage: str
+    stage: Stage
 
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
         # Tune pickles its searcher to restore it, and we never restore.
@@ -119,7 +118,7 @@ class StageSearcher(Searcher):
     def __init__(
         self,
         state: StudyState,
-        begin: Callable[[int, str, str, TrialConfig], None],
+        begin: Callable[[int, Stage, str, TrialConfig], None],
         resume: Callable[[int], Any],
     ) -> None:
         super().__init__(metric="validation_accuracy", mode="max")
@@ -136,7 +135,9 @@ class StageSearcher(Searcher):
         live = {number for number, _ in self._live.values()}
         mine = self._state.in_stage(self.stage)
         waiting = [
-            trial.trial for trial in mine if trial.state == "running" and trial.trial not in live
+            trial.trial
+            for trial in mine
+            if trial.state == TrialStatus.RUNNING and trial.trial not in live
         ]
         number = waiting[0] if waiting else len(self._state.trials)
         checkpoint = self._resume(number) if waiting else None
@@ -150,13 +151,9 @@ class StageSearcher(Searcher):
         slot = min(set(range(len(slots) + 1)) - slots)
         self._live[trial_id] = number, slot
         trial = self._state.trials[number]
-        about = {
-            "trial": number,
-            "stage": self.stage,
-            "origin": trial.origin,
-            "config": dict(trial.config),
-        }
-        return about | {"slot": slot, "checkpoint": checkpoint}
+        config = TrialConfig.from_dict(trial.config)
+        order = TrialOrder(number, self.stage, trial.origin, slot, config, checkpoint)
+        return order.to_tune()
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         del self._live[trial_id]
@@ -171,7 +168,7 @@ class StageSearcher(Searcher):
 class ListSearcher(StageSearcher):
     """A stage whose trials are known before: the `missing` ones, in their order."""
 
-    def __init__(self, stage: str, missing: list[TrialConfig], *shared: Any) -> None:
+    def __init__(self, stage: Stage, missing: list[TrialConfig], *shared: Any) -> None:
         """`shared` is what `StageSearcher` takes."""
         super().__init__(*shared)
         self.stage = stage
@@ -189,7 +186,7 @@ class StudySearcher(StageSearcher):
     study, for all factors.
     """
 
-    stage = "search"
+    stage = Stage.SEARCH
 
     def __init__(
         self, design: Design, samples: int, sampler: str, max_epochs: int, seed: int, *stage: Any
@@ -272,12 +269,15 @@ class StudySearcher(StageSearcher):
             for row in trial.epochs[len(known.intermediate_values) :]:
                 value = row["validation_accuracy"]
                 asked.report(math.nan if value is None else value, row["epoch"])
-            if trial.state == "running" or known.state.is_finished():
+            if trial.state == TrialStatus.RUNNING or known.state.is_finished():
                 continue
             study = self.optuna_studies[turn]
-            if trial.state == "complete":
+            if trial.state == TrialStatus.COMPLETE:
                 study.tell(asked, trial.epochs[-1]["validation_accuracy"])
             else:
                 study.tell(
-                    asked, state=TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED
+                    asked,
+                    state=TrialState.FAIL
+                    if trial.state == TrialStatus.FAILED
+                    else TrialState.PRUNED,
                 )

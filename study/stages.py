@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray.tune import CheckpointConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
@@ -20,13 +20,16 @@ from study.designs import arm_label
 from study.errors import error_line
 from study.monitor import DriverCallback, Monitor
 from study.plan import Plan
-from study.record import Record, state_at_end
+from study.record import Record
 from study.searcher import ListSearcher, StageSearcher, StudySearcher
 from study.signals import Interrupted
+from study.state import state_at_end
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.datasets import TrialData, confirm_data, search_data
+from trainables.orders import Workplace
 from trainables.resnet import NetworkCost, network_cost
 from trainables.trainable import ResNetTrainable
+from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
 
@@ -41,11 +44,18 @@ class RecordCallback(DriverCallback):
         self._record = record
         self._interrupted = interrupted
 
-    def begin(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
+    def begin(self, number: int, stage: Stage, origin: str, config: TrialConfig) -> None:
         """Record a new trial."""
         arm = arm_label(config, self._record.state.header["design"])
-        about = {"stage": stage, "origin": origin, "arm": arm, "config": config.to_dict()}
-        self._record.append("trial_started", trial=number, **about, **asdict(self.cost(config)))
+        self._record.append(
+            "trial_started",
+            trial=number,
+            stage=stage,
+            origin=origin,
+            arm=arm,
+            config=config.to_dict(),
+            **asdict(self.cost(config)),
+        )
 
     def cost(self, config: TrialConfig) -> NetworkCost:
         """What a trial's network costs."""
@@ -53,7 +63,7 @@ class RecordCallback(DriverCallback):
         return network_cost(config, tuple(data["image_shape"]), len(data["classes"]))
 
     def resume(self, number: int) -> Any:
-        """The newest checkpoint that a trial can go on from; record which it is."""
+        """The newest checkpoint that a trial can be resumed from; record which it is."""
         epoch, content, note = load_checkpoint(
             self._record.folder, self._record.state.trials[number]
         )
@@ -72,11 +82,17 @@ class RecordCallback(DriverCallback):
         correct = result.pop("correct", None)
         if metrics.epoch <= len(known.epochs):
             return  # trained again after a checkpoint: the first reading stands
-        about: dict[str, Any] = {"diverged": metrics.diverged, "checkpoint": checkpoint is not None}
+        bits = {}
         if correct is not None:
-            about["correct"] = base64.b64encode(correct.tobytes()).decode()
+            bits["correct"] = base64.b64encode(correct.tobytes()).decode()
         self._record.append(
-            "epoch", trial=known.trial, node=result["hostname"], **metrics.to_dict(), **about
+            "epoch",
+            trial=known.trial,
+            node=result["hostname"],
+            diverged=metrics.diverged,
+            checkpoint=checkpoint is not None,
+            **metrics.to_dict(),
+            **bits,
         )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -96,7 +112,7 @@ class RecordCallback(DriverCallback):
         error = f"{error_line(text)} (all of it: study.log)"
         self._record.append("trial_failed", trial=number, error=error)
         if self._record.state.trials[number].failures >= TRIES:
-            end_trial(self._record, number, "failed", error)
+            end_trial(self._record, number, TrialStatus.FAILED, error)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         if self._interrupted.asked:
@@ -104,7 +120,7 @@ class RecordCallback(DriverCallback):
             raise KeyboardInterrupt
 
 
-def end_trial(record: Record, number: int, state: str, error: str = "") -> None:
+def end_trial(record: Record, number: int, state: TrialStatus, error: str = "") -> None:
     """Record the end of a trial; its checkpoints go, but the winner's last one becomes `best/`
     first."""
     record.append("trial_ended", trial=number, state=state, error=error)
@@ -126,28 +142,28 @@ class Stages:
 
     def search(self, scheduler: TrialScheduler) -> None:
         """All search trials that have not ended."""
-        plan, settings, state = self._plan, self._plan.settings, self._record.state
-        about = (plan.settings.samples, settings.sampler, plan.epochs, settings.seed)
+        plan, settings = self._plan, self._plan.settings
         searcher = StudySearcher(
-            plan.design, *about, state, self._keeper.begin, self._keeper.resume
+            plan.design,
+            settings.samples,
+            settings.sampler,
+            plan.epochs,
+            settings.seed,
+            self._record.state,
+            self._keeper.begin,
+            self._keeper.resume,
         )
-        self._run(
-            searcher,
-            scheduler,
-            search_data(plan.images.data, plan.images.split),
-            plan.settings.samples,
-        )
+        data = search_data(plan.images.data, plan.images.split)
+        self._run(searcher, scheduler, data, settings.samples)
 
     def tune(self) -> None:
         """All tune trials that have not ended: the arms to confirm at several learning rates, on
         validation images."""
-        images, state = self._plan.images, self._record.state
-        missing = (
-            missing_tune_trials(self._plan.design, state)
-            if self._plan.settings.confirm_seeds
-            else []
-        )
-        self._run_listed("tune", missing, search_data(images.data, images.split))
+        if not self._plan.settings.confirm_seeds:
+            return
+        images = self._plan.images
+        missing = missing_tune_trials(self._plan.design, self._record.state)
+        self._run_listed(Stage.TUNE, missing, search_data(images.data, images.split))
 
     def confirm(self, seeds: int) -> None:
         """All confirm trials that have not ended, of the arms around the winner at their tuned
@@ -157,9 +173,9 @@ class Stages:
         if seeds and arms != state.confirm:
             self._record.append("confirm_planned", **arms)
         missing = missing_confirm_trials(self._plan.design, state, seeds)
-        self._run_listed("confirm", missing, confirm_data(images.data, images.split))
+        self._run_listed(Stage.CONFIRM, missing, confirm_data(images.data, images.split))
 
-    def _run_listed(self, stage: str, missing: list[TrialConfig], data: TrialData) -> None:
+    def _run_listed(self, stage: Stage, missing: list[TrialConfig], data: TrialData) -> None:
         # Seed by seed, so that a stage cut short is even; the most expensive ones first, so that no
         # core waits long at its end.
         missing.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
@@ -170,37 +186,46 @@ class Stages:
     def _run(
         self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int
     ) -> None:
-        plan, settings, state = self._plan, self._plan.settings, self._record.state
-        if sum(trial.state != "running" for trial in state.in_stage(searcher.stage)) >= trials:
+        state = self._record.state
+        mine = state.in_stage(searcher.stage)
+        if sum(trial.state != TrialStatus.RUNNING for trial in mine) >= trials:
             return
         monitor = Monitor(state, searcher.stage, trials, self._console)
-        # Tune's own state is of no use to us: what continues a study is its record.
+        # Tune's own state is of no use to us: what resumes a study is its record.
         with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch, closing(monitor):
-            tune.Tuner(
+            Tuner(
                 ResNetTrainable,
-                param_space={
-                    "study": self._record.folder.name,
-                    "cpus": settings.cpus_per_trial,
-                    "gpus": plan.gpus_per_trial,
-                    "precision": plan.precision,
-                    "checkpoint_seconds": settings.checkpoint_seconds,
-                    "data": ray.put(data),
-                },
-                tune_config=tune.TuneConfig(
-                    num_samples=-1,  # the searcher knows when it is done
-                    max_concurrent_trials=plan.concurrent,
-                    search_alg=searcher,
-                    scheduler=scheduler,
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: (
-                        f"trial-{trial.config['trial']}-{trial.trial_id}"
-                    ),
-                ),
-                run_config=tune.RunConfig(
-                    name="tune",
-                    storage_path=scratch,
-                    verbose=2 if settings.verbose else 0,
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[self._keeper, monitor],
-                ),
+                param_space=self._workplace(data).to_tune(),
+                tune_config=self._tune_config(searcher, scheduler),
+                run_config=self._run_config(scratch, monitor),
             ).fit()
+
+    def _workplace(self, data: TrialData) -> Workplace:
+        plan, settings = self._plan, self._plan.settings
+        return Workplace(
+            study=self._record.folder.name,
+            cpus=settings.cpus_per_trial,
+            gpus=plan.gpus_per_trial,
+            precision=plan.precision,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            data=ray.put(data),
+        )
+
+    def _tune_config(self, searcher: StageSearcher, scheduler: TrialScheduler) -> TuneConfig:
+        return TuneConfig(
+            num_samples=-1,  # the searcher knows when it is done
+            max_concurrent_trials=self._plan.concurrent,
+            search_alg=searcher,
+            scheduler=scheduler,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
+        )
+
+    def _run_config(self, scratch: str, monitor: Monitor) -> RunConfig:
+        return RunConfig(
+            name="tune",
+            storage_path=scratch,
+            verbose=2 if self._plan.settings.verbose else 0,
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[self._keeper, monitor],
+        )

@@ -21,8 +21,9 @@ import ray.cloudpickle
 
 import study.stages
 from study.designs import DESIGNS, SEARCH, Factor
-from study.record import StudyState, read_record
+from study.record import read_record
 from study.run import main
+from study.state import StudyState
 from trainables.trainable import ResNetTrainable
 
 # The search of the default design, over networks that train an epoch in a tenth of a second.

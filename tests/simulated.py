@@ -22,7 +22,7 @@ from scipy.special import ndtr
 from analysis.load import Study
 from study.confirm import confirm_plan, missing_tune_trials
 from study.designs import DESIGNS, RATE, Design, Factor
-from study.record import EPOCH_COLUMNS, TRIAL_COLUMNS, VERSION, StudyState
+from study.state import EPOCH_COLUMNS, TRIAL_COLUMNS, VERSION, StudyState
 from trainables.config import EpochMetrics, TrialConfig
 
 DESIGN = DESIGNS["search"]

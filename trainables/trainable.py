@@ -9,8 +9,8 @@ import numpy as np
 import ray
 from ray import tune
 
-from trainables.config import TrialConfig
 from trainables.datasets import TrialData
+from trainables.orders import TrialOrder, Workplace
 from trainables.resnet import pack, unpack
 from trainables.training import Trainer, prepare_process
 
@@ -18,44 +18,40 @@ from trainables.training import Trainer, prepare_process
 class ResNetTrainable(tune.Trainable):
     """Trains one trial at a time, an epoch a step.
 
-    Tune's config is `{"study", "trial", "slot", "cpus", "gpus", "precision", "checkpoint_seconds",
-    "data", "checkpoint", "config"}`: `data` is a reference to a `TrialData`, `checkpoint` one to
-    the bytes of a checkpoint to resume from, or None; `config` holds the fields of `TrialConfig`. A
-    result holds those of `EpochMetrics`, `diverged` and, after the last epoch and where
-    `checkpoint_seconds` have passed since the start or the last one, a `checkpoint` (uint8): of the
-    caller, so that it outlives this process. Where it reads the test part, the last epoch's also
-    holds whether each test image is recognised, `correct` (packed bits, uint8).
+    Tune's config holds the entries of a `Workplace` and a `TrialOrder`. A result holds those of
+    `EpochMetrics`, `diverged` and, after the last epoch and where `checkpoint_seconds` have passed
+    since the start or the last one, a `checkpoint` (uint8): the caller keeps it, so that it
+    outlives this process. Where the trial reads the test part, the last epoch's also holds whether
+    each test image is recognised, `correct` (packed bits, uint8).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        prepare_process(config["cpus"])
+        self.place = Workplace.from_tune(config)
+        prepare_process(self.place.cpus)
         # Shared memory: the images are on a machine once, however many trials read them.
-        self.data: TrialData = ray.get(config["data"])
-        self.label = f"{config['study']} slot {config['slot']}"
-        self._start(config)
+        self.data: TrialData = ray.get(self.place.data)
+        order = TrialOrder.from_tune(config)
+        self.label = f"{self.place.study} slot {order.slot}"
+        self._start(order)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._start(new_config)
+        self._start(TrialOrder.from_tune(new_config))
         return True
 
-    def _start(self, config: dict[str, Any]) -> None:
-        vars(self).pop(
-            "trainer", None
-        )  # its network and images go from the device before the next ones come
-        device = "cuda" if config["gpus"] else "cpu"
-        self.trainer = Trainer(
-            TrialConfig.from_dict(config["config"]), self.data, device, config["precision"]
-        )
-        if config["checkpoint"] is not None:
-            self.trainer.load_state_dict(unpack(ray.get(config["checkpoint"]))["trainer"])
-        self.checkpoint_seconds = config["checkpoint_seconds"]
+    def _start(self, order: TrialOrder) -> None:
+        # Its network and images go from the device before the next ones come.
+        vars(self).pop("trainer", None)
+        device = "cuda" if self.place.gpus else "cpu"
+        self.trainer = Trainer(order.config, self.data, device, self.place.precision)
+        if order.checkpoint is not None:
+            self.trainer.load_state_dict(unpack(ray.get(order.checkpoint))["trainer"])
         self.checkpointed_at = time.monotonic()
 
     def step(self) -> dict[str, Any]:
         metrics = self.trainer.run_epoch()
         last = metrics.epoch == self.trainer.config.max_epochs
         result = asdict(metrics) | {"diverged": metrics.diverged, "done": metrics.diverged or last}
-        due = time.monotonic() - self.checkpointed_at >= self.checkpoint_seconds
+        due = time.monotonic() - self.checkpointed_at >= self.place.checkpoint_seconds
         if not metrics.diverged and (last or due):
             # All that continuing needs, and what reading images by these weights needs.
             mean, std = self.trainer.pixels.mean_C.tolist(), self.trainer.pixels.std_C.tolist()
@@ -73,6 +69,5 @@ class ResNetTrainable(tune.Trainable):
         return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
 
     def __repr__(self) -> str:
-        """What the dashboard shows as the actor's *Repr*; an actor serves many trials, so none is
-        named."""
+        """The actor's *Repr* in the dashboard; an actor serves many trials, so none is named."""
         return self.label

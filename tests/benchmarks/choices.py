@@ -21,9 +21,9 @@ from ray.tune.search import Searcher
 from scipy import stats
 
 from study.designs import SEARCH, Design
-from study.record import StudyState, state_at_end
 from study.scheduler import REDUCTION_FACTOR, StudyAsha, build_scheduler
 from study.searcher import StudySearcher
+from study.state import StudyState, state_at_end
 from tests.benchmarks.record_table import DEPTH, EPOCHS, TABLE
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.resnet import network_cost

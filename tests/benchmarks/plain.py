@@ -121,8 +121,8 @@ def study(
     from ray import tune
 
     from study.designs import SEARCH
-    from study.record import StudyState
     from study.searcher import StudySearcher
+    from study.state import StudyState
     from tests.benchmarks.choices import beginning
     from trainables.datasets import load_images, search_data, split_images
 

@@ -20,9 +20,10 @@ from PIL import Image
 
 from analysis.load import load_study
 from analysis.summary import scope
-from study.record import StudyState, TrialState, read_record
+from study.record import read_record
 from study.run import conclude
 from study.stages import RecordCallback
+from study.state import StudyState, TrialRecord
 from trainables.datasets import load_images, split_images
 from trainables.resnet import load_resnet
 
@@ -347,7 +348,7 @@ def states(*names: str) -> StudyState:
             stage = "confirm"
             continue
         about = {"state": name, "epochs": rows, "error": "boom"}
-        trials[len(trials)] = TrialState(len(trials), stage, "random", "arm", {}, 1, 1, **about)
+        trials[len(trials)] = TrialRecord(len(trials), stage, "random", "arm", {}, 1, 1, **about)
     return StudyState(trials=trials)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from study.checkpoints import keep_best, save_checkpoint
-from study.record import StudyState, TrialState
+from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
 from trainables.datasets import Part, TrialData
 from trainables.resnet import pack
@@ -25,7 +25,7 @@ def test_an_arm_that_wins_after_its_confirm_seeds_is_kept_by_its_search_trial(tm
         reading = {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
         number = len(state.trials)
         known = {"state": "complete", "epochs": [reading]}
-        state.trials[number] = TrialState(
+        state.trials[number] = TrialRecord(
             number, stage, "random", "arm", config.to_dict(), 1, 1, **known
         )
         trainer = Trainer(config, TrialData(part, part, None, 2, False))

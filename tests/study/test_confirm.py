@@ -19,7 +19,7 @@ from study.confirm import (
     two_level_design,
 )
 from study.designs import DESIGNS, Design, Factor
-from study.record import StudyState
+from study.state import StudyState
 from trainables.config import TrialConfig
 
 EPOCHS, SEED = 3, 10

@@ -6,16 +6,17 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from study.monitor import Monitor, duration, progress, status_line, trial_line
-from study.record import StudyState, TrialState
+from study.monitor import Monitor, progress, status_line, trial_line
+from study.phrases import duration
+from study.state import StudyState, TrialRecord
 
 
 def trial(
     number: int, state: str, epochs: int, accuracy: float = 0.5, error: str = ""
-) -> TrialState:
+) -> TrialRecord:
     rows = [{"validation_accuracy": accuracy, "validation_loss": 1.0} for _ in range(epochs)]
     config = {"learning_rate": 0.0123, "max_epochs": 6}
-    return TrialState(
+    return TrialRecord(
         number,
         "search",
         "random",
@@ -29,13 +30,13 @@ def trial(
     )
 
 
-def confirmed(number: int, state: str, epochs: int, accuracy: float, budget: int) -> TrialState:
+def confirmed(number: int, state: str, epochs: int, accuracy: float, budget: int) -> TrialRecord:
     rows = [
         {"test_accuracy": accuracy, "test_loss": 1.0, "validation_accuracy": None}
         for _ in range(epochs)
     ]
     config = {"learning_rate": 0.25, "max_epochs": budget}
-    return TrialState(
+    return TrialRecord(
         number, "confirm", "confirm", "k7 s2 pool d18", config, 1, 1, state=state, epochs=rows
     )
 

@@ -10,9 +10,9 @@ import study.timing
 from study.designs import DESIGNS
 from study.images import resolve_images
 from study.plan import Plan, begin_study, continue_study, find_study, make_plan
-from study.record import StudyState
 from study.resources import Node, Resources
 from study.settings import StudySettings
+from study.state import StudyState
 from trainables.config import TrialConfig, UsageError
 
 

@@ -11,15 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from study.record import (
-    CannotWrite,
-    Record,
-    RecordError,
-    StudyState,
-    read_record,
-    state_at_end,
-    write_views,
-)
+from study.record import CannotWrite, Record, RecordError, read_record, write_views
+from study.state import StudyState, state_at_end
 from trainables.config import TrialConfig, UsageError
 
 SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
@@ -317,11 +310,11 @@ def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
             "line 9: ValueError: unexpected event 'epoch' of trial 99",
         ),
         (5, '{"event": "party"}', "line 5: ValueError: unexpected event 'party'"),
-        (5, "[]", "line 5: KeyError"),
+        (5, "[]", "line 5: TypeError"),
         (
             12,
             '{"event": "trial_ended", "trial": 0, "state": "lost", "error": ""}',
-            "line 12: ValueError: unexpected",
+            "line 12: ValueError: 'lost' is not",
         ),
         (
             8,

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.record import StudyState, TrialState
 from study.scheduler import StudyAsha, build_scheduler, replay, rungs
+from study.state import StudyState, TrialRecord
 
 
 def add(asha: StudyAsha, name: str, origin: str = "random") -> SimpleNamespace:
@@ -117,7 +117,7 @@ def test_replayed_readings_make_the_decisions_that_were_made(seed):
     asha, state, live = StudyAsha(9), StudyState(), {}
     for number in range(8):
         origin = "baseline:b" if number == 0 else "random"
-        state.trials[number] = TrialState(number, "search", origin, "arm", {}, 1, 1)
+        state.trials[number] = TrialRecord(number, "search", origin, "arm", {}, 1, 1)
         live[number] = add(asha, number, origin)
     while live:
         number = draw.choice(list(live))
@@ -142,7 +142,7 @@ def test_the_confirm_stage_is_not_replayed():
     """It reads no validation images, and its trials are not compared with those of the search."""
     state = StudyState()
     for number, stage in enumerate(("search", "confirm", "search")):
-        state.trials[number] = TrialState(number, stage, "random", "arm", {}, 1, 1)
+        state.trials[number] = TrialRecord(number, stage, "random", "arm", {}, 1, 1)
         state.trials[number].epochs = [{"validation_accuracy": (0.5, None, 0.4)[number]}]
         state.reported.append((number, 1))
     asha = StudyAsha(6)

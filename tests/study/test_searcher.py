@@ -14,10 +14,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.designs import DESIGNS, Design, Factor
-from study.record import StudyState, state_at_end
-from study.record import TrialState as Recorded
 from study.scheduler import StudyAsha
 from study.searcher import ListSearcher, StudySearcher
+from study.state import StudyState, TrialRecord, state_at_end
 from trainables.config import TrialConfig
 
 SEARCH = DESIGNS["search"]
@@ -46,7 +45,7 @@ class Told(StudySearcher):
 
     def record(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
         assert number == len(self.state.trials)
-        self.state.trials[number] = Recorded(
+        self.state.trials[number] = TrialRecord(
             number, stage, origin, config.arm, config.to_dict(), 1, 1
         )
 
@@ -259,7 +258,7 @@ def test_trials_are_counted_within_the_stage_and_numbered_over_all():
     search = searcher(samples=1)
     search.suggest("a")
     search.finish("a", 0, "failed")
-    search.state.trials[1] = Recorded(1, "confirm", "confirm", "arm", {}, 1, 1)
+    search.state.trials[1] = TrialRecord(1, "confirm", "confirm", "arm", {}, 1, 1)
     more = Told("qmc", 5, state=search.state)
     drawn = [more.suggest(name) for name in "bcde"]
     assert [config["trial"] for config in drawn] == [2, 3, 4, 5]
@@ -541,13 +540,17 @@ def test_a_baseline_may_lie_outside_of_what_is_searched(sampler):
 
 def test_the_confirm_stage_hands_out_what_is_missing_and_then_ends():
     state = StudyState()
-    state.trials[0] = Recorded(0, "search", "random", "arm", {}, 1, 1)  # running: not of this stage
+    state.trials[0] = TrialRecord(
+        0, "search", "random", "arm", {}, 1, 1
+    )  # running: not of this stage
     missing = [TrialConfig(seed=seed, width=4) for seed in (1, 2)]
     begun = []
 
     def begin(number: int, stage: str, origin: str, config: TrialConfig) -> None:
         begun.append((number, stage, origin, config))
-        state.trials[number] = Recorded(number, stage, origin, config.arm, config.to_dict(), 1, 1)
+        state.trials[number] = TrialRecord(
+            number, stage, origin, config.arm, config.to_dict(), 1, 1
+        )
 
     search = ListSearcher(
         "confirm", missing, state, begin, lambda number: f"checkpoint of {number}"

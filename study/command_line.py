@@ -37,6 +37,8 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
         help_flags="--help",
         version_flags="--version",
         config=note_given,
+        # The last one counts, so that a script can append to a command.
+        default_parameter=Parameter(allow_repeating=True),
         result_action="return_value",
     )
 

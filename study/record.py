@@ -12,7 +12,6 @@ statistics, and its confirm stage changes one factor at a time, at the winner's 
 import csv
 import errno
 import fcntl
-import io
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from study.state import (
@@ -214,9 +214,12 @@ def _now() -> str:
 
 
 def _csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], header: bool = True) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    lines: list[str] = []
+    # A field with one of the characters that end a line is quoted; read back, a bare carriage
+    # return would end it.
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        writer.writerow(columns)
+    for row in rows:
+        writer.writerow([row.get(column, "") for column in columns])
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)

@@ -87,7 +87,6 @@ from trainables.config import UsageError
         ),
         (["--sample", "3"], "unknown option: --sample. Did you mean --samples?"),
         (["digits"], "unexpected argument 'digits'"),
-        (["--samples", "3", "--samples", "4"], "parameter --samples specified multiple times"),
         (["--verbose=maybe"], "--verbose: invalid value 'maybe': expected a flag without a value"),
         (["--samples"], "parameter --samples requires an argument"),
         (["--smaples", "3"], "unknown option: --smaples. Did you mean --samples?"),
@@ -141,6 +140,13 @@ def test_options_of_the_contract():
             "show_design": True,
         },
     )
+
+
+def test_of_an_option_given_twice_the_last_counts():
+    assert parse_settings(["--samples", "3", "--no-dashboard", "--samples", "4"]) == {
+        "samples": 4,
+        "dashboard": False,
+    }
 
 
 def test_defaults():

@@ -3,14 +3,14 @@
 import psutil
 import pytest
 
-from study.state import StudyState, TrialRecord
 from study.run import RAY_ENVIRONMENT, conclude, main
+from study.state import StudyState, TrialRecord
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty working directory and home, and the environment restored after the command."""
-    for name, value in {**RAY_ENVIRONMENT, "HOME": str(tmp_path)}.items():
+    """An empty working directory, and the environment restored after the command."""
+    for name, value in RAY_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     return tmp_path

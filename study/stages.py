@@ -24,7 +24,7 @@ from study.record import Record, state_at_end
 from study.searcher import ListSearcher, StageSearcher, StudySearcher
 from study.signals import Interrupted
 from trainables.config import EpochMetrics, TrialConfig
-from trainables.datasets import TrialData, confirm_data, search_data
+from trainables.parts import TrialData, confirm_data, search_data
 from trainables.resnet import NetworkCost, network_cost
 from trainables.trainable import ResNetTrainable
 

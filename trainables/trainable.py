@@ -10,7 +10,7 @@ import ray
 from ray import tune
 
 from trainables.config import TrialConfig
-from trainables.datasets import TrialData
+from trainables.parts import TrialData
 from trainables.resnet import pack, unpack
 from trainables.training import Trainer, prepare_process
 

@@ -23,7 +23,8 @@ from analysis.summary import scope
 from study.record import StudyState, TrialState, read_record
 from study.run import conclude
 from study.stages import RecordCallback
-from trainables.datasets import load_images, split_images
+from trainables.datasets import load_images
+from trainables.parts import split_images
 from trainables.resnet import load_resnet
 
 

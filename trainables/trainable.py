@@ -39,9 +39,8 @@ class ResNetTrainable(tune.Trainable):
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
-        vars(self).pop(
-            "trainer", None
-        )  # its network and images go from the device before the next ones come
+        # The old network and images leave the device before the next ones come.
+        vars(self).pop("trainer", None)
         device = "cuda" if config["gpus"] else "cpu"
         self.trainer = Trainer(
             TrialConfig.from_dict(config["config"]), self.data, device, config["precision"]

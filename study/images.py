@@ -11,14 +11,9 @@ import torch
 from study.record import has_study
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
-from trainables.datasets import (
-    DataUnavailable,
-    ImageData,
-    Split,
-    duplicates,
-    load_images,
-    split_images,
-)
+from trainables.datasets import load_images
+from trainables.named import DataUnavailable
+from trainables.parts import ImageData, Split, duplicates, split_images
 
 log = logging.getLogger("study")
 
@@ -33,7 +28,7 @@ class Images:
 
     @cached_property
     def duplicates(self) -> dict[str, int]:
-        """See `trainables.datasets.duplicates`."""
+        """See `trainables.parts.duplicates`."""
         return duplicates(self.split)
 
 
@@ -82,7 +77,8 @@ def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images
     )
     if not empty and not has_study(folder):
         raise UsageError(
-            f"--name: invalid value {folder.name!r}, but {folder} is no study: expected a name not taken"
+            f"--name: invalid value {folder.name!r}: {folder} exists and is no study: "
+            "expected a name not taken"
         )
     data = load_images(
         dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images

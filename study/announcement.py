@@ -1,4 +1,4 @@
-"""What the terminal says before a study runs: what, where, for about how long, and how to watch it."""
+"""What the terminal shows before a study runs: what, where, for how long, how to watch it."""
 
 import logging
 from collections.abc import Iterator

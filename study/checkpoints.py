@@ -16,6 +16,7 @@ import pandas as pd
 from study.record import replace_file, writing
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
+from trainables.vocabulary import Stage
 from trainables.resnet import save_resnet, unpack
 
 KEPT = 2
@@ -32,23 +33,23 @@ def save_checkpoint(folder: Path, trial: int, epoch: int, content: memoryview) -
 
 
 def load_checkpoint(folder: Path, trial: TrialRecord) -> tuple[int, bytes | None, str]:
-    """The epoch and the content of a trial's newest whole checkpoint, and a note where there was a
+    """Epoch and content of a trial's newest complete checkpoint, and a note where there was a
     newer one.
 
     What cannot be used is removed. Without any it is epoch 0, the start of the trial, and None.
     """
     torn = False
-    found: tuple[int, bytes | None] = 0, None
+    newest: tuple[int, bytes | None] = 0, None
     for epoch, path in _newest_first(folder / "checkpoints" / str(trial.trial)):
         content = path.read_bytes()
-        whole = path.stem.endswith(f"-{zlib.crc32(content):08x}")
-        if whole and epoch <= len(trial.epochs):
-            found = epoch, content
+        complete = path.stem.endswith(f"-{zlib.crc32(content):08x}")
+        if complete and epoch <= len(trial.epochs):
+            newest = epoch, content
             break
-        torn |= not whole
+        torn |= not complete
         path.unlink()
-    note = f"what was newer is {'torn' if torn else 'lost'}" if found[0] < trial.checkpoint else ""
-    return *found, note
+    note = f"what was newer is {'torn' if torn else 'lost'}" if newest[0] < trial.checkpoint else ""
+    return *newest, note
 
 
 def remove_checkpoints(folder: Path, trial: int) -> None:
@@ -79,20 +80,21 @@ def keep_best(folder: Path, state: StudyState) -> None:
     checkpoint, data = unpack(content), state.header["dataset"]
     confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
     counts_K = confusion_KxK.sum(1)
+    part = "test" if winner.stage == Stage.CONFIRM else "validation"
     by_class = {
         "class": data["classes"],
         "images": counts_K,
-        f"{'test' if winner.stage == 'confirm' else 'validation'}_accuracy": confusion_KxK.diagonal()
-        / counts_K,
+        f"{part}_accuracy": confusion_KxK.diagonal() / counts_K,
     }
-    about = {name: checkpoint[name] for name in ("pixel_mean", "pixel_std")}
-    about |= {name: data[name] for name in ("image_shape", "classes")}
     with writing(best):
         save_resnet(
             new,
             TrialConfig.from_dict(winner.config),
             weights=checkpoint["trainer"]["model"],
-            **about,
+            pixel_mean=checkpoint["pixel_mean"],
+            pixel_std=checkpoint["pixel_std"],
+            image_shape=data["image_shape"],
+            classes=data["classes"],
         )
         names = pd.Index(data["classes"], name="true class")
         pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")

@@ -1,5 +1,4 @@
-"""The tune and confirm stages: which arms are trained again, at which learning rate, with which
-seeds.
+"""The tune and confirm stages: which arms are trained again, with which learning rates and seeds.
 
 The best of a search is the maximum of many noisy scores of one seed, read on the images that it was
 chosen by: it is optimistic, and it does not say which part mattered (Bouthillier et al. 2021,
@@ -102,8 +101,7 @@ class ConfirmPlan:
 
 
 def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
-    """The arms to confirm, each at its tuned learning rate, once the search and tune stages have
-    ended."""
+    """The arms to confirm, each at its tuned learning rate, after the search and tune stages."""
     plan = _plan_at_winners_rate(design, state)
     arms = [arm for arm in plan.arms if arm.role in TUNED]
     if state.version > 1 and arms and _rates_to_try(design, arms[0].config):
@@ -111,19 +109,17 @@ def confirm_plan(design: Design, state: StudyState) -> ConfirmPlan:
     others = [arm for arm in plan.arms if arm.role not in TUNED]
     for baseline in [arm for arm in others if arm.role == ArmRole.BASELINE]:
         for place, arm in enumerate(arms):
-            if (
-                arm.config == baseline.config
-            ):  # one of the arms around the winner is the baseline as it stands
+            if arm.config == baseline.config:  # it is one of the arms around the winner
                 arms[place] = replace(arm, baseline=baseline.baseline)
                 others.remove(baseline)
     return replace(plan, arms=(*arms, *others))
 
 
 def missing_tune_trials(design: Design, state: StudyState) -> list[TrialConfig]:
-    """The trials that the tune stage needs and the record does not have, once the search stage has
-    ended."""
+    """The trials that the tune stage needs and the record lacks, after the search stage."""
     if state.version == 1 or design.search != SearchMode.SAMPLED:
-        return []  # studies of version 1 took the winner's rate; a factorial search tunes within every arm
+        # Studies of version 1 took the winner's rate; a factorial search tunes within every arm.
+        return []
     seed = state.header["settings"]["seed"]
     wanted = [
         replace(arm.config, learning_rate=rate, seed=seed)
@@ -341,7 +337,7 @@ def _at_best_rates(design: Design, plan: ConfirmPlan, state: StudyState) -> list
 def response_surface(
     places_P: np.ndarray, steps_P: np.ndarray, losses_P: np.ndarray, signs_AxF: np.ndarray
 ) -> np.ndarray:
-    """The validation losses of P trials as a smooth function of the learning rate says they are.
+    """The validation losses of P trials, smoothed over the learning rate.
 
     Least squares on the logarithm of the loss: each arm has a level of its own, all share the
     curvature in the logarithm of the rate, and the optimum is additive in the factors (Box & Wilson

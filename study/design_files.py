@@ -1,6 +1,6 @@
 """Designs as TOML files: `--design FILE.toml` reads one, `--design NAME --show-design` prints one.
 
-Whatever is wrong in a file is told in one line that names its key, before anything starts.
+Whatever is wrong in a file is one line that names its key, before anything starts.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from study.designs import DESIGNS, KINDS, Design, Factor
-from trainables.config import TrialConfig, UsageError
+from trainables.config import TrialConfig, UsageError, invalid
 from trainables.vocabulary import SearchMode
 
 VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
@@ -74,26 +74,21 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     _choice("search", values.get("search", "sampled"), tuple(SearchMode))
     _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
     if not 0 < (margin := values.get("margin", Design.margin)) < 1:
-        raise UsageError(
-            f"margin: invalid value {margin!r}: expected a number above 0 and below 1 (0.01 is 1 point)"
-        )
+        raise invalid("margin", margin, "a number above 0 and below 1 (0.01 is 1 point)")
     factors: list[Factor] = []
-    for number, about in enumerate(values.get("factors", [])):
+    for number, table in enumerate(values.get("factors", [])):
         with _at(f"factors[{number}]"):
-            factors.append(_factor(about, factors))
+            factors.append(_factor(table, factors))
+    varied = [factor.name for factor in factors]
     fixed, baselines = values.get("fixed", {}), values.get("baselines", {})
     with _at("fixed"):
         for key in fixed:
-            _choice(
-                "key",
-                key,
-                [each for each in VARIED if each not in [factor.name for factor in factors]],
-            )
+            _choice("key", key, [name for name in VARIED if name not in varied])
         TrialConfig.from_dict(fixed)
     for key, table in baselines.items():
         with _at(f"baselines.{key}"):
             if "seed" in _table(table, {}):
-                raise UsageError("seed: invalid value one: expected none, for the study's is taken")
+                raise UsageError("seed: invalid: expected none, for the study's is taken")
             TrialConfig.from_dict(table)
     search = SearchMode(values.get("search", SearchMode.SAMPLED))
     design = Design(name, **{**values, "factors": tuple(factors), "search": search})
@@ -110,33 +105,33 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     return design
 
 
-def _factor(about: Any, earlier: list[Factor]) -> Factor:
-    """The factor of a table; it stands behind the `earlier` ones."""
-    about = _table(about, FACTOR_KEYS, ("name", "role"))
+def _factor(value: Any, earlier: list[Factor]) -> Factor:
+    """The factor of a table; the `earlier` ones are before it in the file."""
+    table = _table(value, FACTOR_KEYS, ("name", "role"))
     known = {factor.name: factor for factor in earlier}
-    _choice("name", about["name"], [name for name in VARIED if name not in known])
-    _choice("role", about["role"], ("scientific", "nuisance"))
-    _choice("scale", about.get("scale", "linear"), ("linear", "log"))
-    # An arm is made of scientific levels alone, and has to tell whether a scientific factor exists.
-    decides = {"scientific"} if about["role"] == "scientific" else {"scientific", "nuisance"}
-    for name, level in about.get("when", {}).items():
+    _choice("name", table["name"], [name for name in VARIED if name not in known])
+    _choice("role", table["role"], ("scientific", "nuisance"))
+    _choice("scale", table.get("scale", "linear"), ("linear", "log"))
+    # An arm is made of scientific levels alone, and they decide whether a scientific factor exists.
+    decides = {"scientific"} if table["role"] == "scientific" else {"scientific", "nuisance"}
+    for name, level in table.get("when", {}).items():
         _choice(
             "when",
             name,
             [other for other in known if known[other].levels and known[other].role in decides],
         )
         _choice(f"when.{name}", level, known[name].levels)
-    ends = [key for key in ("low", "high", "scale") if key in about]
-    if "levels" in about:
-        levels = about["levels"]
+    ends = [key for key in ("low", "high", "scale") if key in table]
+    if "levels" in table:
+        levels = table["levels"]
         if ends or len(levels) < 2 or len(set(map(repr, levels))) < len(levels):
-            raise UsageError(
-                f"levels: invalid value {levels!r}: expected two or more unlike ones, and then no low, high, scale"
+            raise invalid(
+                "levels", levels, "two or more different ones, and then no low, high, scale"
             )
         for level in levels:
-            TrialConfig.from_dict({about["name"]: level})
-        return Factor(**about | {"levels": tuple(levels)})
-    factor = Factor(**about)
+            TrialConfig.from_dict({table["name"]: level})
+        return Factor(**table | {"levels": tuple(levels)})
+    factor = Factor(**table)
     if KINDS[factor.name] not in (int, float) or factor.role == "scientific":
         raise UsageError("levels: missing: expected a range only for a number that is a nuisance")
     for key in ("low", "high"):
@@ -145,9 +140,7 @@ def _factor(about: Any, earlier: list[Factor]) -> Factor:
         with _at(key):
             TrialConfig.from_dict({factor.name: getattr(factor, key)})
     if not factor.low < factor.high or (factor.scale == "log" and factor.low <= 0):
-        raise UsageError(
-            f"low: invalid value {factor.low!r}: expected below high, {factor.high!r}; above 0 where log"
-        )
+        raise invalid("low", factor.low, f"below high, {factor.high!r}; above 0 where log")
     return factor
 
 
@@ -165,7 +158,7 @@ def _check_search(design: Design) -> None:
         ),
     }[design.search]
     if not right:
-        raise UsageError(f"search: invalid value {str(design.search)!r}: expected {expected}")
+        raise invalid("search", str(design.search), expected)
 
 
 def _check_levels(design: Design) -> None:
@@ -201,14 +194,12 @@ def check_samples(design: Design, samples: int) -> None:
         SearchMode.NONE: (samples == 0, "none, for there is no search stage"),
     }[design.search]
     if not right:
-        raise UsageError(
-            f"samples: invalid value {samples!r}: expected {expected} (design {design.name})"
-        )
+        raise invalid("samples", samples, f"{expected} (design {design.name})")
 
 
 @contextmanager
 def _at(*keys: str) -> Iterator[None]:
-    """While it lasts, what is wrong is said to be at these keys."""
+    """While it lasts, the message of an error begins with these keys."""
     try:
         yield
     except UsageError as error:
@@ -217,9 +208,7 @@ def _at(*keys: str) -> Iterator[None]:
 
 def _choice(key: str, value: Any, expected: Collection[Any]) -> None:
     if value not in expected:
-        raise UsageError(
-            f"{key}: invalid value {value!r}: expected {', '.join(map(str, expected)) or 'none'}"
-        )
+        raise invalid(key, value, ", ".join(map(str, expected)) or "none")
 
 
 def _table(values: Any, kinds: Mapping[str, Any], needed: Collection[str] = ()) -> dict[str, Any]:
@@ -229,11 +218,9 @@ def _table(values: Any, kinds: Mapping[str, Any], needed: Collection[str] = ()) 
         raise UsageError(f"invalid value {values!r}: expected a table")
     for key, value in values.items() if kinds else ():
         _choice("key", key, kinds)
-        right = isinstance(
-            value, (int, float) if kinds[key] is float else kinds[key]
-        ) and not isinstance(value, bool)
-        if not right:
-            raise UsageError(f"{key}: invalid value {value!r}: expected {WORDS[kinds[key]]}")
+        kind = (int, float) if kinds[key] is float else kinds[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise invalid(key, value, WORDS[kinds[key]])
     for key in needed:
         if key not in values:
             raise UsageError(f"{key}: missing: expected {WORDS[kinds[key]]}")

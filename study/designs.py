@@ -2,7 +2,7 @@
 
 The words are those of the Deep Learning Tuning Playbook (Godbole et al. 2023): a *scientific*
 factor's effect is the question, a *nuisance* must be tuned for the comparison to be fair, all else
-is fixed. `search` says how the search stage goes: `sampled`, a sampler draws all factors;
+is fixed. `search` is how arms are found: `sampled`, a sampler draws all factors;
 `factorial`, every arm (combination of the scientific levels) gets the same number of trials and the
 sampler draws its nuisances; `none`, the baselines alone, and they are confirmed at once.
 """
@@ -36,11 +36,12 @@ class Factor:
 
     def to_dict(self) -> dict[str, Any]:
         """What is set, ready for JSON and TOML."""
-        about: dict[str, Any] = {"name": self.name, "role": self.role}
-        about |= {"when": dict(self.when)} if self.when else {}
+        table: dict[str, Any] = {"name": self.name, "role": self.role}
+        if self.when:
+            table["when"] = dict(self.when)
         if self.levels:
-            return about | {"levels": list(self.levels)}
-        return about | {"low": self.low, "high": self.high, "scale": self.scale}
+            return table | {"levels": list(self.levels)}
+        return table | {"low": self.low, "high": self.high, "scale": self.scale}
 
     def holds(self, value: Any) -> bool:
         """Whether a trial that is drawn may have this value."""
@@ -115,11 +116,10 @@ class Design:
         return [arm for number, arm in enumerate(real) if arm not in real[:number]]
 
     def networks(self, epochs: int) -> list[TrialConfig]:
-        """What the study may train, for what they cost: a trial of every arm and of every baseline."""
+        """A trial of every arm and of every baseline: what the study may train."""
         baselines = [self.baseline(name, epochs, 0) for name in self.baselines]
-        return baselines + (
-            [self.config(arm, epochs, 0) for arm in self.arms()] if self.factors else []
-        )
+        arms = self.arms() if self.factors else []
+        return baselines + [self.config(arm, epochs, 0) for arm in arms]
 
     def one_budget(self) -> "Design":
         """The design whose baselines have no budget of epochs of their own."""

@@ -49,13 +49,9 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
         record.append("trial_reopened", trial=trial.trial)
     stopped = replay(scheduler, record.state, Stage.SEARCH)
     for trial in record.state.in_state(TrialStatus.RUNNING):
-        last = trial.diverged or len(trial.epochs) >= trial.config["max_epochs"]
-        if trial.epochs and (last or trial.trial in stopped):
-            end_trial(
-                record,
-                trial.trial,
-                state_at_end(len(trial.epochs), trial.diverged, trial.config["max_epochs"]),
-            )
+        epoch, budget = len(trial.epochs), trial.config["max_epochs"]
+        if epoch and (trial.diverged or epoch >= budget or trial.trial in stopped):
+            end_trial(record, trial.trial, state_at_end(epoch, trial.diverged, budget))
     finish_ended(record.folder, record.state)
 
 
@@ -155,8 +151,8 @@ def _planned(
 
 
 def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
-    """Of a study with so many search trials and confirm seeds, the trials that have not begun of
-    the first stage that lacks any."""
+    """How many trials have not started of the first stage that lacks any, in a study with so many
+    search trials and confirm seeds."""
     if samples > len(state.in_stage(Stage.SEARCH)):
         return samples - len(state.in_stage(Stage.SEARCH))
     if seeds and (tune := missing_tune_trials(design, state)):
@@ -171,9 +167,7 @@ def more_seeds(settings: DecidedSettings, record: Record, advice: Advice) -> int
     write_views(record.folder, record.state)
     advised = advice(record.folder, settings.confirm_until_width / 100)
     if advised is None:
-        log.warning(
-            "no seeds are added: with these test images no number of them makes every interval that narrow"
-        )
+        log.warning("no seeds are added: with these test images no number of them is enough")
         return 0
     seeds = min(advised, MOST_SEEDS)
     return seeds if seeds > _confirm_seeds(record.state) else 0
@@ -194,8 +188,14 @@ def _execute(
 ) -> None:
     """Run what the record lacks, and record this driver's start and end."""
     started = time.monotonic()
-    about = {"settings": plan.resolved_settings(), "command": command(), "git": git_commit()}
-    record.append("driver_started", pid=os.getpid(), host=platform.node(), **about)
+    record.append(
+        "driver_started",
+        pid=os.getpid(),
+        host=platform.node(),
+        settings=plan.resolved_settings(),
+        command=command(),
+        git=git_commit(),
+    )
     settings, state = plan.settings, record.state
     try:
         scheduler = build_scheduler(settings.scheduler, plan.epochs)
@@ -219,10 +219,10 @@ def _execute(
 
 @contextmanager
 def study_log(folder: Path) -> Iterator[None]:
-    """While it lasts, what is said on the terminal also goes to `study.log`, with the time."""
+    """While it lasts, what the terminal shows also goes to `study.log`, with the time."""
     handler = logging.FileHandler(folder / "study.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # A full disk is told once, by what must be written.
+    # A full disk is reported once, by what must be written.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
     log.addHandler(handler)
     try:

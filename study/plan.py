@@ -1,7 +1,6 @@
-"""From what a person asked to what will run: everything that was left open is decided here, and
-said.
+"""From what a person asked to what will run: everything left open is decided here.
 
-`Plan` is complete: no later step chooses anything. What was chosen or fell back stands in `notes`.
+`Plan` is complete: no later step chooses anything. What was chosen or fell back is in `notes`.
 """
 
 import json
@@ -67,13 +66,12 @@ def continue_study(
             asked = asked.one_budget()
         if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
             raise UsageError(
-                f"--design: invalid value {given['design']!r}, which is not the design of the study: {SAME}"
+                f"--design: invalid value {given['design']!r}, not the study's design: {SAME}"
             )
     settings = decided(settings, design)
-    # Trials that have begun are not taken back.
-    return replace(
-        settings, samples=max(settings.samples, len(state.in_stage(Stage.SEARCH)))
-    ), design
+    # Trials that have started stay.
+    samples = max(settings.samples, len(state.in_stage(Stage.SEARCH)))
+    return replace(settings, samples=samples), design
 
 
 @dataclass(frozen=True)

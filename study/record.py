@@ -3,7 +3,7 @@
 One line an event, appended and synced: `study` (first), `driver_started`, `trial_started`, `epoch`,
 `trial_failed` (a try of it), `trial_continued`, `trial_reopened`, `trial_ended`, `confirm_planned`
 (the arms), `confirm_extended` (more seeds), `driver_ended`. What they say is folded into a
-`StudyState`, of which alone `study.json`, `trials.csv`, `epochs.csv` and `test_images.csv` are made.
+`StudyState`; `study.json`, `trials.csv`, `epochs.csv` and `test_images.csv` are made of that alone.
 
 Version 1 of the format is read and continued: its trials are read by BatchNorm's running
 statistics, and its confirm stage changes one factor at a time, at the winner's learning rate.
@@ -30,7 +30,7 @@ from study.state import (
     VERSION,
     StudyState,
 )
-from trainables.config import UsageError
+from trainables.config import UsageError, invalid
 
 VIEW_SECONDS = 2.0
 """The views are made again at most this often while trials run."""
@@ -43,7 +43,7 @@ class RecordError(Exception):
 
 
 class CannotWrite(BaseException):
-    """The study directory cannot be written to: one line that says why. Ray Tune would catch an
+    """The study directory cannot be written to, and why, in one line. Ray Tune would catch an
     `Exception`."""
 
 
@@ -51,13 +51,15 @@ class Record:
     """The record of a study that this driver alone is writing, and its views."""
 
     def __init__(
-        self, folder: Path, header: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:  # fmt: skip
-        """Lock the record in `folder`, which goes when the process does, and go on with it or begin
-        it.
+        self,
+        folder: Path,
+        header: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Lock the record in `folder`, which lasts as long as the process, and open or start it.
 
         Raises:
-            UsageError: another driver holds it, or has begun a study there.
+            UsageError: another driver holds it, or has started a study there.
             RecordError: it is damaged.
             CannotWrite: there is no writing to it.
         """
@@ -75,15 +77,13 @@ class Record:
             except BlockingIOError:
                 driver = _read(path)[0].driver
                 who = f"process {driver.get('pid')} on {driver.get('host')}"
-                raise UsageError(
-                    f"--name: invalid value {folder.name!r}: expected not what {who} is running"
-                ) from None
+                raise invalid("--name", folder.name, f"not what {who} is running") from None
             except OSError as error:  # a file system without locks, as some of clusters are mounted
                 raise CannotWrite(f"{path} cannot be locked ({error.strerror})") from error
             self.state, self._size = _read(path)
             if bool(header) == bool(self.state.header):
                 raise UsageError(
-                    f"--name: invalid value {folder.name!r}, which another process has started or removed"
+                    f"--name: invalid value {folder.name!r}: another process started or removed it"
                 )
             refused.pop_all()
         self._file.truncate(self._size)
@@ -92,14 +92,14 @@ class Record:
         with writing(folder):
             write_views(folder, self.state)
 
-    def append(self, event: str, **about: Any) -> None:
+    def append(self, event: str, **content: Any) -> None:
         """Write an event, on the disk when this returns; take it in; make the views if they are
         old.
 
         Raises:
-            CannotWrite: the disk is full, say; the record holds all of the event or nothing.
+            CannotWrite: the disk is full, say; the record has all of the event or nothing.
         """
-        line = {"event": event, "time": _now(), **about}
+        line = {"event": event, "time": _now(), **content}
         text = json.dumps(line, allow_nan=False).encode() + b"\n"
         with writing(self.folder / "record.jsonl"):
             try:
@@ -164,7 +164,7 @@ def write_tables(folder: Path, state: StudyState) -> None:
 
 
 def has_study(folder: Path) -> bool:
-    """Whether a study was begun in `folder`."""
+    """Whether `folder` has a study."""
     try:
         with (folder / "record.jsonl").open("rb") as file:
             return file.readline().endswith(b"\n")
@@ -173,7 +173,7 @@ def has_study(folder: Path) -> bool:
 
 
 def read_record(folder: Path) -> StudyState:
-    """What the record of a study says; a torn last line, as a kill leaves it, is skipped.
+    """What is recorded of a study; a torn last line, as a kill leaves it, is skipped.
 
     Raises:
         RecordError: there is no record, or a line of it cannot be used.
@@ -186,7 +186,7 @@ def read_record(folder: Path) -> StudyState:
 
 
 def _read(path: Path) -> tuple[StudyState, int]:
-    """The state that the whole lines make, and their bytes."""
+    """The state that the complete lines make, and their size in bytes."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -3,9 +3,9 @@
 A trial that the scheduler stopped is PRUNED with all its intermediate values; one that diverged is
 PRUNED with NaN at its epoch, so that TPE ranks it last of those that ended there (it ignores FAIL);
 one that crashed is FAIL. Only a trial that trained all its epochs is COMPLETE. (Tune's own
-OptunaSearch calls the stopped ones COMPLETE and never ends the diverged ones.) It is told from the
-record alone, before each draw, whether what the record says was written a moment ago or by an
-earlier driver: continuing, extending and trying again are no special cases.
+OptunaSearch calls the stopped ones COMPLETE and never ends the diverged ones.) It learns from the
+record alone, before each draw, whether that was written a moment ago or by an earlier driver:
+resuming, extending and trying again are no special cases.
 """
 
 import math
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.designs import KINDS, Design, Factor
-from study.state import StudyState
+from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
 from trainables.orders import TrialOrder
 from trainables.vocabulary import SearchMode, Stage, TrialStatus
@@ -101,7 +101,7 @@ def suggest(trial: optuna.Trial, factor: Factor) -> Any:
 
 
 class StageSearcher(Searcher):
-    """Hands out the trials of a stage: first those that the record has as running and nobody trains,
+    """Hands out the trials of a stage: first those that are recorded as running and nobody trains,
     then new ones.
 
     `suggest` returns a `TrialOrder` as Tune's config. Before, `begin` has recorded a new trial
@@ -131,7 +131,9 @@ class StageSearcher(Searcher):
         is no more."""
         raise NotImplementedError
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
+    def suggest(  # type: ignore[override]  # FINISHED is a str
+        self, trial_id: str
+    ) -> dict[str, Any] | str | None:
         live = {number for number, _ in self._live.values()}
         mine = self._state.in_stage(self.stage)
         waiting = [
@@ -206,20 +208,18 @@ class StudySearcher(StageSearcher):
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
         self.learn()
-        begun = len(self._asked)
-        if begun >= self._samples:
+        started = len(self._asked)
+        if started >= self._samples:
             return None
-        if begun < len(self._design.baselines):
-            name = list(self._design.baselines)[begun]
+        if started < len(self._design.baselines):
+            name = list(self._design.baselines)[started]
             config = self._design.baseline(name, **self._budget)
             self._ask_for(number, config.to_dict())
             return f"baseline:{name}", config
-        turn = begun % len(self._arms)
+        turn = started % len(self._arms)
         study = self.optuna_studies[turn]
-        learnt = sum(
-            trial.state in LEARNS_FROM.get(self._sampler, ())
-            for trial in study.get_trials(deepcopy=False)
-        )
+        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        learnt = sum(state in LEARNS_FROM.get(self._sampler, ()) for state in states)
         study.sampler = build_sampler(self._sampler, self._design, self._budget["seed"], number)
         unlearnt = "grid" if self._design.search == SearchMode.FACTORIAL else "random"
         origin = "model" if learnt >= STARTUP_TRIALS else unlearnt
@@ -227,7 +227,8 @@ class StudySearcher(StageSearcher):
 
     def _ask(self, number: int, turn: int) -> dict[str, Any]:
         """The values of all factors that exist, of the next trial of an arm's study."""
-        values, asked = dict(self._arms[turn]), self.optuna_studies[turn].ask()
+        values = dict(self._arms[turn])
+        asked = self.optuna_studies[turn].ask()
         for factor in self._design.factors:
             if factor.name not in values and factor.exists(values):
                 values[factor.name] = suggest(asked, factor)
@@ -241,11 +242,8 @@ class StudySearcher(StageSearcher):
         such trial.
         """
         values = self._design.existing(config)
-        if not all(
-            factor.holds(values[factor.name])
-            for factor in self._design.factors
-            if factor.name in values
-        ):
+        varied = [factor for factor in self._design.factors if factor.name in values]
+        if not all(factor.holds(values[factor.name]) for factor in varied):
             self._asked[number] = None
             return
         turn = next(turn for turn, arm in enumerate(self._arms) if arm.items() <= config.items())
@@ -255,29 +253,27 @@ class StudySearcher(StageSearcher):
         self._ask(number, turn)
 
     def learn(self) -> None:
-        """Tell Optuna what the record has come to know."""
+        """Tell Optuna what the record has learnt since."""
         mine = self._state.in_stage(self.stage)
         for trial in mine:
             if trial.trial not in self._asked:
                 self._ask_for(trial.trial, trial.config)
-        told = [study.get_trials(deepcopy=False) for study in self.optuna_studies]
+        known = [study.get_trials(deepcopy=False) for study in self.optuna_studies]
         for trial in mine:
-            if (known_as := self._asked[trial.trial]) is None:
-                continue
-            turn, asked = known_as
-            known = told[turn][asked.number]
-            for row in trial.epochs[len(known.intermediate_values) :]:
-                value = row["validation_accuracy"]
-                asked.report(math.nan if value is None else value, row["epoch"])
-            if trial.state == TrialStatus.RUNNING or known.state.is_finished():
-                continue
-            study = self.optuna_studies[turn]
-            if trial.state == TrialStatus.COMPLETE:
-                study.tell(asked, trial.epochs[-1]["validation_accuracy"])
-            else:
-                study.tell(
-                    asked,
-                    state=TrialState.FAIL
-                    if trial.state == TrialStatus.FAILED
-                    else TrialState.PRUNED,
-                )
+            if (asked_as := self._asked[trial.trial]) is not None:
+                turn, asked = asked_as
+                _tell(self.optuna_studies[turn], asked, known[turn][asked.number], trial)
+
+
+def _tell(study: optuna.Study, asked: optuna.Trial, known: FrozenTrial, trial: TrialRecord) -> None:
+    """Tell an Optuna study what it does not know yet of a trial: its readings and its end."""
+    for row in trial.epochs[len(known.intermediate_values) :]:
+        value = row["validation_accuracy"]
+        asked.report(math.nan if value is None else value, row["epoch"])
+    if trial.state == TrialStatus.RUNNING or known.state.is_finished():
+        return
+    if trial.state == TrialStatus.COMPLETE:
+        study.tell(asked, trial.epochs[-1]["validation_accuracy"])
+    else:
+        failed = trial.state == TrialStatus.FAILED
+        study.tell(asked, state=TrialState.FAIL if failed else TrialState.PRUNED)

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter, Token
 
 from study.design_files import KNOWN, check_samples
 from study.designs import DESIGNS, Design
-from trainables.config import UsageError
+from trainables.config import UsageError, invalid
 from trainables.vocabulary import SearchMode
 
 MOST_SEEDS = 20
@@ -62,7 +62,7 @@ SECONDS = Parameter(metavar="SECONDS")
 
 @dataclass(frozen=True)
 class StudySettings:
-    """The options of the command; None means that the study decides, as the option's help says."""
+    """The options of the command; None means that the study decides, as an option's help says."""
 
     design: Annotated[
         str,
@@ -104,7 +104,7 @@ class StudySettings:
     """Width and height in pixels to which the images of a folder are scaled."""
 
     skip_bad_images: Annotated[bool, DATA, FLAG] = False
-    """Skip files of a folder that cannot be read."""
+    """Skip files of a folder that are unreadable."""
 
     samples: Annotated[int | None, BUDGET, COUNT, _integer(1)] = None
     """Number of search trials in all, baselines included (default: the design's, 20)."""
@@ -217,7 +217,7 @@ def invalid_option(option: str, value: Any) -> UsageError:
     """The error for a value that an option cannot have."""
     expected = expected_of(option)
     words = expected.words if expected else "a flag without a value"
-    return UsageError(f"{flag(option)}: invalid value {value!r}: expected {words}")
+    return invalid(flag(option), value, words)
 
 
 QUESTION = (

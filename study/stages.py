@@ -38,7 +38,7 @@ TRIES = 3
 
 
 class RecordCallback(DriverCallback):
-    """Writes what Tune says of the trials into the record, and their checkpoints beside it."""
+    """Writes what Tune reports of the trials into the record, and their checkpoints beside it."""
 
     def __init__(self, record: Record, interrupted: Interrupted) -> None:
         self._record = record
@@ -129,7 +129,7 @@ def end_trial(record: Record, number: int, state: TrialStatus, error: str = "") 
 
 
 class Stages:
-    """The stages of a study, each run by Tune to its end; what is in the record is not run again."""
+    """The stages of a study, each run by Tune to its end; recorded trials are not run again."""
 
     def __init__(
         self, plan: Plan, record: Record, console: Console, interrupted: Interrupted

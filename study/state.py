@@ -1,5 +1,4 @@
-"""What the record of a study says: its events, folded one by one, whether they were just written or
-read back.
+"""What is recorded of a study: its events, folded one by one, just written or read back.
 
 Version 1 of the format is read and continued: its trials are read by BatchNorm's running
 statistics, and its confirm stage changes one factor at a time, at the winner's learning rate.
@@ -33,7 +32,7 @@ def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> TrialStatus:
 
 @dataclass
 class TrialRecord:
-    """All that the record says of one trial."""
+    """All that is recorded of one trial."""
 
     trial: int
     stage: Stage
@@ -50,7 +49,7 @@ class TrialRecord:
     checkpoint: int = 0
     """The epoch of its newest checkpoint; 0 where there is none."""
     failures: int = 0
-    """Tries that failed since it began or was reopened."""
+    """Tries that failed since it started or was reopened."""
     seconds: float = 0.0
     """Inside training and evaluation."""
     correct: str = ""
@@ -67,10 +66,10 @@ class TrialRecord:
 
 @dataclass
 class StudyState:
-    """All that the record says; `reported` are (trial, epoch) in the order in which they came.
+    """All that is recorded; `reported` are (trial, epoch) in the order in which they came.
 
-    `started` is when the driver began that runs or was killed, `ended` when one ended that left no
-    trial missing.
+    `started` is when the driver started that runs or was killed, `ended` when one ended that left
+    no trial missing.
     """
 
     header: dict[str, Any] = field(default_factory=dict)
@@ -245,7 +244,7 @@ class StudyState:
             }
 
     def image_rows(self) -> Iterable[dict[str, Any]]:
-        """The rows of `test_images.csv`: 1 or 0 for each test image, in the order of the test part."""
+        """The rows of `test_images.csv`: 1 or 0 for each test image, in the test part's order."""
         for trial in self.trials.values():
             if trial.correct:
                 bits = "".join(f"{byte:08b}" for byte in base64.b64decode(trial.correct))

@@ -21,6 +21,11 @@ class UsageError(ValueError):
     """Unusable input: one line that names the parameter, its value and what is allowed."""
 
 
+def invalid(name: str, value: Any, expected: str) -> UsageError:
+    """The error for a value that a parameter cannot have."""
+    return UsageError(f"{name}: invalid value {value!r}: expected {expected}")
+
+
 def _choice(*choices: Any, default: Any) -> Any:
     """A field that is one of a few."""
     expected = ", ".join(str(choice) for choice in choices)

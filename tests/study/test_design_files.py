@@ -215,15 +215,15 @@ def varied(*but: str) -> str:
         ),
         (
             FACTOR.replace("10, ", ""),
-            "factors[0]: levels: invalid value [18]: expected two or more unlike ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [18]: expected two or more different ones, and then no low, high, scale",
         ),
         (
             FACTOR.replace("18", "10"),
-            "factors[0]: levels: invalid value [10, 10]: expected two or more unlike ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [10, 10]: expected two or more different ones, and then no low, high, scale",
         ),
         (
             RATE + 'levels = [0.1, 0.2]\nscale = "log"',
-            "factors[0]: levels: invalid value [0.1, 0.2]: expected two or more unlike ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [0.1, 0.2]: expected two or more different ones, and then no low, high, scale",
         ),
         (
             '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlow = 0\nhigh = 1',
@@ -312,7 +312,7 @@ def varied(*but: str) -> str:
         ("fixed = 3\n" + FACTOR, "fixed: invalid value 3: expected a table"),
         (
             "[baselines.a]\nseed = 3\n" + FACTOR,
-            "baselines.a: seed: invalid value one: expected none, for the study's is taken",
+            "baselines.a: seed: invalid: expected none, for the study's is taken",
         ),
         (
             "baselines.a.nesterov = true\n" + OPTIMIZER.replace("nuisance", "scientific"),

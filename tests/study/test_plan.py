@@ -138,7 +138,7 @@ def test_a_study_is_continued_from_its_header(planned, name):
     with pytest.raises(UsageError) as caught:
         continue_study({"design": other}, state, plan.folder)
     assert str(caught.value) == (
-        f"--design: invalid value '{other}', which is not the design of the study: expected the same, or another --name"
+        f"--design: invalid value '{other}', not the study's design: expected the same, or another --name"
     )
 
 
@@ -153,7 +153,7 @@ def test_a_design_file_that_was_changed_is_another_question(planned, tmp_path):
     path.write_text(text.replace("18", "34"))
     with pytest.raises(
         UsageError,
-        match=r"^--design: invalid value '.*own.toml', which is not the design of the study: ",
+        match=r"^--design: invalid value '.*own.toml', not the study's design: ",
     ):
         continue_study({"design": str(path)}, state, plan.folder)
     path.unlink()
@@ -178,7 +178,7 @@ def test_a_baselines_own_budget_that_was_changed_is_another_question(planned, tm
     path.write_text(text.replace("6", "50"))
     with pytest.raises(
         UsageError,
-        match=r"^--design: invalid value '.*own.toml', which is not the design of the study: ",
+        match=r"^--design: invalid value '.*own.toml', not the study's design: ",
     ):
         continue_study({"design": str(path)}, state, plan.folder)
 

@@ -19,7 +19,7 @@ from commands import Place
 from PIL import Image
 
 from analysis.load import load_study
-from analysis.summary import scope
+from analysis.report.summary import scope
 from study.record import StudyState, TrialState, read_record
 from study.run import conclude
 from study.stages import RecordCallback

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.load import load_studies, load_study
-from analysis.report import write_comparison, write_report
-from analysis.summary import answer, closing_lines
+from analysis.report.page import write_comparison, write_report
+from analysis.report.summary import answer, closing_lines
 from trainables.config import UsageError
 
 

@@ -16,8 +16,8 @@ import pandas as pd
 from study.record import replace_file, writing
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
-from trainables.vocabulary import Stage
 from trainables.resnet import save_resnet, unpack
+from trainables.vocabulary import Stage
 
 KEPT = 2
 

@@ -114,8 +114,8 @@ def _seeds_for_width(folder: Path, width: float) -> int | None:
 def _report(folder: Path) -> None:
     """Write the report and say what it says."""
     from analysis.load import load_study
-    from analysis.report import write_report
-    from analysis.summary import closing_lines
+    from analysis.report.page import write_report
+    from analysis.report.summary import closing_lines
     from study.record import writing
 
     study = load_study(folder)

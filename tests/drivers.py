@@ -99,7 +99,7 @@ class Place:
     """A directory of studies, and a Ray that the drivers may join."""
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["drivers", "analysis.report", "ray.tune"])
+    context.set_forkserver_preload(["drivers", "analysis.report.page", "ray.tune"])
 
     def __init__(self, root: Path, address: str, home: Path, beside: Path | None = None) -> None:
         self.root = root

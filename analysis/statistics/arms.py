@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import curves
-from analysis.effects import scientific
 from analysis.load import Study
+from analysis.statistics import curves
+from analysis.statistics.search import scientific
 from trainables.config import TrialConfig
 from trainables.vocabulary import ArmRole
 

@@ -11,10 +11,16 @@ import numpy as np
 import pandas as pd
 
 from analysis import load_study
-from analysis import summary as say
-from analysis.curves import arm_levels, best_so_far, learning_curves, level_curves, training_shape
-from analysis.effects import isolation, scientific
-from analysis.report import write_report
+from analysis.report import summary as say
+from analysis.report.page import write_report
+from analysis.statistics.curves import (
+    arm_levels,
+    best_so_far,
+    learning_curves,
+    level_curves,
+    training_shape,
+)
+from analysis.statistics.search import isolation, scientific
 from tests.synthetic import FACTORS, search_like, write_study
 from trainables.config import TrialConfig
 

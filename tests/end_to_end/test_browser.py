@@ -10,7 +10,7 @@ import pytest
 from synthetic import FACTORS, search_like, write_study
 
 from analysis import load_study
-from analysis.report import write_report
+from analysis.report.page import write_report
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,12 +12,11 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from analysis import curves, effects
-from analysis.cost import spent
 from analysis.load import Study
-from analysis.statistics import confirm
+from analysis.report.verdict import effect_lines, sentences, spoken_points
+from analysis.statistics import confirm, curves, search
 from analysis.statistics.arms import confirm_stage
-from analysis.verdict import effect_lines, sentences, spoken_points
+from analysis.statistics.cost import spent
 from trainables.vocabulary import ArmRole
 
 CAVEAT = (
@@ -41,10 +40,10 @@ class Findings:
             factor["name"]: curves.factor_levels(self.table, factor) for factor in factors
         }
         self.spent = spent(study.trials, study.epochs, study.manifest["settings"])
-        self.importance = effects.importance(self.table, factors)
+        self.importance = search.importance(self.table, factors)
         ranges = [factor for factor in factors if "levels" not in factor]
         self.responses = {
-            factor["name"]: effects.rate_response(self.table, factor) for factor in ranges
+            factor["name"]: search.rate_response(self.table, factor) for factor in ranges
         }
 
 
@@ -152,11 +151,11 @@ def factor_finding(study: Study) -> str:
     if not shares["tells"].any():
         why = (
             ", and the factors do not predict their scores"
-            if trials >= effects.ENOUGH_TRIALS
+            if trials >= search.ENOUGH_TRIALS
             else ""
         )
         return f"Which factor matters is not known yet: {plural(trials, 'complete trial')} beside the baselines{why}"
-    names = [factor["name"] for factor in effects.scientific(study.manifest["design"]["factors"])]
+    names = [factor["name"] for factor in search.scientific(study.manifest["design"]["factors"])]
     first, ours = shares.head(1), shares[shares["factor"].isin(names)].head(1)
     spread = [
         f"{spoken(str(row.factor))}, {row.importance:.0%} ({row.least:.0%}–{row.most:.0%} by forest)"

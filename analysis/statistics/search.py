@@ -1,6 +1,6 @@
 """Which factor matters, in the search stage: DataFrame → DataFrame.
 
-All take the table of `analysis.curves.results`. Only complete trials have a score; the others are
+All take the table of `analysis.statistics.curves.results`. Only complete trials have a score; the others are
 counted. Scores are validation accuracies (fractions) of one seed, so nothing here says how much
 another seed would change.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curves import factor_levels, is_baseline, is_complete, ranked
+from analysis.statistics.curves import factor_levels, is_baseline, is_complete, ranked
 
 SCORE = "validation_accuracy"
 MOST_TRIALS = 1000

@@ -13,13 +13,13 @@ import pytest
 from synthetic import FACTORS, MadeTrial, confirm_like, falling, manifest, write_study
 
 from analysis import Study, conclude, load_study
-from analysis import verdict as say
-from analysis.report import write_report
+from analysis.report import verdict as say
+from analysis.report.page import write_report
+from analysis.report.summary import answer, chosen_scope, closing_lines
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.statistics.confirm import Change, Effect
 from analysis.statistics.estimate import Estimate
-from analysis.summary import answer, chosen_scope, closing_lines
 
 # A figure takes a while to draw: of the search stage two factors.
 DESIGN = manifest()["design"] | {

@@ -18,8 +18,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from analysis.cost import COSTS, pareto
-from analysis.curves import (
+from analysis.statistics.cost import COSTS, pareto
+from analysis.statistics.curves import (
     BASELINE,
     OTHER,
     READINGS,
@@ -28,8 +28,8 @@ from analysis.curves import (
     factor_levels,
     is_baseline,
 )
-from analysis.curves import level_curves as quartiles_by_level
-from analysis.effects import isolation
+from analysis.statistics.curves import level_curves as quartiles_by_level
+from analysis.statistics.search import isolation
 
 SCORE = "Validation accuracy (%)"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -11,8 +11,8 @@ import pytest
 from synthetic import FACTORS, MadeTrial, falling, write_study
 
 from analysis import load_study
-from analysis.curves import results
-from analysis.effects import (
+from analysis.statistics.curves import results
+from analysis.statistics.search import (
     ENOUGH_EXPLAINED,
     importance,
     isolation,

@@ -1,4 +1,4 @@
-"""The figures of the confirm stage; like all of `analysis.plots`, each fills the Axes that it is
+"""The figures of the confirm stage; like all of `analysis.report.figures`, each fills the Axes that it is
 given."""
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots import DARK, FAINT, LINES, MARKERS, OKABE_ITO, _dress, _log
+from analysis.report.figures import DARK, FAINT, LINES, MARKERS, OKABE_ITO, _dress, _log
 from analysis.statistics.arms import ConfirmStage
 from analysis.statistics.confirm import ArmSummary, Effect, Verdict
 

@@ -10,12 +10,18 @@ from matplotlib.figure import Figure
 from synthetic import confirm_like, manifest, write_study
 
 from analysis import load_study
-from analysis.confirm_plots import COLORS, arm_points, effect_bars, effect_curves, seed_curves
+from analysis.report.confirm_figures import (
+    COLORS,
+    arm_points,
+    effect_bars,
+    effect_curves,
+    seed_curves,
+)
+from analysis.report.verdict import arm_names
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.statistics.confirm import Change, Effect, Verdict
 from analysis.statistics.estimate import Estimate
-from analysis.verdict import arm_names
 
 
 def panels(count: int) -> list:

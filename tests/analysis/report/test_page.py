@@ -14,8 +14,7 @@ from synthetic import BASELINES, FACTORS, MadeTrial, falling, manifest, search_l
 
 from analysis import load_studies, load_study
 from analysis.__main__ import main
-from analysis.curves import factor_levels, learning_curves, level_curves, results
-from analysis.report import (
+from analysis.report.page import (
     TRIALS_SHOWN,
     level_finding,
     role_labels,
@@ -24,7 +23,8 @@ from analysis.report import (
     write_comparison,
     write_report,
 )
-from analysis.summary import answer, chosen_scope, closing_lines, headline, scope
+from analysis.report.summary import answer, chosen_scope, closing_lines, headline, scope
+from analysis.statistics.curves import factor_levels, learning_curves, level_curves, results
 from trainables.config import UsageError
 
 DIVERGED = MadeTrial("diverged", [(float("nan"), 0.1, float("nan"), 0.1)])

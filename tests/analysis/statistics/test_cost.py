@@ -8,8 +8,8 @@ import pytest
 from synthetic import MadeTrial, falling, manifest, write_study
 
 from analysis import load_study
-from analysis.cost import costs, pareto, spent
-from analysis.curves import results
+from analysis.statistics.cost import costs, pareto, spent
+from analysis.statistics.curves import results
 
 
 def test_costs_are_seconds_by_the_cores_and_gpus_of_a_trial(tmp_path: Path) -> None:

@@ -12,11 +12,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write_study
 
-from analysis import curves as tidy
 from analysis import load_study
-from analysis.cost import pareto
-from analysis.curves import READINGS, factor_levels, learning_curves, results
-from analysis.plots import (
+from analysis.report.figures import (
     axis_limits,
     best_lines,
     comparative_curves,
@@ -27,6 +24,9 @@ from analysis.plots import (
     pareto_points,
     rate_points,
 )
+from analysis.statistics import curves as tidy
+from analysis.statistics.cost import pareto
+from analysis.statistics.curves import READINGS, factor_levels, learning_curves, results
 
 LABELS = {"winner": "best", **{f"baseline:{name}": name for name in BASELINES}}
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import curves
-from analysis.curves import level_label
 from analysis.load import Study
-from analysis.statistics import confirm
+from analysis.statistics import confirm, curves
 from analysis.statistics.arms import FIELDS, READINGS, ConfirmStage, confirm_stage
 from analysis.statistics.confirm import ArmSummary, Change, Drift, Effect, Interaction, Verdict
+from analysis.statistics.curves import level_label
 from analysis.statistics.estimate import Interval
 from analysis.statistics.tuning import rates_tried
 from trainables.vocabulary import ArmRole

@@ -17,15 +17,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import curves as tidy
-from analysis import effects, plots
-from analysis import summary as say
-from analysis.confirm_plots import arm_points, effect_bars, effect_curves, seed_curves
-from analysis.cost import costs
 from analysis.load import Study, read_confusion
-from analysis.statistics import confirm
-from analysis.statistics.arms import ConfirmStage, confirm_stage
-from analysis.verdict import (
+from analysis.report import figures
+from analysis.report import summary as say
+from analysis.report.confirm_figures import arm_points, effect_bars, effect_curves, seed_curves
+from analysis.report.verdict import (
     OUTCOMES,
     arm_names,
     arm_tables,
@@ -37,6 +33,10 @@ from analysis.verdict import (
     sentences,
     verdict_text,
 )
+from analysis.statistics import confirm, search
+from analysis.statistics import curves as tidy
+from analysis.statistics.arms import ConfirmStage, confirm_stage
+from analysis.statistics.cost import costs
 from trainables.config import UsageError
 
 TRIAL_COLUMNS = (
@@ -159,7 +159,9 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     about, classes = f"Data set {data['name']}. Scores: {say.CAVEAT}.", len(data["classes"])
     labels = {roles[name]: name for name in named if len(best[name])}
     draw = (
-        partial(plots.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes)
+        partial(
+            figures.comparative_curves, curves=pd.concat(curves), labels=labels, classes=classes
+        )
         if labels
         else None
     )
@@ -185,7 +187,7 @@ def sections(study: Study) -> Iterator[Section]:
         "classes": len(study.manifest["dataset"]["classes"]),
     }
     if len(found.table):
-        draw = partial(plots.comparative_curves, labels=role_labels(study), **shared)
+        draw = partial(figures.comparative_curves, labels=role_labels(study), **shared)
         tables = {
             "Baselines": found.table.loc[tidy.is_baseline(found.table), [*TRIAL_COLUMNS[:10]]]
         }
@@ -217,7 +219,7 @@ def sections(study: Study) -> Iterator[Section]:
         tables=tables | {"Cost by level": _stacked(by_level)},
     )
     if len(found.table):
-        draw = partial(plots.pareto_points, table=found.table)
+        draw = partial(figures.pareto_points, table=found.table)
         yield Section(
             "pareto",
             "Accuracy against cost",
@@ -240,7 +242,7 @@ def sections(study: Study) -> Iterator[Section]:
         {"arm": tidy.arm_levels(found.table), **found.levels}.items() if varied else ()
     ):
         quartiles = tidy.level_curves(curves, levels)
-        draw = partial(plots.level_curves, levels=levels, quartiles=quartiles, **shared)
+        draw = partial(figures.level_curves, levels=levels, quartiles=quartiles, **shared)
         heading = "The best arms" if name == "arm" else f"By {say.spoken(name)}"
         caption = f"{MEDIANS} {LEVELS} {about} {EDGE}"
         yield Section(
@@ -253,7 +255,7 @@ def sections(study: Study) -> Iterator[Section]:
 def _effects(
     found: say.Findings, factors: Sequence[Mapping[str, Any]], importance: str, about: str
 ) -> Iterator[Section]:
-    if effects.scientific(factors):
+    if search.scientific(factors):
         yield _isolation(found, factors, about)
     caption = (
         f"fANOVA, complete trials only, so weak regions count less; range over forests. {about}"
@@ -268,7 +270,7 @@ def _effects(
             f"{edges} of {say.plural(len(rows), 'arm')} did best at an end of the range of {noun}s"
         )
         caption = f"Diverged trials stand on the axis; dashed: the ends of the range. {about}"
-        draw = partial(plots.rate_points, table=found.table, factor=factor)
+        draw = partial(figures.rate_points, table=found.table, factor=factor)
         tables = {
             "Best by arm, and where that is at an end, which range to try next": rows.head(20)
         }
@@ -358,8 +360,8 @@ def _effect_sections(study: Study, stage: ConfirmStage, caption: str) -> Iterato
 
 
 def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about: str) -> Section:
-    ours = effects.scientific(factors)
-    best = _stacked({factor["name"]: effects.isolation(found.table, factor) for factor in ours})
+    ours = search.scientific(factors)
+    best = _stacked({factor["name"]: search.isolation(found.table, factor) for factor in ours})
     # Maxima of unlike numbers of trials are not compared.
     complete = best["complete"] if "complete" in best else pd.Series(0, best.index)
     even = complete.groupby(best["factor"]).transform("nunique") == 1
@@ -377,7 +379,7 @@ def _isolation(found: say.Findings, factors: Sequence[Mapping[str, Any]], about:
     finding = f"The best of each level over everything else{widest}"
     tables = {"Best of each level": best}
     caption = f"Bar: the level's best complete trial, a maximum: higher the more trials, no interval. {about}"
-    draw = partial(plots.isolation_points, table=found.table, factors=ours)
+    draw = partial(figures.isolation_points, table=found.table, factors=ours)
     return Section("isolation", "Isolation", finding, caption, draw, len(ours), tables=tables)
 
 
@@ -400,7 +402,12 @@ def _best_so_far(named: Mapping[str, Study], about: str) -> Section:
         f"Trials in order of number. {about}",
     )
     return Section(
-        "best-so-far", "Best so far", finding, caption, partial(plots.best_lines, tables=tables), 2
+        "best-so-far",
+        "Best so far",
+        finding,
+        caption,
+        partial(figures.best_lines, tables=tables),
+        2,
     )
 
 
@@ -422,7 +429,7 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
         if part.draw:
             with mpl.rc_context(STYLE):
                 make = partial(
-                    plots.compose,
+                    figures.compose,
                     part.draw,
                     part.finding,
                     part.caption,
@@ -443,7 +450,7 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
-    text = environment.get_template("report.html.jinja").render(
+    text = environment.get_template("template.html.jinja").render(
         sections=shown, caveat=say.CAVEAT, **page
     )
     temporary = folder / ".index.html"  # the page is there whole or not at all

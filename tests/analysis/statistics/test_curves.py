@@ -10,7 +10,7 @@ import pytest
 from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write_study
 
 from analysis import Study, load_study
-from analysis.curves import (
+from analysis.statistics.curves import (
     arm_levels,
     best_so_far,
     factor_levels,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.curves import is_complete
+from analysis.statistics.curves import is_complete
 
 COSTS = {
     "parameters": "parameters",

@@ -1,0 +1,1 @@
+"""What the analysis writes: facts (findings), their words (wording), figures and the page."""

@@ -1,7 +1,6 @@
 """Where a study comes from: the command, the code, the packages and the machine."""
 
 import importlib.metadata
-import os
 import platform
 import shlex
 import subprocess
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from study.resources import usable_cores
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
 
@@ -41,9 +42,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
         "gpus": gpus,
     }
 

@@ -1,6 +1,10 @@
-"""What trials run on: the nodes that Ray has, and how many trials fit."""
+"""What trials run on: the cores of this process, the nodes that Ray has, how many trials fit."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 import torch
@@ -12,6 +16,36 @@ MOST_CONCURRENT = 8
 """Trials at once unless the person says more: a searcher with many trials in flight learns little.
 """
 GPU_SHARE = 0.25
+
+
+def usable_cores(
+    groups: Path = Path("/proc/self/cgroup"), tree: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """How many cores this process may use: those of its affinity (`taskset`, Slurm), at most the
+    quota of its control groups (containers, systemd), at least one."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min([cores, *map(int, _quotas(groups, tree))]))
+
+
+def _quotas(groups: Path, tree: Path) -> Iterator[float]:
+    """The cores that each control group above this process grants, by cgroup version 1 and 2."""
+    lines = groups.read_text().splitlines() if groups.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        # The hierarchy of version 2 has no name.
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        inner = Path(path.lstrip("/"))
+        for group in (inner, *inner.parents):
+            yield from _quota(tree / controllers / group)
+
+
+def _quota(group: Path) -> Iterator[float]:
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError):
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+            if quota not in ("max", "-1"):
+                yield int(quota) / int(period)
 
 
 @dataclass(frozen=True)
@@ -78,9 +112,8 @@ def concurrent_trials(
     """
     cpus = settings.cpus_per_trial
     if cpus > resources.most_cpus:
-        raise UsageError(
-            f"--cpus-per-trial: invalid value {cpus}: expected at most {resources.most_cpus:g}, what a machine has"
-        )
+        expected = f"expected at most {resources.most_cpus:g}, what a machine has"
+        raise UsageError(f"--cpus-per-trial: invalid value {cpus}: {expected}")
     fit = max(1, sum(_fit_on(node, cpus, gpus) for node in resources.nodes))
     if settings.max_concurrent is None:
         if fit <= MOST_CONCURRENT:

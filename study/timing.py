@@ -2,7 +2,6 @@
 planned."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import torch
 
 from study.designs import Design
 from study.errors import CannotStart, error_line
+from study.resources import usable_cores
 from study.settings import DecidedSettings
 from trainables.config import TrialConfig
 from trainables.parts import ImageData, Part, TrialData
@@ -76,7 +76,7 @@ def timing_here(
     the first trials.
     """
     gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
-    if settings.address is not None or gpu or settings.cpus_per_trial > (os.cpu_count() or 1):
+    if settings.address is not None or gpu or settings.cpus_per_trial > usable_cores():
         yield lambda: None
         return
     # In a session of its own, for Ctrl-C reaches every process of a terminal's, and this one is

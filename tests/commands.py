@@ -78,7 +78,7 @@ class Place:
         return pd.read_csv(study / "trials.csv"), pd.read_csv(study / "epochs.csv")
 
 
-def wait_for(condition, seconds: float = 120.0) -> None:
+def wait_for(condition, seconds: float = 300.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

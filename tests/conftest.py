@@ -1,4 +1,4 @@
-"""Tests compute as a trial does: on one thread. Two threads on a busy machine wait for each other."""
+"""Tests compute as a trial does, on one thread: on a busy machine two wait for each other."""
 
 import torch
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import ray
 
 from study.errors import CannotStart
-from study.resources import MOST_CONCURRENT
+from study.resources import MOST_CONCURRENT, usable_cores
 from study.settings import StudySettings
 from trainables.config import UsageError
 
@@ -18,9 +18,9 @@ from trainables.config import UsageError
 def ray_running(settings: StudySettings) -> Iterator[str]:
     """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty
     text."""
-    if (os.cpu_count() or 1) <= (
-        settings.max_concurrent or MOST_CONCURRENT
-    ) * settings.cpus_per_trial:
+    starts_here = settings.address in (None, "local")
+    cores = usable_cores()
+    if cores <= (settings.max_concurrent or MOST_CONCURRENT) * settings.cpus_per_trial:
         # Ray starts a process a core at once; the first trials then find there what takes seconds
         # to import.
         os.environ.setdefault("RAY_preload_python_modules", "trainables.trainable,torch._dynamo")
@@ -28,6 +28,7 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
         _check_reachable(settings.address)
         context = ray.init(
             address=settings.address or "local",
+            num_cpus=cores if starts_here else None,
             # Of a cluster that is joined, the dashboard is up or not as its head was started.
             include_dashboard=settings.dashboard if settings.address is None else None,
             log_to_driver=settings.verbose,
@@ -35,7 +36,8 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
             # of it.
             logging_level=logging.INFO if settings.verbose else logging.CRITICAL,
         )
-    except Exception as error:  # which is all that Ray says of a machine that is too busy for its processes to come up
+    # Ray raises nothing narrower where a machine is too busy for its processes to come up.
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if settings.address is None:
             raise CannotStart(f"Ray cannot be started: {reason}") from error

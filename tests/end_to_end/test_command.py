@@ -1,6 +1,7 @@
 """What a person with a folder of their own images meets at the command line, by real processes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_a_broken_file_is_named_or_skipped_with_a_count(place: Place) -> None:
     assert dataset["image_shape"] == [3, 16, 16]
     assert dataset["counts"] == {"train": 44, "validation": 5, "test": 12}
     assert (study / "report" / "index.html").exists()
+
+
+def test_on_one_core_of_several_one_trial_runs_at_once(tmp_path: Path, squares: Path) -> None:
+    """As `taskset -c 0` starts it."""
+    place = Place(tmp_path, squares)
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(here)})
+    try:
+        done = place.run("--samples", "1", "--epochs", "1")
+    finally:
+        os.sched_setaffinity(0, here)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ", 1 at once, " in done.stdout
+    manifest = json.loads((place.root / "results/search-squares/study.json").read_text())
+    assert manifest["machine"]["cores"] == 1
+    assert manifest["settings"]["max_concurrent"] == 1
 
 
 def test_a_data_directory_that_is_a_file_is_refused(place: Place) -> None:

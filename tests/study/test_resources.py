@@ -1,11 +1,117 @@
-"""How many trials fit on the machines that Ray has."""
+"""How many cores this process may use, and how many trials fit on the machines that Ray has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import ray
 
-from study.resources import Node, Resources, concurrent_trials, gpus_per_trial, ray_resources
+from study.resources import (
+    Node,
+    Resources,
+    concurrent_trials,
+    gpus_per_trial,
+    ray_resources,
+    usable_cores,
+)
 from study.settings import StudySettings
 from trainables.config import UsageError
+
+COUNT = "from study.resources import usable_cores; print(usable_cores())"
+
+
+def test_the_affinity_of_a_process_says_how_many_cores_it_may_use():
+    """As `taskset -c` or a share by Slurm."""
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT],
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1\n"
+
+
+def made_tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/", {"cpu.max": "max 100000\n"}, 4),
+        ("0::/a/b", {"a/cpu.max": "100000 100000", "a/b/cpu.max": "max 100000"}, 1),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "350000 100000"}, 3),
+        (
+            "2:cpuset:/\n1:cpu,cpuacct:/job\n0::/",
+            {
+                "cpu,cpuacct/job/cpu.cfs_quota_us": "30000",
+                "cpu,cpuacct/job/cpu.cfs_period_us": "10000",
+            },
+            3,
+        ),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ("0::/of/the/host", {"cpu.max": "100000 100000"}, 1),
+        ("", {}, 4),
+    ],
+    ids=[
+        "version 2",
+        "no quota",
+        "a quota above",
+        "less than a core",
+        "a fraction more",
+        "version 1",
+        "version 1, no quota",
+        "the path of the host",
+        "no control groups",
+    ],
+)
+def test_the_quota_of_control_groups_bounds_the_cores(tmp_path, monkeypatch, groups, files, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    (tmp_path / "groups").write_text(groups)
+    assert usable_cores(tmp_path / "groups", made_tree(tmp_path / "tree", files)) == cores
+
+
+@pytest.fixture
+def control_group():
+    """A real control group of half the machine's cores, or of one."""
+    cores = max(1, len(os.sched_getaffinity(0)) // 2)
+    group = Path("/sys/fs/cgroup/cpu" if Path("/sys/fs/cgroup/cpu").exists() else "/sys/fs/cgroup")
+    group = group / f"resnet-study-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        if (group / "cpu.max").exists():
+            (group / "cpu.max").write_text(f"{cores}00000 100000")
+        else:
+            (group / "cpu.cfs_quota_us").write_text(f"{cores}00000")
+        yield group, cores
+    except OSError as error:
+        pytest.skip(f"the control group takes no quota: {error}")
+    finally:
+        group.rmdir()
+
+
+def test_a_process_in_a_control_group_may_use_its_quota(control_group):
+    group, cores = control_group
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT],
+        preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{cores}\n"
 
 
 def on(*nodes: tuple[float, float]) -> Resources:

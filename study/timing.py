@@ -111,9 +111,9 @@ def timing_on_ray(job: TimingJob, gpus: float) -> dict[str, float]:
     Raises:
         CannotStart: training could not be timed.
     """
-    # In a process that ends with it, for it would keep a GPU's memory; `options` does not take
-    # that.
-    remote = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=1)(time_training)
+    # A process that used a GPU keeps its memory, so it ends with the task; any other is taken over
+    # by the first trial, for which torch is imported then.
+    remote = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=int(gpus > 0))(time_training)
     try:
         timings: dict[str, float] = ray.get(remote.remote(*job))
     except ray.exceptions.RayError as error:

@@ -1,13 +1,25 @@
-"""The command as a user runs it: processes of their own, in a directory and with a home of their own."""
+"""The command as a user runs it: processes of their own, in a directory and with a home of their
+own."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[1] / "study" / "run.py")]
+
+
+def with_defaults(defaults: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+    """The arguments after those default options that are not among them."""
+    lacking = [item for item in defaults.items() if item[0] not in arguments]
+    return [word for item in lacking for word in item if word] + list(arguments)
 
 
 class Place:
@@ -21,16 +33,14 @@ class Place:
         self.environment = {**os.environ, "HOME": str(self.home), "COLUMNS": "200"}
 
     def arguments(self, *arguments: str) -> list[str]:
-        usual = [
-            "--dataset",
-            str(self.images),
-            "--image-size",
-            "16",
-            "--precision",
-            "float32",
-            "--no-dashboard",
-        ]
-        return [*COMMAND, *usual, "--confirm-seeds", "0", *arguments]
+        defaults = {
+            "--dataset": str(self.images),
+            "--image-size": "16",
+            "--precision": "float32",
+            "--confirm-seeds": "0",
+            "--no-dashboard": "",
+        }
+        return [*COMMAND, *with_defaults(defaults, arguments)]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -50,8 +60,37 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A shell starts what it runs in the background with SIGINT ignored, which a child
+            # inherits.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
+
+    def refused(self, *arguments: str) -> str:
+        """The one line that says why, after status 2 and with nothing made."""
+        done = self.run(*arguments)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert not (self.root / "results").exists()
+        (line,) = done.stderr.splitlines()
+        return line
 
     def tables(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         study = self.root / "results" / name
         return pd.read_csv(study / "trials.csv"), pd.read_csv(study / "epochs.csv")
+
+
+def wait_for(condition, seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def epochs_recorded(study: Path) -> int:
+    record = study / "record.jsonl"
+    return record.read_text().count('"event": "epoch"') if record.exists() else 0
+
+
+def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    return [
+        each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+    ]

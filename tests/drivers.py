@@ -18,7 +18,9 @@ import pandas as pd
 import psutil
 import pytest
 import ray.cloudpickle
+from commands import with_defaults
 
+import analysis.report
 import study.stages
 from study.designs import DESIGNS, SEARCH, Factor
 from study.record import read_record
@@ -69,9 +71,15 @@ class Hoarding(ResNetTrainable):
 
 
 def run(
-    arguments: list[str], output: str, environment: dict[str, str], design=DESIGN, trainable=None
+    arguments: list[str],
+    output: str,
+    environment: dict[str, str],
+    design=DESIGN,
+    trainable=None,
+    report=False,
 ) -> None:
-    """What a driver's process does; all it says goes to the file `output`."""
+    """What a driver's process does: the command, by default without writing its report, which takes
+    longer than these studies. All it prints goes to the file `output`."""
     os.setpgid(0, 0)
     os.environ.update(environment)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -81,6 +89,8 @@ def run(
     if trainable is not None:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         study.stages.ResNetTrainable = trainable
+    if not report:
+        analysis.report.write_report = lambda study: study.path / "report" / "index.html"
     sys.argv = ["resnet-study", *arguments]
     sys.exit(main())
 
@@ -94,26 +104,26 @@ class Place:
     def __init__(self, root: Path, address: str, home: Path, beside: Path | None = None) -> None:
         self.root = root
         self.beside = beside or root
-        self.usual = (
-            "--dataset digits --train-images 200 --precision float32 --no-dashboard".split()
-        )
-        self.usual += ["--confirm-seeds", "0"]
-        self.usual += [
-            "--results-dir",
-            str(root),
-            "--data-dir",
-            str(self.beside / "data"),
-            "--address",
-            address,
-        ]
+        self.usual = {
+            "--dataset": "digits",
+            "--train-images": "200",
+            "--precision": "float32",
+            "--confirm-seeds": "0",
+            "--no-dashboard": "",
+            "--results-dir": str(root),
+            "--data-dir": str(self.beside / "data"),
+            "--address": address,
+        }
         self.environment = {"HOME": str(home), "COLUMNS": "200"}
         with pytest.MonkeyPatch.context() as patch:
             for item in TOKEN.items():
                 patch.setenv(*item)
+            # The fork server imports by its own path, and is silent about what it does not find.
+            patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
             multiprocessing.forkserver.ensure_running()
 
     def start(self, name: str, arguments: str, **how) -> multiprocessing.Process:
-        command = [*self.usual, "--name", name, *arguments.split()]
+        command = with_defaults(self.usual, ["--name", name, *arguments.split()])
         inputs = (command, str(self.beside / f"{name}.txt"), self.environment)
         process = self.context.Process(target=run, args=inputs, kwargs=how)
         process.start()
@@ -143,21 +153,14 @@ class Place:
         )
 
 
-def wait_for(condition, seconds: float = 120.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
-
-
 def trial_processes(above: psutil.Process) -> list[psutil.Process]:
     """The processes of trials that run now: Ray names a worker by the actor's method."""
-    found = []
+    trials = []
     for process in above.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if re.search(r"ray::.*(train|Trainable)", " ".join(process.cmdline())):
-                found.append(process)
-    return found
+                trials.append(process)
+    return trials
 
 
 def kill(process: multiprocessing.Process) -> None:
@@ -169,8 +172,8 @@ def kill(process: multiprocessing.Process) -> None:
 @contextlib.contextmanager
 def ray_head(home: Path, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
     """The address of a Ray with two cores and the process it hangs on; it goes when this does."""
-    code = "import ray, sys; print(ray.init(num_cpus=2, include_dashboard=False).address_info['gcs_address'], "
-    code += "flush=True); sys.stdin.read()"
+    code = "import ray, sys; ray = ray.init(num_cpus=2, include_dashboard=False); "
+    code += "print(ray.address_info['gcs_address'], flush=True); sys.stdin.read()"
     environment = {
         **os.environ,
         "HOME": str(home),

@@ -12,6 +12,7 @@ from functools import partial
 import pandas as pd
 import psutil
 import pytest
+from commands import wait_for
 from drivers import (
     DESIGN,
     WILD,
@@ -21,7 +22,6 @@ from drivers import (
     kill,
     ray_head,
     trial_processes,
-    wait_for,
 )
 from optuna.trial import TrialState
 
@@ -54,7 +54,7 @@ def place(tmp_path_factory, home, head):
 def straight(place):
     """A study that nothing happened to: all stages, the last of the winner, of another kernel and
     of a baseline."""
-    assert place.run("straight", USUAL) == 0, place.said("straight")
+    assert place.run("straight", USUAL, report=True) == 0, place.said("straight")
     trials, epochs = place.tables("straight")
     stages = trials["stage"].tolist()
     assert stages[:7] == ["search"] * 7
@@ -248,14 +248,13 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
         assert place.run("extended", f"--samples {samples} --epochs 3 --max-concurrent 2") == 0
         check_whole(place, "extended", samples)
     record = (place.root / "extended" / "record.jsonl").read_bytes()
-    shutil.rmtree(place.root / "extended" / "report")
     for arguments in ("--samples 5", ""):
         # What a driver leaves that is killed between the record of a trial's end and what follows
         # from it.
         left = place.root / "extended" / "checkpoints" / "19"
         left.mkdir(parents=True)
         (left / "3-00000000.pt").touch()
-        assert place.run("extended", arguments) == 0
+        assert place.run("extended", arguments, report=True) == 0
         assert "nothing to run" in place.said("extended")
         assert not left.parent.exists()
     assert (place.root / "extended" / "record.jsonl").read_bytes() == record
@@ -270,7 +269,7 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
 
 
 def test_where_every_trial_diverges_it_says_so(place):
-    assert place.run("wild", "--samples 3 --epochs 4", design=WILD) == 1
+    assert place.run("wild", "--samples 3 --epochs 4", design=WILD, report=True) == 1
     assert place.tables("wild")[0]["state"].tolist() == ["diverged"] * 3
     assert "no trial is complete (3 diverged, 0 failed)" in place.said("wild").splitlines()[-1]
     assert "Traceback" not in place.said("wild")

@@ -1,217 +1,17 @@
-"""The record is the authority, the views follow from it; both are read here with json and pandas
-alone."""
+"""The record is the authority: what is appended is read back, whatever happens to the file."""
 
-import base64
 import json
 import resource
 import signal
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
+from records import HEADER, confirmed, end, epoch, start
 
 from study.record import CannotWrite, Record, RecordError, read_record, write_views
 from study.state import StudyState, state_at_end
 from trainables.config import TrialConfig, UsageError
-
-SETTINGS = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "precision": "float32"}
-HEADER = {
-    "name": "s",
-    "design": {},
-    "dataset": {"counts": {"test": 11}},
-    "settings": SETTINGS,
-    "command": "c",
-    "git": None,
-}
-
-TRIALS = (
-    "trial stage origin arm state error epochs stem_kernel stem_stride stem_maxpool depth width residual "
-    "shortcut init bn_statistics learning_rate optimizer momentum nesterov weight_decay label_smoothing batch_size "
-    "schedule max_epochs normalize seed parameters forward_flops precision node train_seconds"
-).split()
-EPOCHS = (
-    "trial epoch learning_rate train_loss train_accuracy validation_loss validation_accuracy test_loss "
-    "test_accuracy train_seconds eval_seconds"
-).split()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def start(
-    record: Record, number: int, origin: str = "random", stage: str = "search", **config
-) -> None:
-    config = TrialConfig(**{"learning_rate": 0.01 * (number + 1)} | config)
-    about = {"stage": stage, "origin": origin, "arm": config.arm, "config": config.to_dict()}
-    record.append("trial_started", trial=number, **about, parameters=10, forward_flops=20)
-
-
-def epoch(
-    record: Record, number: int, count: int, accuracy: float | None, loss: float | None = 1.0
-) -> None:
-    values = {
-        "learning_rate": 0.1,
-        "train_loss": loss,
-        "train_accuracy": 0.5,
-        "test_loss": None,
-        "test_accuracy": None,
-    }
-    readings = {
-        "validation_loss": loss,
-        "validation_accuracy": accuracy,
-        "train_seconds": 2.0,
-        "eval_seconds": 0.5,
-    }
-    record.append("epoch", trial=number, node="here", epoch=count, **values, **readings)
-
-
-def end(record: Record, number: int, state: str, error: str = "") -> None:
-    record.append("trial_ended", trial=number, state=state, error=error)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A study of five trials: complete, stopped, diverged, failed and still running."""
-    record = Record(tmp_path / "s", HEADER)
-    record.append("driver_started", pid=1, host="here")
-    for number in range(5):
-        start(record, number, "baseline:b" if number == 0 else "random")
-    epoch(record, 0, 1, 0.5)
-    epoch(record, 1, 1, 0.25)
-    end(record, 1, "stopped")
-    epoch(record, 0, 2, 0.75, 0.3)
-    end(record, 0, "complete")
-    epoch(record, 2, 1, None, None)
-    end(record, 2, "diverged")
-    end(record, 3, "failed", 'RuntimeError: a "quoted", comma')
-    epoch(record, 4, 1, 0.9)
-    record.append("driver_ended", seconds=12.5)
-    record.close()
-    return tmp_path / "s"
-
-
-def test_views_say_what_the_record_says(folder):
-    trials, epochs = pd.read_csv(folder / "trials.csv"), pd.read_csv(folder / "epochs.csv")
-    assert list(trials.columns) == TRIALS
-    assert list(epochs.columns) == EPOCHS
-    assert trials["state"].tolist() == ["complete", "stopped", "diverged", "failed", "running"]
-    assert trials["epochs"].tolist() == [2, 1, 1, 0, 1]
-    assert trials["error"].fillna("").tolist() == [
-        "",
-        "",
-        "",
-        'RuntimeError: a "quoted", comma',
-        "",
-    ]
-    assert trials["learning_rate"].tolist() == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])
-    assert trials["train_seconds"].tolist() == [4.0, 2.0, 2.0, 0.0, 2.0]
-    assert epochs[["trial", "epoch"]].to_numpy().tolist() == [
-        [0, 1],
-        [0, 2],
-        [1, 1],
-        [2, 1],
-        [4, 1],
-    ]
-    assert epochs["validation_accuracy"].isna().tolist() == [False, False, False, True, False]
-    events = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
-    of_record = [
-        (event["trial"], event["epoch"], event["validation_loss"])
-        for event in events
-        if event["event"] == "epoch"
-    ]
-    of_table = epochs.astype(object).where(epochs.notna(), None)[
-        ["trial", "epoch", "validation_loss"]
-    ]
-    assert sorted(of_record) == [tuple(row) for row in of_table.to_numpy().tolist()]
-
-
-def test_manifest(folder):
-    manifest = json.loads((folder / "study.json").read_text())
-    assert {
-        "name",
-        "design",
-        "dataset",
-        "settings",
-        "command",
-        "git",
-        "created",
-        "ended",
-        "seconds",
-    } <= set(manifest)
-    # Five epochs of 2.5 s, on two cores and half an accelerator each.
-    assert manifest["seconds"] == {"search": {"core": 25.0, "accelerator": 6.25}, "wall": 12.5}
-    assert pd.Timestamp(manifest["created"]) <= pd.Timestamp(manifest["ended"])
-
-
-def test_the_bits_of_a_confirm_trial_are_a_digit_per_test_image(folder):
-    record = Record(folder)
-    start(record, 5, "confirm", "confirm", max_epochs=2)
-    readings = {
-        "learning_rate": 0.1,
-        "train_loss": 1.0,
-        "train_accuracy": 0.5,
-        "validation_loss": None,
-    }
-    readings |= {"validation_accuracy": None, "test_loss": 1.0, "test_accuracy": 0.5}
-    readings |= {"train_seconds": 2.0, "eval_seconds": 0.5}
-    record.append("epoch", trial=5, node="here", epoch=1, **readings)
-    assert (folder / "test_images.csv").read_text() == "trial,correct\n"
-    correct = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 1], dtype=bool)
-    bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
-    record.append("epoch", trial=5, node="here", epoch=2, correct=bits, **readings)
-    record.close()
-    assert (folder / "test_images.csv").read_text() == "trial,correct\n5,11010001001\n"
-    assert read_record(folder) == record.state
-
-
-def test_a_study_of_version_1_is_read_by_running_statistics(folder):
-    path = folder / "record.jsonl"
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    events[0]["version"] = 1
-    for event in events:
-        event.get("config", {}).pop("bn_statistics", None)
-    path.write_text("".join(json.dumps(event) + "\n" for event in events))
-    record = Record(folder)
-    start(record, 5, bn_statistics="running")
-    record.close()
-    trials = pd.read_csv(folder / "trials.csv")
-    assert trials["bn_statistics"].tolist() == ["running"] * 6
-    assert json.loads((folder / "study.json").read_text())["version"] == 1
-    assert read_record(folder) == record.state
-
-
-def test_the_latest_plan_of_the_confirm_stage_and_its_seeds_stand(folder):
-    record = Record(folder)
-    assert "confirm" not in record.state.manifest()
-    config = TrialConfig().to_dict()
-    for level in (3, 5):
-        arms = [{"role": "winner", "config": config}]
-        record.append(
-            "confirm_planned",
-            factors=[{"factor": "stem_kernel", "from": 7, "to": level}],
-            arms=arms,
-        )
-    record.append("confirm_extended", seeds=9)
-    record.close()
-    manifest = json.loads((folder / "study.json").read_text())
-    assert manifest["confirm"]["factors"] == [{"factor": "stem_kernel", "from": 7, "to": 5}]
-    assert manifest["confirm"]["arms"][0]["config"] == config
-    assert manifest["settings"]["confirm_seeds"] == 9
-    assert read_record(folder) == record.state
-
-
-def test_a_study_has_ended_when_no_trial_is_missing(folder):
-    record = Record(folder)
-    for missing, ended in ((3, False), (0, True)):
-        record.append("driver_started", pid=2, host="here")
-        record.append("driver_ended", seconds=1.0, missing=missing)
-        assert (record.state.manifest()["ended"] is not None) is ended
-    record.close()
 
 
 def test_the_wall_time_of_a_killed_driver_counts_up_to_its_last_event():
@@ -292,7 +92,7 @@ def test_a_record_torn_anywhere_in_its_last_line_reads_as_before_it(folder):
         assert read_record(folder) == before
 
 
-def test_a_torn_last_line_is_passed_over_with_a_warning(folder, caplog):
+def test_a_torn_last_line_is_skipped_with_a_warning(folder, caplog):
     whole = read_record(folder)
     with (folder / "record.jsonl").open("a") as file:
         file.write('{"event": "epoch", "tri')
@@ -349,7 +149,7 @@ def test_no_record(tmp_path):
         read_record(tmp_path)
 
 
-def test_a_record_has_one_writer_and_is_begun_once(tmp_path):
+def test_a_record_has_one_writer_and_is_started_once(tmp_path):
     with pytest.raises(UsageError, match="started or removed"):
         Record(tmp_path / "s")
     record = Record(tmp_path / "s", HEADER)
@@ -365,7 +165,7 @@ def test_a_record_has_one_writer_and_is_begun_once(tmp_path):
     Record(tmp_path / "s").close()
 
 
-def test_it_goes_on_behind_a_torn_line(folder):
+def test_it_continues_behind_a_torn_line(folder):
     whole = (folder / "record.jsonl").read_bytes()
     (folder / "record.jsonl").write_bytes(whole + b'{"event": "epoch", "tri')
     record = Record(folder)
@@ -379,7 +179,7 @@ def test_it_goes_on_behind_a_torn_line(folder):
     assert read_record(folder).trials[4].epochs[1]["validation_accuracy"] == 0.95
 
 
-def test_what_does_not_get_onto_the_disk_leaves_the_record_whole(tmp_path):
+def test_what_does_not_get_onto_the_disk_leaves_the_record_complete(tmp_path):
     """As on a full disk: a file of this process may not grow beyond a limit."""
     record = Record(tmp_path / "s", HEADER)
     path = tmp_path / "s" / "record.jsonl"
@@ -455,20 +255,6 @@ def test_any_bytes_are_a_clear_error_or_a_study_of_which_views_can_be_made(
     assert (damaged / "record.jsonl").read_bytes() == content
 
 
-def test_views_are_made_at_most_every_two_seconds(tmp_path):
-    clock = Clock()
-    record = Record(tmp_path, HEADER, clock)
-    start(record, 0)
-    assert pd.read_csv(tmp_path / "trials.csv").empty, "made before two seconds were over"
-    assert len((tmp_path / "record.jsonl").read_text().splitlines()) == 2, (
-        "the record is never late"
-    )
-    clock.now = 2.0
-    epoch(record, 0, 1, 0.5)
-    assert pd.read_csv(tmp_path / "trials.csv")["epochs"].tolist() == [1]
-    record.close()
-
-
 def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path):
     record = Record(tmp_path / "s", HEADER)
     assert record.state.winner() is None
@@ -486,23 +272,6 @@ def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path
             end(record, number, state)
     assert record.state.winner().trial == 2
     record.close()
-
-
-def confirmed(record: Record, number: int, state: str = "complete", **config) -> None:
-    """A trial of the confirm stage: test readings, no validation."""
-    start(record, number, "confirm", "confirm", **config)
-    values = {
-        "learning_rate": 0.1,
-        "train_loss": 1.0,
-        "train_accuracy": 0.5,
-        "test_loss": 0.5,
-        "test_accuracy": 0.99,
-    }
-    record.append(
-        "epoch", trial=number, node="here", epoch=1, train_seconds=4.0, eval_seconds=1.0, **values
-    )
-    if state != "running":
-        end(record, number, state)
 
 
 def test_the_confirm_stage_does_not_win_but_gives_the_weights(tmp_path):

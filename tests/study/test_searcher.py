@@ -1,9 +1,7 @@
-"""The searcher's truth: what a real Optuna study is told while a real ASHA stops trials."""
+"""What a real Optuna study learns while a real ASHA stops trials, and what is drawn next."""
 
-import itertools
 import math
 from collections import Counter
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,107 +10,16 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from searches import EPOCHS, SEARCH, RecordedSearcher, Run, accuracy
 
-from study.designs import DESIGNS, Design, Factor
 from study.scheduler import StudyAsha
-from study.searcher import ListSearcher, StudySearcher
+from study.searcher import ListSearcher
 from study.state import StudyState, TrialRecord, state_at_end
 from trainables.config import TrialConfig
 
-SEARCH = DESIGNS["search"]
-EPOCHS = 6
 
-
-class Told(StudySearcher):
-    """A searcher and the record that it reads, written here as the driver writes it."""
-
-    def __init__(
-        self,
-        sampler: str = "random",
-        samples: int = 20,
-        seed: int = 0,
-        state: StudyState | None = None,
-        design: Design = SEARCH,
-    ) -> None:
-        self.state = state or StudyState()
-        about = (self.state, self.record, lambda number: "reference")
-        super().__init__(design, samples, sampler, EPOCHS, seed, *about)
-
-    @property
-    def optuna_study(self) -> optuna.Study:
-        (study,) = self.optuna_studies
-        return study
-
-    def record(self, number: int, stage: str, origin: str, config: TrialConfig) -> None:
-        assert number == len(self.state.trials)
-        self.state.trials[number] = TrialRecord(
-            number, stage, origin, config.arm, config.to_dict(), 1, 1
-        )
-
-    def say(self, number: int, epoch: int, value: float) -> None:
-        row = {"epoch": epoch, "validation_accuracy": None if math.isnan(value) else value}
-        self.state.trials[number].epochs.append(row)
-
-    def finish(self, trial_id: str, number: int, state: str) -> None:
-        self.on_trial_complete(trial_id, {}, error=state == "failed")
-        self.state.trials[number].state = state
-
-
-searcher = Told
-
-
-def accuracy(trial: int, epoch: int) -> float:
-    """A made-up learning curve; trial 3 is the best, trials 10 and 11 are hopeless."""
-    quality = 0.9 if trial == 3 else 0.05 if trial in (10, 11) else 0.3 + 0.02 * (trial * 7 % 13)
-    return quality * (1 - 0.5**epoch)
-
-
-class Run:
-    """What Tune does with a searcher and a scheduler, one trial after the other."""
-
-    def __init__(
-        self, search: Told, diverging: tuple[int, ...] = (), crashing: tuple[int, ...] = ()
-    ) -> None:
-        self.search, self.asha = search, StudyAsha(EPOCHS)
-        self.diverging, self.crashing = diverging, crashing
-        self.configs: list[dict] = []
-        self.curves: dict[int, list[float]] = {}
-
-    def all(self) -> "Run":
-        while True:
-            trial_id = f"tune-{len(self.configs)}"
-            config = self.search.suggest(trial_id)
-            if config == Searcher.FINISHED:
-                self.search.learn()
-                return self
-            self.configs.append(config)
-            self.one(SimpleNamespace(trial_id=trial_id, config=config))
-
-    def one(self, trial: SimpleNamespace) -> None:
-        number = trial.config["trial"]
-        self.asha.on_trial_add(None, trial)
-        self.curves[number] = []
-        for epoch in range(1, EPOCHS + 1):
-            if number in self.crashing:
-                self.asha.on_trial_error(None, trial)
-                self.search.finish(trial.trial_id, number, "failed")
-                return
-            diverged = number in self.diverging and epoch == 2
-            value = math.nan if diverged else accuracy(number, epoch)
-            self.curves[number].append(value)
-            result = {"epoch": epoch, "validation_accuracy": value, "diverged": diverged}
-            done = diverged or epoch == EPOCHS
-            if not done:
-                done = self.asha.on_trial_result(None, trial, result) == TrialScheduler.STOP
-            self.search.say(number, epoch, value)
-            if done:
-                self.asha.on_trial_complete(None, trial, result)
-                self.search.finish(trial.trial_id, number, state_at_end(epoch, diverged, EPOCHS))
-                return
-
-
-def test_optuna_is_told_the_truth():
-    run = Run(searcher(), diverging=(5, 12), crashing=(7,)).all()
+def test_optuna_learns_the_truth():
+    run = Run(RecordedSearcher(), diverging=(5, 12), crashing=(7,)).all()
     assert len(run.curves[5]) == 2, "no rung stopped it before it diverged"
     trials = run.search.optuna_study.get_trials()
     assert (
@@ -122,15 +29,15 @@ def test_optuna_is_told_the_truth():
     )
     for trial in trials:
         curve = run.curves[trial.number]
-        told = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+        values = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
         if trial.number == 7:
             assert trial.state == TrialState.FAIL
         elif trial.number in (5, 12) and len(curve) == 2:
             assert trial.state == TrialState.PRUNED
-            assert told[0] == curve[0]
-            assert math.isnan(told[1])
+            assert values[0] == curve[0]
+            assert math.isnan(values[1])
         else:
-            assert told == curve
+            assert values == curve
             assert trial.state == (
                 TrialState.COMPLETE if len(curve) == EPOCHS else TrialState.PRUNED
             )
@@ -142,8 +49,8 @@ def test_optuna_is_told_the_truth():
     assert run.search.optuna_study.best_trial.number == 3
 
 
-def test_tpe_goes_on_after_divergence_and_failure():
-    run = Run(searcher("tpe", samples=16), diverging=(4, 5, 6), crashing=(7, 8)).all()
+def test_tpe_continues_after_divergence_and_failure():
+    run = Run(RecordedSearcher("tpe", samples=16), diverging=(4, 5, 6), crashing=(7, 8)).all()
     assert len(run.configs) == 16
     origins = [config["origin"].split(":")[0] for config in run.configs]
     # Ten must have ended as COMPLETE or PRUNED; two of the first twelve crashed.
@@ -151,7 +58,7 @@ def test_tpe_goes_on_after_divergence_and_failure():
 
 
 def test_baselines_come_first_and_as_they_stand():
-    run = Run(searcher(samples=4)).all()
+    run = Run(RecordedSearcher(samples=4)).all()
     assert [config["origin"] for config in run.configs] == [
         "baseline:imagenet-stem",
         "baseline:small-stem",
@@ -175,7 +82,7 @@ def test_baselines_come_first_and_as_they_stand():
     assert all(len(run.curves[baseline]) == EPOCHS for baseline in range(3))
 
 
-def interleaved(search: Told, at_once: int) -> list[dict]:
+def interleaved(search: RecordedSearcher, at_once: int) -> list[dict]:
     """As Tune runs several trials at once: an epoch of each in turn, a new trial as soon as one has
     ended."""
     asha, configs, running = StudyAsha(EPOCHS), [], []
@@ -199,7 +106,7 @@ def interleaved(search: Told, at_once: int) -> list[dict]:
                 "validation_accuracy": accuracy(trial.config["trial"], epoch),
                 "diverged": False,
             }
-            search.say(trial.config["trial"], epoch, result["validation_accuracy"])
+            search.read(trial.config["trial"], epoch, result["validation_accuracy"])
             if epoch == EPOCHS or asha.on_trial_result(None, trial, result) == TrialScheduler.STOP:
                 asha.on_trial_complete(None, trial, result)
                 search.finish(
@@ -209,7 +116,7 @@ def interleaved(search: Told, at_once: int) -> list[dict]:
 
 
 def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
-    search = searcher("tpe", samples=24)
+    search = RecordedSearcher("tpe", samples=24)
     configs = interleaved(search, at_once=4)
     assert [config["trial"] for config in configs] == list(range(24))
     assert {config["slot"] for config in configs} == {0, 1, 2, 3}
@@ -233,20 +140,20 @@ def test_trials_in_flight_are_numbered_held_in_slots_and_all_ended():
 
 
 def test_no_more_trials_than_asked_for_and_no_end_while_one_may_fail():
-    search = searcher(samples=2)
+    search = RecordedSearcher(samples=2)
     assert [search.suggest(name)["trial"] for name in "ab"] == [0, 1]
     assert search.suggest("c") is None
     for number, name in enumerate("ab"):
-        search.say(number, 1, 0.5)
+        search.read(number, 1, 0.5)
         search.finish(name, number, "stopped")
     assert search.suggest("d") == Searcher.FINISHED
     assert len(search.optuna_study.get_trials()) == 2
 
 
 def test_a_trial_that_fails_is_handed_out_again_before_any_other():
-    search = searcher(samples=3)
+    search = RecordedSearcher(samples=3)
     first, second = search.suggest("a"), search.suggest("b")
-    search.say(0, 1, 0.5)
+    search.read(0, 1, 0.5)
     search.on_trial_complete("a", error=True)  # the record has it as running still
     again = search.suggest("c")
     assert again == {**first, "checkpoint": "reference"}
@@ -255,11 +162,11 @@ def test_a_trial_that_fails_is_handed_out_again_before_any_other():
 
 
 def test_trials_are_counted_within_the_stage_and_numbered_over_all():
-    search = searcher(samples=1)
+    search = RecordedSearcher(samples=1)
     search.suggest("a")
     search.finish("a", 0, "failed")
     search.state.trials[1] = TrialRecord(1, "confirm", "confirm", "arm", {}, 1, 1)
-    more = Told("qmc", 5, state=search.state)
+    more = RecordedSearcher("qmc", 5, state=search.state)
     drawn = [more.suggest(name) for name in "bcde"]
     assert [config["trial"] for config in drawn] == [2, 3, 4, 5]
     assert [config["origin"] for config in drawn] == [
@@ -270,7 +177,7 @@ def test_trials_are_counted_within_the_stage_and_numbered_over_all():
 
 
 def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
-    search = searcher("gp", samples=19)
+    search = RecordedSearcher("gp", samples=19)
     origins = []
     for number in range(19):
         origins.append(search.suggest(str(number))["origin"])
@@ -278,26 +185,26 @@ def test_gp_models_once_ten_are_complete_for_it_learns_from_no_others():
         # rung.
         last = EPOCHS if number < 3 or number % 2 == 0 else 1
         for epoch in range(1, last + 1):
-            search.say(number, epoch, accuracy(number, epoch))
+            search.read(number, epoch, accuracy(number, epoch))
         search.finish(str(number), number, state_at_end(last, False, EPOCHS))
     assert origins[3:] == ["random"] * 14 + ["model"] * 2
 
 
 def test_fewer_samples_than_baselines():
-    assert [config["origin"] for config in Run(searcher(samples=1)).all().configs] == [
+    assert [config["origin"] for config in Run(RecordedSearcher(samples=1)).all().configs] == [
         "baseline:imagenet-stem"
     ]
 
 
 def test_every_suggestion_is_a_valid_trial_with_the_studys_seed():
-    for config in Run(searcher(samples=30, seed=5)).all().configs:
+    for config in Run(RecordedSearcher(samples=30, seed=5)).all().configs:
         trial = TrialConfig.from_dict(config["config"])
         assert 3e-4 <= trial.learning_rate <= 0.3
         assert (trial.seed, trial.max_epochs) == (5, EPOCHS)
 
 
 def test_slots_are_the_lowest_that_are_free():
-    search = searcher()
+    search = RecordedSearcher()
     assert [search.suggest(name)["slot"] for name in "abc"] == [0, 1, 2]
     search.finish("b", 1, "failed")
     assert search.suggest("d")["slot"] == 1
@@ -308,9 +215,9 @@ def test_slots_are_the_lowest_that_are_free():
 def test_a_seed_repeats_a_search(sampler):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     samples = 15
-    first = Run(searcher(sampler, samples, seed=1)).all()
-    again = Run(searcher(sampler, samples, seed=1)).all()
-    other = Run(searcher(sampler, samples, seed=2)).all()
+    first = Run(RecordedSearcher(sampler, samples, seed=1)).all()
+    again = Run(RecordedSearcher(sampler, samples, seed=1)).all()
+    other = Run(RecordedSearcher(sampler, samples, seed=2)).all()
     assert first.configs == again.configs
     assert [c["config"]["learning_rate"] for c in first.configs[3:]] != [
         c["config"]["learning_rate"] for c in other.configs[3:]
@@ -319,12 +226,15 @@ def test_a_seed_repeats_a_search(sampler):
 
 def test_no_sampler_repeats_a_point():
     for sampler in ("tpe", "random", "qmc"):
-        rates = [c["config"]["learning_rate"] for c in Run(searcher(sampler, 20)).all().configs[3:]]
+        rates = [
+            c["config"]["learning_rate"]
+            for c in Run(RecordedSearcher(sampler, 20)).all().configs[3:]
+        ]
         assert len(set(rates)) == len(rates)
 
 
 def test_qmc_fills_the_space_evenly():
-    search = searcher("qmc", samples=67)
+    search = RecordedSearcher("qmc", samples=67)
     drawn = [search.suggest(str(n))["config"] for n in range(67)][3:]
     for factor in SEARCH.factors[1:]:
         counts = Counter(config[factor.name] for config in drawn)
@@ -342,9 +252,9 @@ def test_qmc_fills_the_space_evenly():
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
 def test_the_next_trial_depends_on_what_is_recorded_not_on_who_learnt_it(sampler):
     """A searcher made anew, as after a restart, draws what one that never stopped draws."""
-    straight = Run(searcher(sampler, 14), diverging=(4,), crashing=(7,)).all()
-    fresh = Told(sampler, 15, state=straight.search.state)
-    longer = Run(searcher(sampler, 15), diverging=(4,), crashing=(7,)).all()
+    straight = Run(RecordedSearcher(sampler, 14), diverging=(4,), crashing=(7,)).all()
+    fresh = RecordedSearcher(sampler, 15, state=straight.search.state)
+    longer = Run(RecordedSearcher(sampler, 15), diverging=(4,), crashing=(7,)).all()
     assert fresh.suggest("x")["config"] == longer.configs[14]["config"]
     for old, new in zip(
         straight.search.optuna_study.get_trials(), fresh.optuna_study.get_trials(), strict=False
@@ -355,7 +265,7 @@ def test_the_next_trial_depends_on_what_is_recorded_not_on_who_learnt_it(sampler
 
 
 def test_asha_stops_by_the_rule_and_never_a_baseline():
-    run = Run(searcher(samples=20), diverging=(6,)).all()
+    run = Run(RecordedSearcher(samples=20), diverging=(6,)).all()
     read: dict[int, list[float]] = {1: [], 3: []}
     for number, curve in run.curves.items():
         stopped_at = None
@@ -375,167 +285,6 @@ def test_asha_stops_by_the_rule_and_never_a_baseline():
     for epoch, readings in bracket._rungs:
         assert sorted(readings.values()) == sorted(read[epoch])
         assert not any(math.isnan(value) for value in readings.values())
-
-
-STEM = DESIGNS["stem"]
-
-
-def factorial(
-    sampler: str, samples: int, state: StudyState | None = None, design: Design = STEM
-) -> Told:
-    return Told(sampler, samples, state=state, design=design)
-
-
-def draw_all(search: Told) -> list[dict]:
-    """All trials of a study, each stopped after an epoch before the next is drawn."""
-    drawn = []
-    while (config := search.suggest(f"tune-{len(drawn)}")) != Searcher.FINISHED:
-        drawn.append(config)
-        search.say(config["trial"], 1, accuracy(config["trial"], 1))
-        search.finish(f"tune-{len(drawn) - 1}", config["trial"], "stopped")
-    return drawn
-
-
-def levels(config: dict) -> tuple:
-    return tuple(config["config"][name] for name in ("stem_kernel", "stem_stride", "stem_maxpool"))
-
-
-ARMS = list(itertools.product((2, 3, 5, 7), (1, 2), (True, False)))
-
-
-@pytest.mark.parametrize("sampler", ["qmc", "random", "tpe"])
-def test_in_a_factorial_design_every_arm_gets_the_same_number_in_turn(sampler):
-    drawn = draw_all(factorial(sampler, 48))
-    assert [levels(config) for config in drawn] == ARMS * 3
-    assert [config["trial"] for config in drawn] == list(range(48))
-    assert {config["origin"] for config in drawn} == {"grid"}
-    for config in drawn:
-        trial = TrialConfig.from_dict(config["config"])
-        assert 3e-4 <= trial.learning_rate <= 0.3
-        assert (trial.depth, trial.init, trial.normalize, trial.max_epochs) == (
-            18,
-            "he",
-            "data",
-            EPOCHS,
-        )
-
-
-def test_under_qmc_all_arms_of_a_factorial_design_have_the_same_learning_rates():
-    drawn = draw_all(factorial("qmc", 64))
-    rounds = [
-        {config["config"]["learning_rate"] for config in drawn[16 * turn : 16 * turn + 16]}
-        for turn in range(4)
-    ]
-    assert [len(rates) for rates in rounds] == [1] * 4
-    (rates,) = zip(*rounds, strict=True)
-    # Four points of a scrambled Sobol sequence: one in each quarter of the range.
-    assert sorted((np.log(np.array(rates) / 3e-4) / np.log(1000) * 4).astype(int)) == [0, 1, 2, 3]
-
-
-def test_at_random_the_arms_have_learning_rates_of_their_own():
-    rates = [config["config"]["learning_rate"] for config in draw_all(factorial("random", 32))]
-    assert len(set(rates)) == 32
-
-
-def test_a_factorial_design_models_each_arm_from_its_own_trials():
-    recipe = DESIGNS["recipe"]
-    search = factorial("tpe", 48, design=recipe)
-    origins = [config["origin"] for config in draw_all(search)]
-    # Ten of each of the four arms, then each by a model of its own.
-    assert origins == ["grid"] * 40 + ["model"] * 8
-    search.learn()
-    for turn, study in enumerate(search.optuna_studies):
-        mine = list(search.state.trials.values())[turn::4]
-        for told, trial in zip(study.get_trials(), mine, strict=True):
-            assert told.params == {"learning_rate": trial.config["learning_rate"]}
-            assert told.intermediate_values == {1: accuracy(trial.trial, 1)}
-            assert told.state == TrialState.PRUNED
-
-
-@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
-def test_a_factorial_study_that_went_on_draws_what_one_that_never_stopped_draws(sampler):
-    straight = draw_all(factorial(sampler, 48))
-    first = factorial(sampler, 32)
-    assert draw_all(first) == straight[:32]
-    assert draw_all(factorial(sampler, 48, first.state)) == straight[32:]
-
-
-CONDITIONAL = replace(
-    SEARCH,
-    factors=(
-        SEARCH.factors[0],
-        Factor("optimizer", "scientific", ("sgd", "adam")),
-        Factor("momentum", "nuisance", low=0.5, high=0.8, when={"optimizer": "sgd"}),
-        Factor("nesterov", "nuisance", (True, False), when={"optimizer": "sgd"}),
-    ),
-    fixed={"width": 4},
-    baselines={},
-)
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
-@pytest.mark.parametrize("search", ["sampled", "factorial"])
-def test_a_conditional_factor_is_drawn_only_where_it_exists(sampler, search):
-    told = factorial(sampler, 40, design=replace(CONDITIONAL, search=search))
-    configs = [config["config"] for config in draw_all(told)]
-    by_optimizer = {
-        name: [c for c in configs if c["optimizer"] == name] for name in ("sgd", "adam")
-    }
-    assert all(len(each) >= 5 for each in by_optimizer.values())
-    assert {(c["momentum"], c["nesterov"]) for c in by_optimizer["adam"]} == {(0.9, False)}, (
-        "as usual"
-    )
-    assert all(0.5 <= c["momentum"] <= 0.8 for c in by_optimizer["sgd"])
-    assert len({c["momentum"] for c in by_optimizer["sgd"]}) == len(by_optimizer["sgd"])
-    assert {c["nesterov"] for c in by_optimizer["sgd"]} == {True, False}
-    params = [trial.params for study in told.optuna_studies for trial in study.get_trials()]
-    asked = {"learning_rate"} | ({"optimizer"} if search == "sampled" else set())
-    assert Counter(frozenset(each) for each in params) == {
-        frozenset(asked): len(by_optimizer["adam"]),
-        frozenset(asked | {"momentum", "nesterov"}): len(by_optimizer["sgd"]),
-    }
-
-
-def test_a_conditional_study_that_went_on_draws_what_one_that_never_stopped_draws():
-    straight = draw_all(factorial("tpe", 24, design=CONDITIONAL))
-    first = factorial("tpe", 16, design=CONDITIONAL)
-    draw_all(first)
-    assert draw_all(factorial("tpe", 24, first.state, CONDITIONAL)) == straight[16:]
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc"])
-def test_a_baseline_may_lie_outside_of_what_is_searched(sampler):
-    """Optuna is not told of it, for it takes no such trial; it is a trial of the study all the
-    same."""
-    outside = {
-        "level": {"stem_kernel": 2},
-        "rate": {"learning_rate": 1.0},
-        "inside": {"stem_kernel": 3},
-    }
-    factors = (SEARCH.factors[0], Factor("stem_kernel", "scientific", (3, 5, 7)))
-    design = replace(SEARCH, factors=factors, baselines=outside)
-
-    def told(samples: int, state: StudyState | None = None) -> Told:
-        return Told(sampler, samples, state=state, design=design)
-
-    run = Run(told(16)).all()
-    assert [config["origin"] for config in run.configs[:4]] == [
-        *(f"baseline:{name}" for name in outside),
-        "random",
-    ]
-    assert [config["config"]["stem_kernel"] for config in run.configs[:3]] == [2, 7, 3]
-    assert run.configs[1]["config"]["learning_rate"] == 1.0
-    assert {config["config"]["stem_kernel"] for config in run.configs[3:]} == {3, 5, 7}
-    trials = run.search.optuna_study.get_trials()
-    assert len(trials) == 14
-    for trial, config in zip(trials, run.configs[2:], strict=True):
-        assert trial.params == {
-            name: config["config"][name] for name in ("learning_rate", "stem_kernel")
-        }
-        assert list(trial.intermediate_values.values()) == run.curves[config["trial"]]
-    # And a study that went on draws what one that never stopped draws.
-    first = Run(told(12)).all()
-    assert told(16, first.search.state).suggest("x")["config"] == run.configs[12]["config"]
 
 
 def test_the_confirm_stage_hands_out_what_is_missing_and_then_ends():

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from drivers import Place, ray_head
+from ray import cloudpickle
 
+from study.stages import RecordCallback
 from trainables.config import TrialConfig
 
 pytestmark = pytest.mark.slow
@@ -154,7 +156,7 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     # Without a scheduler every trial is complete, and after three epochs the baseline is behind.
     command = f"--design {path} --epochs 3 --scheduler fifo --max-concurrent 2"
     study = place.root / "own"
-    assert place.run("own", f"{command} --confirm-seeds 1") == 0, place.said("own")
+    assert place.run("own", f"{command} --confirm-seeds 1", report=True) == 0, place.said("own")
     trials, epochs = place.tables("own")
     check_readings(trials, epochs)
 
@@ -243,23 +245,24 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert (study / "record.jsonl").read_bytes() == record
 
     # Asked for by width: as many as that takes, at most 20, and recorded.
-    assert place.run("own", f"{command} --confirm-seeds 2 --confirm-until-width 3") == 0, (
-        place.said("own")
-    )
+    command += " --confirm-seeds 2 --confirm-until-width 6"
+    assert place.run("own", command, report=True) == 0, place.said("own")
     advised, _ = place.tables("own")
     seeds = advised.loc[advised["stage"] == "confirm", "seed"].nunique()
     assert seeds > 2
     assert json.loads((study / "study.json").read_text())["settings"]["confirm_seeds"] == seeds
     effects = pd.read_csv(study / "report" / "effects.csv")
     half = (effects["high"] - effects["low"]).max() / 2
-    assert half <= 0.03 or seeds == 20
+    assert half <= 0.06 or seeds == 20
 
 
 def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, tmp_path):
     path = tmp_path / "course.toml"
     path.write_text(COURSE)
     study = place.root / "course"
-    assert place.run("course", f"--design {path} --confirm-seeds 1") == 0, place.said("course")
+    assert place.run("course", f"--design {path} --confirm-seeds 1", report=True) == 0, place.said(
+        "course"
+    )
     trials, epochs = place.tables("course")
     check_readings(trials, epochs)
     small = {"width": 4, "depth": 10, "batch_size": 32}
@@ -282,3 +285,9 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
     assert place.run("course", "--epochs 1 --confirm-seeds 2") == 2
     assert "--epochs: invalid value 1, the study has 2" in place.said("course").splitlines()[-1]
     assert (study / "record.jsonl").read_bytes() == record
+
+
+def test_the_callback_is_not_pickled_with_the_record():
+    """Tune pickles its callbacks; ours hold an open file and are never restored."""
+    copy = cloudpickle.loads(cloudpickle.dumps(RecordCallback(None, None)))
+    assert not isinstance(copy, RecordCallback)

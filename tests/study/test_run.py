@@ -1,0 +1,100 @@
+"""The command refuses wrong usage in one line, and its exit status says what became of a study."""
+
+import psutil
+import pytest
+
+from study.run import RAY_ENVIRONMENT, conclude, main
+from study.state import StudyState, TrialRecord
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory, and the environment restored after the command."""
+    for name, value in RAY_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+REFUSED = {
+    "--samples 0": "--samples: invalid value 0",
+    "--design none": "--design: invalid value 'none': expected search, course, stem",
+    "--design none.toml": "'none.toml' (No such file or directory): expected search",
+    "--design recipe --samples 10": "--samples: invalid value 10: expected a multiple",
+    "--epochs 0": "--epochs: invalid value 0",
+    "--name a/b": "--name: invalid value 'a/b'",
+    "--dataset cifar11": "--dataset: invalid value 'cifar11'",
+    "--dataset /no/such/folder": "--dataset: invalid value '/no/such/folder'",
+    "--train-images 3": "--train-images: invalid value 3",
+    "--address 127.0.0.1:1": "--address: invalid value '127.0.0.1:1'",
+    "--address nowhere": "--address: invalid value 'nowhere'",
+    "--address auto": "--address: invalid value 'auto'",
+    "--address ray://127.0.0.1:10001": "expected a running cluster (HOST:PORT of its head, ",
+    "--results-dir a-file": "--results-dir: invalid value 'a-file'",
+    "--results-dir /proc/no": "--results-dir: invalid value '/proc/no'",
+    "--cpus-per-trial 9999": "--cpus-per-trial: invalid value 9999",
+}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), REFUSED.items(), ids=list(REFUSED))
+def test_wrong_use_is_one_line_and_status_2_and_starts_nothing(folder, capsys, arguments, reason):
+    if "auto" in arguments and any(
+        process.name() == "gcs_server" for process in psutil.process_iter()
+    ):
+        pytest.skip("a Ray runs on this machine, and `auto` would join it")
+    (folder / "a-file").touch()
+    usual = [] if "--dataset" in arguments else ["--dataset", "digits"]
+    assert main([*usual, "--no-dashboard", *arguments.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+    assert not (folder / "results").exists()
+
+
+def test_images_that_are_unavailable_start_nothing(folder, capsys, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):
+        # As a server that is out of reach.
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert main(["--dataset", "cifar10"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cifar-10-python.tar.gz" in line
+    assert "c58f30108f718f92721af3b95e74349a" in line
+    assert str(folder / "data") in line
+    assert not (folder / "results").exists()
+
+
+def states(names: str) -> StudyState:
+    """Trials of these states; those after a `/` are of the confirm stage."""
+    rows = [{"validation_accuracy": 0.5, "validation_loss": 1.0}]
+    trials, stage = {}, "search"
+    for name in names.split():
+        if name == "/":
+            stage = "confirm"
+            continue
+        about = {"state": name, "epochs": rows, "error": "boom"}
+        trials[len(trials)] = TrialRecord(len(trials), stage, "random", "arm", {}, 1, 1, **about)
+    return StudyState(trials=trials)
+
+
+ENDED = {
+    "complete stopped": 0,
+    "complete failed": 0,
+    "complete diverged": 0,
+    "complete": 1,
+    "complete running": 1,
+    "diverged diverged": 1,
+    "failed stopped": 1,
+    # With a search stage it must have a complete trial, whatever became of the confirm stage.
+    "complete / complete": 0,
+    "complete / failed": 0,
+    "complete / running": 1,
+    "stopped / complete": 1,
+    # Without one the confirm stage must.
+    "/ complete diverged": 0,
+    "/ diverged diverged": 1,
+    "/ complete": 1,
+}
+
+
+@pytest.mark.parametrize(("ended", "status"), ENDED.items(), ids=list(ENDED))
+def test_exit_status(ended, status):
+    assert conclude(states(ended), 2, "resnet-study") == status

@@ -11,14 +11,9 @@ import torch
 from study.record import has_study
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
-from trainables.datasets import (
-    DataUnavailable,
-    ImageData,
-    Split,
-    duplicates,
-    load_images,
-    split_images,
-)
+from trainables.datasets import load_images
+from trainables.named import DataUnavailable
+from trainables.parts import ImageData, Split, duplicates, split_images
 
 log = logging.getLogger("study")
 
@@ -33,7 +28,7 @@ class Images:
 
     @cached_property
     def duplicates(self) -> dict[str, int]:
-        """See `trainables.datasets.duplicates`."""
+        """See `trainables.parts.duplicates`."""
         return duplicates(self.split)
 
 

@@ -76,7 +76,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     from study.plan import begin_study
     from study.provenance import command
     from study.record import CannotWrite, RecordError
-    from trainables.datasets import DataUnavailable
+    from trainables.named import DataUnavailable
 
     try:
         if given.get("show_design"):

@@ -25,8 +25,8 @@ from study.searcher import ListSearcher, StageSearcher, StudySearcher
 from study.signals import Interrupted
 from study.state import state_at_end
 from trainables.config import EpochMetrics, TrialConfig
-from trainables.datasets import TrialData, confirm_data, search_data
 from trainables.orders import Workplace
+from trainables.parts import TrialData, confirm_data, search_data
 from trainables.resnet import NetworkCost, network_cost
 from trainables.trainable import ResNetTrainable
 from trainables.vocabulary import Stage, TrialStatus

@@ -17,7 +17,7 @@ from study.designs import Design
 from study.errors import CannotStart, error_line
 from study.settings import DecidedSettings
 from trainables.config import TrialConfig
-from trainables.datasets import ImageData, Part, TrialData
+from trainables.parts import ImageData, Part, TrialData
 from trainables.resnet import network_cost
 from trainables.training import PRECISIONS, time_training
 

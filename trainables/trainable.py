@@ -9,8 +9,8 @@ import numpy as np
 import ray
 from ray import tune
 
-from trainables.datasets import TrialData
 from trainables.orders import TrialOrder, Workplace
+from trainables.parts import TrialData
 from trainables.resnet import pack, unpack
 from trainables.training import Trainer, prepare_process
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.config import EpochMetrics, TrialConfig
-from trainables.datasets import Part, TrialData
+from trainables.parts import Part, TrialData
 from trainables.resnet import build_resnet
 
 PRECISIONS = ("float32", "bf16")

@@ -17,7 +17,7 @@ import torch
 
 from tests.benchmarks import plain
 from trainables.config import TrialConfig
-from trainables.datasets import Part, TrialData
+from trainables.parts import Part, TrialData
 from trainables.resnet import network_cost
 from trainables.training import Batches, Trainer, prepare_process
 

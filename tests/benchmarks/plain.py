@@ -20,7 +20,7 @@ from torchvision import transforms
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from trainables.config import DEPTHS, TrialConfig
-from trainables.datasets import Part, TrialData
+from trainables.parts import Part, TrialData
 
 WORKERS = 2
 
@@ -124,7 +124,8 @@ def study(
     from study.searcher import StudySearcher
     from study.state import StudyState
     from tests.benchmarks.choices import beginning
-    from trainables.datasets import load_images, search_data, split_images
+    from trainables.datasets import load_images
+    from trainables.parts import search_data, split_images
 
     images = load_images(dataset, Path("data"))
     data = search_data(images, split_images(images, train_images))

@@ -18,7 +18,8 @@ from scipy import stats
 
 from study.designs import SEARCH
 from trainables.config import TrialConfig
-from trainables.datasets import TrialData, load_images, search_data, split_images
+from trainables.datasets import load_images
+from trainables.parts import TrialData, search_data, split_images
 from trainables.training import PRECISIONS, Trainer, prepare_process
 
 SEEDS = 8

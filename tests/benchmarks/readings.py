@@ -29,7 +29,8 @@ from study.designs import COURSE_BASELINES, SEARCH
 from tests.benchmarks import record_table
 from tests.benchmarks.record_table import READINGS, TABLE, VARIED
 from trainables.config import TrialConfig
-from trainables.datasets import Part, TrialData, load_images, split_images
+from trainables.datasets import load_images
+from trainables.parts import Part, TrialData, split_images
 from trainables.resnet import network_cost
 from trainables.training import prepare_process
 

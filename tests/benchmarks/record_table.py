@@ -26,7 +26,8 @@ from torch import nn
 
 from study.designs import SEARCH
 from trainables.config import TrialConfig
-from trainables.datasets import TrialData, load_images, split_images
+from trainables.datasets import load_images
+from trainables.parts import TrialData, split_images
 from trainables.training import (
     DevicePart,
     Trainer,

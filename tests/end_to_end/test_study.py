@@ -14,7 +14,8 @@ import pytest
 import torch
 from commands import Place
 
-from trainables.datasets import load_images, split_images
+from trainables.datasets import load_images
+from trainables.parts import split_images
 from trainables.resnet import load_resnet
 
 USUAL = "--samples 4 --epochs 2 --seed 3 --scheduler fifo".split()

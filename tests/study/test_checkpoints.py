@@ -7,7 +7,7 @@ import numpy as np
 from study.checkpoints import keep_best, save_checkpoint
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
-from trainables.datasets import Part, TrialData
+from trainables.parts import Part, TrialData
 from trainables.resnet import pack
 from trainables.training import Trainer
 

@@ -14,7 +14,7 @@ from study.images import resolve_images
 from study.plan import begin_study
 from study.timing import TIMING, timing_here, timing_job, timing_on_ray
 from trainables.config import TrialConfig
-from trainables.datasets import Part, TrialData
+from trainables.parts import Part, TrialData
 from trainables.training import time_training
 
 CONFIG = TrialConfig(stem_kernel=3, depth=10, width=4)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.config import EpochMetrics, TrialConfig
-from trainables.datasets import Part, TrialData
+from trainables.parts import Part, TrialData
 from trainables.resnet import build_resnet, load_resnet, save_resnet
 from trainables.training import (
     BN_BATCH,

@@ -18,7 +18,7 @@ DEPTHS: Mapping[int, tuple[int, int, int, int]] = {
 
 
 class UsageError(ValueError):
-    """Input that cannot be used: one line that names the parameter, what it is and what is allowed."""
+    """Unusable input: one line that names the parameter, its value and what is allowed."""
 
 
 def _choice(*choices: Any, default: Any) -> Any:
@@ -42,7 +42,7 @@ IN_LABEL = (
     "shortcut",
     "optimizer",
 )
-"""The fields that `TrialConfig.arm` speaks of."""
+"""The fields that an arm's label may name, see `TrialConfig.arm`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TrialConfig:
     The stem is a convolution `stem_kernel` wide (padding `stem_kernel // 2`) of stride
     `stem_stride`, BatchNorm, ReLU and, with `stem_maxpool`, a 3×3 maximum pool of stride 2. `width`
     counts the channels of the first stage. Without `residual` the same layers run without the
-    addition (and so without shortcuts). `shortcut` says what joins maps of unlike shape: option B
+    addition (and so without shortcuts). `shortcut` says what joins maps of different shape: option B
     of the ResNet paper (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he`
     (section 3.4) or PyTorch's `default`. `bn_statistics` says what BatchNorm normalises by in
     evaluation: statistics computed anew after every epoch (`precise`) or PyTorch's moving average
@@ -96,12 +96,13 @@ class TrialConfig:
                 )
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise UsageError(
-                "nesterov: invalid value True: expected only with optimizer sgd and a momentum above 0"
+                "nesterov: invalid value True: "
+                "expected only with optimizer sgd and a momentum above 0"
             )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config with these fields, defaults for the rest.
+        """The config with these fields, and defaults for all others.
 
         Raises:
             UsageError: a field is unknown, of the wrong type or out of range.
@@ -117,8 +118,8 @@ class TrialConfig:
 
     @property
     def arm(self) -> str:
-        """A short label, such as `k3 s1 no-pool d18`; of the rest of network and optimizer what is
-        unusual."""
+        """A short label, such as `k3 s1 no-pool d18`; what else of network and optimizer is unusual
+        follows."""
         usual = TrialConfig()
         pool = "pool" if self.stem_maxpool else "no-pool"
         label = f"k{self.stem_kernel} s{self.stem_stride} {pool} d{self.depth}"
@@ -135,7 +136,7 @@ class TrialConfig:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch of one trial said. Accuracies are fractions, times are seconds.
+    """The readings of one epoch of one trial. Accuracies are fractions, times are seconds.
 
     `train_*` are means over the epoch's batches as they were trained: augmented images, weights
     still moving, label smoothing included. The other parts are read after the epoch, without

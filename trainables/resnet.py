@@ -65,7 +65,7 @@ class ZeroPaddingShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and, in a residual network, the addition of what came in (section 3.2)."""
+    """Two 3×3 convolutions and, in a residual network, the addition of their input (section 3.2)."""
 
     def __init__(
         self, config: TrialConfig, in_channels: int, out_channels: int, stride: int
@@ -106,8 +106,8 @@ class ResNet(nn.Module):
         for stage, blocks in enumerate(DEPTHS[config.depth]):
             out_channels = config.width * 2**stage
             first = BasicBlock(config, channels, out_channels, 2 if stage else 1)
-            rest = [BasicBlock(config, out_channels, out_channels, 1) for _ in range(blocks - 1)]
-            self.stages.append(nn.Sequential(first, *rest))
+            others = [BasicBlock(config, out_channels, out_channels, 1) for _ in range(blocks - 1)]
+            self.stages.append(nn.Sequential(first, *others))
             channels = out_channels
         self.head = nn.Linear(channels, classes)
 
@@ -178,13 +178,25 @@ def network_cost(
     return NetworkCost(parameters + (channels + 1) * classes, flops + 2 * channels * classes)
 
 
-def save_resnet(folder: Path, config: TrialConfig, image_shape: tuple[int, int, int], classes: tuple[str, ...],
-                pixel_mean: list[float], pixel_std: list[float], weights: dict[str, Tensor]) -> None:  # fmt: skip
+def save_resnet(
+    folder: Path,
+    config: TrialConfig,
+    image_shape: tuple[int, int, int],
+    classes: tuple[str, ...],
+    pixel_mean: list[float],
+    pixel_std: list[float],
+    weights: dict[str, Tensor],
+) -> None:
     """Write what `load_resnet` needs into `folder`: `config.json` and `weights.pt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"config": config.to_dict(), "image_shape": image_shape, "classes": classes}
-    about |= {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
-    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+    description = {
+        "config": config.to_dict(),
+        "image_shape": image_shape,
+        "classes": classes,
+        "pixel_mean": pixel_mean,
+        "pixel_std": pixel_std,
+    }
+    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
     # Not by torch itself, which calls a full disk a RuntimeError.
     (folder / "weights.pt").write_bytes(pack(weights))
 
@@ -207,8 +219,8 @@ def load_resnet(folder: Path | str) -> ResNet:
 
     It takes images as `(uint8 / 255 - pixel_mean) / pixel_std`, with the numbers of `config.json`.
     """
-    about = json.loads((Path(folder) / "config.json").read_text())
-    config = TrialConfig.from_dict(about["config"])
-    model = build_resnet(config, tuple(about["image_shape"]), len(about["classes"]))
+    description = json.loads((Path(folder) / "config.json").read_text())
+    config = TrialConfig.from_dict(description["config"])
+    model = build_resnet(config, tuple(description["image_shape"]), len(description["classes"]))
     model.load_state_dict(unpack((Path(folder) / "weights.pt").read_bytes()))
     return model.eval()

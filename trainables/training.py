@@ -87,19 +87,20 @@ class Pixels:
         """Statistics over all pixels of the training part (`data`), or 0.5 and 0.5 (`half`)."""
         mean_C = std_C = torch.full(images_NxCxHxW.shape[1:2], 0.5, dtype=torch.float64)
         if normalize == "data":
-            # 256 counts a channel say the same as millions of pixels, and exactly.
+            # 256 counts per channel hold the same information as millions of pixels, exactly.
             values_256 = torch.arange(256, dtype=torch.float64) / 255
-            channels = (channel.flatten().int() for channel in images_NxCxHxW.unbind(1))
-            counts = (
-                torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
-                .cpu()
-                .double()
+            counts_Cx256 = torch.stack(
+                [
+                    torch.bincount(channel.flatten().int(), minlength=256)
+                    for channel in images_NxCxHxW.unbind(1)
+                ]
             )
-            mean_C = counts @ values_256 / counts.sum(1)
-            std_C = ((counts * (values_256 - mean_C[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
-            std_C[std_C == 0] = (
-                1  # a channel that never varies says nothing; dividing by 1 leaves it at 0
-            )
+            shares_Cx256 = counts_Cx256.cpu().double()
+            shares_Cx256 /= shares_Cx256.sum(1, keepdim=True)
+            mean_C = shares_Cx256 @ values_256
+            std_C = (shares_Cx256 * (values_256 - mean_C[:, None]) ** 2).sum(1).sqrt()
+            # A channel that never varies has no information; dividing by 1 leaves it at 0.
+            std_C[std_C == 0] = 1
         return cls(*(each_C.float().to(images_NxCxHxW.device) for each_C in (mean_C, std_C)))
 
     def normalize(self, images_BxCxHxW: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Batches:
-    """An epoch's batches of augmented uint8 images, all of its chances drawn when it begins.
+    """An epoch's batches of augmented uint8 images, all random numbers drawn at its start.
 
     Each image is padded with zeros by an eighth of its size on every side and cropped at a place of
     its own; with `flip`, half of the images are mirrored. Iterating gives (images B×C×H×W, labels
@@ -125,17 +126,22 @@ class Batches:
     def __len__(self) -> int:
         """The number of batches. A last batch of a single image is dropped: BatchNorm needs two
         values."""
-        full, rest = divmod(len(self.part), self.batch_size)
-        return full + (rest > 1)
+        full, remaining = divmod(len(self.part), self.batch_size)
+        return full + (remaining > 1)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count, (height, width) = len(self.part), self.part.images_NxCxHxW.shape[2:]
-        pad_h, pad_w, device = height // 8, width // 8, self.generator.device
-        chances: dict[str, Any] = {"generator": self.generator, "device": device}
-        order_N = torch.randperm(count, **chances)
-        top_N, left_N = (torch.randint(2 * pad + 1, (count,), **chances) for pad in (pad_h, pad_w))
-        mirrored_N = torch.rand(count, **chances) < (0.5 if self.flip else 0.0)
-        rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
+        height, width = self.part.images_NxCxHxW.shape[2:]
+        pad_h = height // 8
+        pad_w = width // 8
+        count = len(self.part)
+        device = self.generator.device
+        random: dict[str, Any] = {"generator": self.generator, "device": device}
+        order_N = torch.randperm(count, **random)
+        top_N = torch.randint(2 * pad_h + 1, (count,), **random)
+        left_N = torch.randint(2 * pad_w + 1, (count,), **random)
+        mirrored_N = torch.rand(count, **random) < (0.5 if self.flip else 0.0)
+        rows_H = torch.arange(height, device=device)
+        columns_W = torch.arange(width, device=device)
         for batch in range(len(self)):
             places = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             chosen_B = order_N[places]
@@ -191,7 +197,7 @@ def compute_precise_statistics(
 
 @dataclass(frozen=True)
 class Readings:
-    """Mean loss and fraction of images recognised; of an evaluation also the classes said, int64 N."""
+    """Mean loss and accuracy (a fraction); of an evaluation also the predicted classes, int64 N."""
 
     loss: float
     accuracy: float
@@ -208,18 +214,16 @@ def learning_rate_at(config: TrialConfig, progress: float) -> float:
 def in_memory_order(tensor: Tensor) -> Tensor:
     """The same memory, with its dimensions in the order in which they lie there (plain or
     channels_last)."""
-    return (
-        tensor.permute(0, 2, 3, 1)
-        if tensor.is_contiguous(memory_format=torch.channels_last)
-        else tensor
-    )
+    if tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1)
+    return tensor
 
 
 def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of `config`; weight decay is on all parameters, as the course report had it.
 
-    It holds the parameters in memory order, for its fused update copies what it does not find
-    contiguous: `hand_over_gradients` before every step.
+    It holds the parameters in memory order, for its fused update copies what is not contiguous;
+    call `hand_over_gradients` before every step.
     """
     parameters = [
         nn.Parameter(in_memory_order(parameter.detach())) for parameter in model.parameters()
@@ -242,15 +246,15 @@ def build_optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimi
 
 def hand_over_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Give the optimizer the gradients of the model's parameters, and leave the model none."""
-    for parameter, held in zip(
-        model.parameters(), optimizer.param_groups[0]["params"], strict=True
-    ):
+    optimized_parameters = optimizer.param_groups[0]["params"]
+    for parameter, optimized in zip(model.parameters(), optimized_parameters, strict=True):
         assert parameter.grad is not None
-        held.grad, parameter.grad = in_memory_order(parameter.grad), None
+        optimized.grad = in_memory_order(parameter.grad)
+        parameter.grad = None
 
 
 def logits_of(model: nn.Module, images_BxCxHxW: Tensor, pixels: Pixels, precision: str) -> Tensor:
-    """What the network says of uint8 images; float32, whatever it is computed in."""
+    """The logits of uint8 images; float32, whatever precision they are computed in."""
     x_BxCxHxW = pixels.normalize(images_BxCxHxW).contiguous(memory_format=torch.channels_last)
     with torch.autocast(x_BxCxHxW.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits_BxK: Tensor = model(x_BxCxHxW)
@@ -270,8 +274,8 @@ def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str)
         loss_sum += F.cross_entropy(logits_BxK, labels_B, reduction="sum")
         predictions.append(logits_BxK.argmax(1))
     predictions_N = torch.cat(predictions)
-    right = (predictions_N == part.labels_N).sum()
-    return Readings(loss_sum.item() / len(part), right.item() / len(part), predictions_N)
+    correct = (predictions_N == part.labels_N).sum()
+    return Readings(loss_sum.item() / len(part), correct.item() / len(part), predictions_N)
 
 
 class Trainer:
@@ -280,7 +284,9 @@ class Trainer:
     def __init__(
         self, config: TrialConfig, data: TrialData, device: str = "cpu", precision: str = "float32"
     ) -> None:
-        self.config, self.precision, self.device = config, precision, torch.device(device)
+        self.config = config
+        self.precision = precision
+        self.device = torch.device(device)
         self.epoch = 0
         self.train = DevicePart.of(data.train, self.device)
         self.validation = DevicePart.of(data.validation, self.device) if data.validation else None
@@ -297,8 +303,8 @@ class Trainer:
         )
         # Rows: true classes; columns: predicted. Of the last part evaluated.
         self.confusion_KxK = torch.zeros(data.classes, data.classes, dtype=torch.int64)
-        # By test image, whether the last evaluation recognised it; None without test part, or
-        # before any.
+        # By test image, whether the last evaluation classified it correctly; None before any and
+        # where there is no test part.
         self.correct_N: np.ndarray | None = None
 
     def run_epoch(self) -> EpochMetrics:
@@ -337,7 +343,7 @@ class Trainer:
         A loss that is not finite makes the epoch's loss NaN; on a CPU, where looking costs nothing,
         it ends it.
         """
-        loss_sum, right_sum = torch.zeros(2, device=self.device)
+        loss_sum, correct_sum = torch.zeros(2, device=self.device)
         images_seen = 0
         self.model.train()
         for batch, (images_BxCxHxW, labels_B) in enumerate(self.batches):
@@ -353,14 +359,14 @@ class Trainer:
             self.optimizer.step()
             with torch.no_grad():
                 loss_sum += loss * len(labels_B)
-                right_sum += (logits_BxK.argmax(1) == labels_B).sum()
+                correct_sum += (logits_BxK.argmax(1) == labels_B).sum()
             images_seen += len(labels_B)
             if self.device.type == "cpu" and not math.isfinite(loss.item()):
                 break
         loss_mean = loss_sum.item() / images_seen
-        return Readings(
-            loss_mean if math.isfinite(loss_mean) else math.nan, right_sum.item() / images_seen
-        )
+        if not math.isfinite(loss_mean):
+            loss_mean = math.nan
+        return Readings(loss_mean, correct_sum.item() / images_seen)
 
     def _read(self, part: DevicePart | None, diverged: bool) -> Readings | None:
         if part is None:
@@ -383,18 +389,20 @@ class Trainer:
         return correct_N
 
     def state_dict(self) -> dict[str, Any]:
-        """All that continuing needs, tensors and plain values only; a copy, which training leaves
-        alone."""
-        state = {
-            "epoch": self.epoch,
-            "generator": self.generator.get_state(),
-            "confusion": self.confusion_KxK,
-        }
-        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return copy.deepcopy(state)
+        """All that resuming needs, tensors and plain values only; a copy, which later training does
+        not change."""
+        return copy.deepcopy(
+            {
+                "epoch": self.epoch,
+                "generator": self.generator.get_state(),
+                "confusion": self.confusion_KxK,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()` of a trial of the same config."""
+        """Resume from `state_dict()` of a trial of the same config."""
         self.epoch = state["epoch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -405,27 +413,26 @@ class Trainer:
 def time_training(
     config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
 ) -> dict[str, float]:
-    """Seconds an image of training `config` for an epoch of `data`, by precision: the least of two
+    """Seconds per image of training `config` for an epoch of `data`, by precision: the least of two
     rounds.
 
     The precisions take turns, for the machine may be busy starting Ray while this runs. Of several,
-    bf16 is left out on a processor without instructions for it, where it takes up to a hundred
+    bf16 is skipped on a processor without instructions for it, where it takes up to a hundred
     times as long.
     """
     prepare_process(threads)
-    precisions = [
-        name for name in precisions if name != "bf16" or gpu or has_bf16() or len(precisions) == 1
-    ]
-    trainers = {name: Trainer(config, data, "cuda" if gpu else "cpu", name) for name in precisions}
-    rounds = [
-        {name: trainer.run_epoch().train_seconds for name, trainer in trainers.items()}
-        for _ in range(2)
-    ]
-    return {
-        name: min(each[name] for each in rounds) / len(data.train.labels) for name in precisions
-    }
+    if len(precisions) > 1 and not (gpu or has_bf16()):
+        precisions = [precision for precision in precisions if precision != "bf16"]
+    device = "cuda" if gpu else "cpu"
+    trainers = {precision: Trainer(config, data, device, precision) for precision in precisions}
+    seconds = dict.fromkeys(precisions, math.inf)
+    for _ in range(2):
+        for precision, trainer in trainers.items():
+            seconds[precision] = min(seconds[precision], trainer.run_epoch().train_seconds)
+    return {precision: least / len(data.train) for precision, least in seconds.items()}
 
 
 def has_bf16() -> bool:
     """Whether this processor has instructions for bf16."""
-    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+    capabilities = torch.cpu.get_capabilities()
+    return any(present for name, present in capabilities.items() if "bf16" in name)

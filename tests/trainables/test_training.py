@@ -9,42 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from trial_data import SMALL, device_part, random_part, trial_data
 
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.parts import Part, TrialData
 from trainables.resnet import build_resnet, load_resnet, save_resnet
 from trainables.training import (
-    BN_BATCH,
-    BN_SAMPLE,
     Batches,
-    DevicePart,
     Pixels,
     Trainer,
-    batchnorm_sample,
-    compute_precise_statistics,
     evaluate,
     learning_rate_at,
 )
-
-SMALL = TrialConfig(
-    stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4
-)
-
-
-def random_part(count: int, shape: tuple[int, int, int] = (3, 16, 16), seed: int = 0) -> Part:
-    draw = np.random.default_rng(seed)
-    return Part(draw.integers(0, 256, (count, *shape), dtype=np.uint8), draw.integers(0, 4, count))
-
-
-def trial_data(count: int = 50, flip: bool = True) -> TrialData:
-    return TrialData(random_part(count), random_part(30, seed=1), None, classes=4, flip=flip)
-
-
-def device_part(part: Part) -> DevicePart:
-    return DevicePart.of(part, torch.device("cpu"))
 
 
 def test_every_batch_is_a_crop_of_the_padded_image_by_a_draw_of_its_own():
@@ -355,90 +333,6 @@ def test_a_trial_shares_the_memory_of_the_images():
         assert np.shares_memory(ours.images_NxCxHxW.numpy(), theirs.images)
 
 
-def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-
-
-@pytest.mark.parametrize(
-    ("count", "size"),
-    [(700, 16), (BN_BATCH + 1, 16), (20, 16), (300, 8)],
-    ids=[
-        "more than the sample",
-        "one image over a batch",
-        "less than a batch",
-        "maps of one pixel",
-    ],
-)
-def test_precise_statistics_are_the_mean_of_those_of_the_batches(count, size):
-    """Against NumPy, in float64, on what every BatchNorm was given."""
-    config = replace(SMALL, stem_kernel=7, stem_stride=2, stem_maxpool=True)
-    data = TrialData(random_part(count, (3, size, size)), None, None, 4, True)
-    trainer = Trainer(config, data)
-    trainer.train_epoch()
-    inputs: dict[nn.Module, list[np.ndarray]] = {norm: [] for norm in norms_of(trainer.model)}
-    for norm in inputs:
-        norm.register_forward_pre_hook(
-            lambda module, args: inputs[module].append(args[0].double().numpy())
-        )
-    tracked = [norm.num_batches_tracked.item() for norm in inputs]
-    compute_precise_statistics(trainer.model, trainer.bn_sample_NxCxHxW, trainer.pixels, "float32")
-    for norm, batches in inputs.items():
-        sizes = [len(batch) for batch in batches]
-        assert sum(sizes) == min(count, BN_SAMPLE) and max(sizes) <= min(sizes) + 1 <= BN_BATCH + 1
-        mean = np.mean([batch.mean((0, 2, 3)) for batch in batches], axis=0)
-        variance = np.mean([batch.var((0, 2, 3), ddof=0) for batch in batches], axis=0)
-        values = np.mean([batch[:, 0].size for batch in batches])
-        np.testing.assert_allclose(norm.running_mean, mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(norm.running_var, variance * values / (values - 1), rtol=1e-3)
-    assert [norm.num_batches_tracked.item() for norm in inputs] == tracked
-    assert {norm.momentum for norm in inputs} == {0.1}
-
-
-def test_the_sample_is_the_same_for_every_trial_and_of_images_as_they_are():
-    part = device_part(random_part(600))
-    sample = batchnorm_sample(part)
-    torch.manual_seed(1)
-    assert torch.equal(sample, batchnorm_sample(part))
-    images = {image.numpy().tobytes() for image in part.images_NxCxHxW}
-    assert len({image.numpy().tobytes() for image in sample} & images) == BN_SAMPLE
-    assert (
-        len(batchnorm_sample(device_part(random_part(40 * BN_SAMPLE, (1, 1, 1))))) == 2 * BN_SAMPLE
-    )
-    assert Trainer(replace(SMALL, bn_statistics="running"), trial_data()).bn_sample_NxCxHxW is None
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_training_is_the_same_with_precise_and_running_statistics(optimizer):
-    trainers = {
-        statistics: Trainer(
-            replace(SMALL, bn_statistics=statistics, optimizer=optimizer), trial_data()
-        )
-        for statistics in ("precise", "running")
-    }
-    metrics = {name: [trainer.run_epoch() for _ in range(3)] for name, trainer in trainers.items()}
-    for precise, running in zip(metrics["precise"], metrics["running"], strict=True):
-        assert (precise.train_loss, precise.train_accuracy) == (
-            running.train_loss,
-            running.train_accuracy,
-        )
-        assert precise.validation_loss != running.validation_loss
-    states = [trainer.state_dict() for trainer in trainers.values()]
-    for name, precise in states[0]["model"].items():
-        assert torch.equal(precise, states[1]["model"][name]) == ("running" not in name), name
-    assert torch.equal(states[0]["generator"], states[1]["generator"])
-
-
-def test_running_statistics_are_those_of_plain_training():
-    trainer = Trainer(replace(SMALL, bn_statistics="running"), trial_data())
-    other = Trainer(replace(SMALL, bn_statistics="running"), trial_data())
-    trainer.run_epoch()
-    other.train_epoch()
-    for ours, plain in zip(
-        trainer.model.state_dict().values(), other.model.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours, plain)
-
-
 def test_saved_weights_read_as_the_trial_did(tmp_path):
     """`best/` carries the statistics: what it loads recognises exactly the images that the trial
     recognised."""
@@ -471,22 +365,3 @@ def test_what_a_trial_recognised_is_of_its_test_part_alone():
         TrialData(random_part(50), None, random_part(20), 4, True),
     )
     assert diverging.run_epoch().diverged and diverging.correct_N is None
-
-
-def test_statistics_of_a_diverged_epoch_are_not_computed():
-    trainer = Trainer(replace(SMALL, learning_rate=1e30), trial_data(2000))
-    before = [norm.num_batches_tracked.item() for norm in norms_of(trainer.model)]
-    calls = Counter()
-    trainer.model.stem.register_forward_hook(lambda *_: calls.update(["forward"]))
-    metrics = trainer.run_epoch()
-    assert math.isnan(metrics.train_loss) and math.isnan(metrics.validation_loss)
-    after = [norm.num_batches_tracked.item() for norm in norms_of(trainer.model)]
-    assert {b - a for a, b in zip(before, after, strict=True)} == {calls["forward"]}
-
-
-def test_infinite_running_statistics_leave_no_trace():
-    trainer = Trainer(SMALL, trial_data(100))
-    for norm in norms_of(trainer.model):
-        norm.running_var.fill_(math.inf)
-    compute_precise_statistics(trainer.model, trainer.bn_sample_NxCxHxW, trainer.pixels, "float32")
-    assert all(norm.running_var.isfinite().all() for norm in norms_of(trainer.model))

@@ -52,8 +52,8 @@ class TrialConfig:
     The stem is a convolution `stem_kernel` wide (padding `stem_kernel // 2`) of stride
     `stem_stride`, BatchNorm, ReLU and, with `stem_maxpool`, a 3×3 maximum pool of stride 2. `width`
     counts the channels of the first stage. Without `residual` the same layers run without the
-    addition (and so without shortcuts). `shortcut` says what joins maps of different shape: option B
-    of the ResNet paper (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he`
+    addition (and so without shortcuts). `shortcut` joins maps of different shape: option B of the
+    ResNet paper (`projection`) or its option A (`zero-padding`), section 3.3. `init` is `he`
     (section 3.4) or PyTorch's `default`. `bn_statistics` says what BatchNorm normalises by in
     evaluation: statistics computed anew after every epoch (`precise`) or PyTorch's moving average
     over the last batches (`running`). `normalize` takes the pixel statistics of the training part

@@ -65,7 +65,7 @@ class ZeroPaddingShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and, in a residual network, the addition of their input (section 3.2)."""
+    """Two 3×3 convolutions and, in a residual network, the addition of the input (section 3.2)."""
 
     def __init__(
         self, config: TrialConfig, in_channels: int, out_channels: int, stride: int

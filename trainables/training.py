@@ -95,10 +95,10 @@ class Pixels:
                     for channel in images_NxCxHxW.unbind(1)
                 ]
             )
-            shares_Cx256 = counts_Cx256.cpu().double()
-            shares_Cx256 /= shares_Cx256.sum(1, keepdim=True)
-            mean_C = shares_Cx256 @ values_256
-            std_C = (shares_Cx256 * (values_256 - mean_C[:, None]) ** 2).sum(1).sqrt()
+            counts_Cx256 = counts_Cx256.cpu().double()
+            mean_C = counts_Cx256 @ values_256 / counts_Cx256.sum(1)
+            squares_Cx256 = counts_Cx256 * (values_256 - mean_C[:, None]) ** 2
+            std_C = (squares_Cx256.sum(1) / counts_Cx256.sum(1)).sqrt()
             # A channel that never varies has no information; dividing by 1 leaves it at 0.
             std_C[std_C == 0] = 1
         return cls(*(each_C.float().to(images_NxCxHxW.device) for each_C in (mean_C, std_C)))

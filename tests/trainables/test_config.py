@@ -85,8 +85,9 @@ def test_the_fields_are_those_of_the_contract():
     assert (
         list(TrialConfig().to_dict())
         == (
-            "stem_kernel stem_stride stem_maxpool depth width residual shortcut init bn_statistics learning_rate "
-            "optimizer momentum nesterov weight_decay label_smoothing batch_size schedule max_epochs normalize seed"
+            "stem_kernel stem_stride stem_maxpool depth width residual shortcut init bn_statistics "
+            "learning_rate optimizer momentum nesterov weight_decay label_smoothing batch_size "
+            "schedule max_epochs normalize seed"
         ).split()
     )
 

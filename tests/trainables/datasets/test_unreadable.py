@@ -11,7 +11,7 @@ from PIL import Image
 
 @pytest.fixture
 def spoilt(tmp_path: Path) -> Path:
-    """Mixed sizes, one grey image, two files cut in half, one that is no image, one that is empty."""
+    """Mixed sizes, one grey image, two files cut in half, one that is no image, one empty file."""
     root = colour_folder(tmp_path / "set", each=6)
     write_image(root / "red" / "grey.png", 77, mode="L", size=(50, 70))
     noise = np.random.RandomState(0).randint(0, 256, (64, 48, 3), dtype=np.uint8)

@@ -152,5 +152,4 @@ def _read_torchvision(name: str, kind: Any, root: Path) -> ImageData:
         images = np.asarray(source.data)  # N×H×W, or N×H×W×C
         images = np.ascontiguousarray(images.reshape(*images.shape[:3], -1).transpose(0, 3, 1, 2))
         parts.append(Part(images, np.asarray(source.targets, dtype=np.int64)))
-    train, test = parts
-    return ImageData(name, tuple(source.classes), train, test, flip=name.startswith("cifar"))
+    return ImageData(name, tuple(source.classes), parts[0], parts[1], flip=name.startswith("cifar"))

@@ -77,7 +77,8 @@ def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images
     )
     if not empty and not has_study(folder):
         raise UsageError(
-            f"--name: invalid value {folder.name!r}, but {folder} is no study: expected a name not taken"
+            f"--name: invalid value {folder.name!r}: {folder} exists and is no study: "
+            "expected a name not taken"
         )
     data = load_images(
         dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images

@@ -2,16 +2,19 @@
 
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from study.phrases import counted
 from study.record import has_study
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
 from trainables.datasets import load_images
+from trainables.mirror import mirrored_classes
 from trainables.named import DataUnavailable
 from trainables.parts import ImageData, Split, duplicates, split_images
 
@@ -30,6 +33,47 @@ class Images:
     def duplicates(self) -> dict[str, int]:
         """See `trainables.parts.duplicates`."""
         return duplicates(self.split)
+
+    @cached_property
+    def mirrored(self) -> list[tuple[str, str]]:
+        """The pairs of classes that mirroring in training mixes up; see
+        `trainables.mirror.mirrored_classes`."""
+        if not self.data.flip:
+            return []
+        names = self.data.classes
+        pairs = mirrored_classes(self.split.train, len(names))
+        return [(names[one], names[other]) for one, other in pairs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the record and `study.json` hold of them, ready for JSON."""
+        data = self.data
+        return {
+            "name": data.name,
+            "chosen": self.chosen,
+            "fingerprint": data.fingerprint,
+            "counts": {name: len(part) for name, part in vars(self.split).items()},
+            "available": len(data.train),
+            "image_shape": list(data.image_shape),
+            "classes": list(data.classes),
+            "skipped": data.skipped,
+            "duplicates": self.duplicates,
+            "mirrored": self.mirrored,
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of these images before a study, a line each."""
+        notes = []
+        if self.data.skipped:
+            notes.append(f"data set: {counted(self.data.skipped, 'unreadable file')} skipped")
+        if any(self.duplicates.values()):
+            copies = " and ".join(f"{count} {part}" for part, count in self.duplicates.items())
+            notes.append(f"data set: {copies} images equal a training image, pixel by pixel")
+        height, width = (pixels // 8 for pixels in self.data.image_shape[1:])
+        padding = f"{height}" if height == width else f"{height}×{width}"
+        flip = "mirrored at random (--no-flip: not)" if self.data.flip else "not mirrored"
+        notes.append(f"augmentation: padded by {padding} pixels and cropped at random, {flip}")
+        return notes
 
 
 def resolve_images(settings: StudySettings, recorded: str | None = None) -> Images:
@@ -83,4 +127,14 @@ def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images
     data = load_images(
         dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images
     )
-    return Images(data, split_images(data, settings.train_images), chosen)
+    if settings.flip is not None:
+        data = replace(data, flip=settings.flip)
+    images = Images(data, split_images(data, settings.train_images), chosen)
+    if images.mirrored:
+        pairs = ", ".join(f"{one} and {other}" for one, other in images.mirrored[:5])
+        log.warning(
+            "mirrored in training, though classes look like each other's mirror image: %s; "
+            "--no-flip turns mirroring off",
+            pairs,
+        )
+    return images

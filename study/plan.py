@@ -103,6 +103,7 @@ class Plan:
         resolved = {
             "name": self.folder.name,
             "dataset": self.dataset,
+            "flip": self.images.data.flip,
             "epochs": self.epochs,
             "precision": self.precision,
             "max_concurrent": self.concurrent,
@@ -112,24 +113,10 @@ class Plan:
 
     def header(self) -> dict[str, Any]:
         """The record's first event: the study and how it is made."""
-        data, split = self.images.data, self.images.split
-        counts = {
-            name: len(getattr(split, name).labels) for name in ("train", "validation", "test")
-        }
         return {
             "name": self.folder.name,
             "design": {"name": self.design.name, **self.design.to_dict()},
-            "dataset": {
-                "name": data.name,
-                "chosen": self.images.chosen,
-                "fingerprint": data.fingerprint,
-                "counts": counts,
-                "available": len(data.train.labels),
-                "image_shape": list(data.image_shape),
-                "classes": list(data.classes),
-                "skipped": data.skipped,
-                "duplicates": self.images.duplicates,
-            },
+            "dataset": self.images.to_dict(),
             "settings": self.resolved_settings(),
             "notes": list(self.notes),
             "command": command(),
@@ -157,11 +144,7 @@ def make_plan(
     epochs = settings.epochs or max(own, default=4 if images.data.name == "digits" else 20)
     gpus = gpus_per_trial(settings, resources)
     concurrent, notes = concurrent_trials(settings, resources, gpus)
-    if images.data.skipped:
-        notes.append(f"data set: {images.data.skipped} files that could not be read were skipped")
-    if any(images.duplicates.values()):
-        copies = " and ".join(f"{count} {part}" for part, count in images.duplicates.items())
-        notes.append(f"data set: {copies} images equal one that is trained on, pixel by pixel")
+    notes += images.notes
     left_out = (
         list(design.baselines)[settings.samples :] if design.search != SearchMode.NONE else []
     )

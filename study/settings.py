@@ -106,6 +106,10 @@ class StudySettings:
     skip_bad_images: Annotated[bool, DATA, FLAG] = False
     """Skip files of a folder that are unreadable."""
 
+    flip: Annotated[bool | None, DATA, Parameter(show_default=False)] = None
+    """Mirror training images at random (default: on, but off for digits, mnist and
+    fashion-mnist)."""
+
     samples: Annotated[int | None, BUDGET, COUNT, _integer(1)] = None
     """Number of search trials in all, baselines included (default: the design's, 20)."""
 
@@ -226,6 +230,7 @@ QUESTION = (
     "seed",
     "train_images",
     "image_size",
+    "flip",
     "precision",
     "scheduler",
     "sampler",

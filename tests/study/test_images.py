@@ -1,10 +1,14 @@
 """Which images a study is about, why them, and what is refused."""
 
+import numpy as np
 import pytest
+from image_files import colour_folder
+from PIL import Image
 
 from study.images import resolve_images
 from study.settings import StudySettings
 from trainables.config import UsageError
+from trainables.parts import search_data
 
 
 def test_the_default_data_set_is_digits_without_a_gpu_and_says_why(tmp_path, monkeypatch, caplog):
@@ -39,3 +43,65 @@ def test_other_images_than_recorded_are_refused(tmp_path):
         match=f"--dataset: invalid value 'digits' with fingerprint {fingerprint}, the study has x",
     ):
         resolve_images(settings, "x")
+
+
+@pytest.fixture
+def arrows(tmp_path):
+    """A folder of arrows `left` and `right`, and of crosses, each of its own brightness."""
+    arrow = np.zeros((32, 32), np.uint8)
+    for column in range(4, 16):
+        arrow[20 - column : 12 + column, column] = 1
+    arrow[13:19, 16:28] = 1
+    cross = np.zeros((32, 32), np.uint8)
+    cross[13:19, 4:28] = cross[4:28, 13:19] = 1
+    for name, shape in (("left", arrow), ("right", arrow[:, ::-1]), ("cross", cross)):
+        folder = tmp_path / "arrows" / name
+        folder.mkdir(parents=True)
+        for number in range(20):
+            moved = np.roll(shape, (number % 3 - 1, number % 5 - 2), (0, 1))
+            Image.fromarray(moved * (100 + 5 * number)).save(folder / f"{number}.png")
+    return tmp_path / "arrows"
+
+
+@pytest.fixture
+def resolve(tmp_path):
+    """Resolves the images of settings, with directories of the test's own."""
+
+    def resolve_with(dataset, recorded=None, **options):
+        places = {"results_dir": str(tmp_path / "results"), "data_dir": str(tmp_path / "data")}
+        (tmp_path / "results").mkdir(exist_ok=True)
+        return resolve_images(StudySettings(dataset=str(dataset), **places, **options), recorded)
+
+    return resolve_with
+
+
+def test_classes_that_mirroring_mixes_up_are_warned_about(arrows, resolve, caplog):
+    images = resolve(arrows)
+    assert images.data.flip
+    assert images.mirrored == images.to_dict()["mirrored"] == [("left", "right")]
+    (warning,) = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    assert "left and right" in warning
+    assert "--no-flip" in warning
+    assert "cross" not in warning
+
+
+def test_without_mirroring_there_is_no_warning(arrows, resolve, caplog):
+    images = resolve(arrows, flip=False)
+    assert not images.data.flip
+    assert images.mirrored == []
+    assert not [line for line in caplog.records if line.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("flip", "digits", "folder"), [(None, False, True), (True, True, True), (False, False, False)]
+)
+def test_what_is_asked_for_is_what_training_does_and_is_noted(
+    tmp_path, resolve, flip, digits, folder
+):
+    for dataset, flipped in (("digits", digits), (colour_folder(tmp_path / "colours"), folder)):
+        images = resolve(dataset, flip=flip)
+        assert search_data(images.data, images.split).flip == flipped
+        (note,) = [note for note in images.notes if note.startswith("augmentation: ")]
+        padding = "2" if dataset == "digits" else "4"
+        assert f"padded by {padding} pixels and cropped at random" in note
+        assert note.endswith("mirrored at random (--no-flip: not)" if flipped else "not mirrored")

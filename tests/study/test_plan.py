@@ -125,6 +125,8 @@ def test_a_study_is_continued_from_its_header(planned, name):
     header = json.loads(json.dumps(plan.header()))
     assert header["design"]["name"] == name
     assert header["dataset"]["duplicates"] == {"validation": 0, "test": 0}
+    assert header["settings"]["flip"] is False
+    assert [note for note in header["notes"] if note.startswith("augmentation: ")]
     state = StudyState(header=header)
     settings, design = continue_study({"confirm_seeds": 7}, state, plan.folder)
     assert design == DESIGNS[name]

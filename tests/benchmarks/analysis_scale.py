@@ -99,11 +99,13 @@ def main() -> None:
     )
     load, statistics, report = np.diff(times)
     print(
-        f"analysis of {TRIALS:,} trials of {EPOCHS} epochs ({len(study.epochs):,} rows): tables {load:.1f} s, ",
+        f"analysis of {TRIALS:,} trials of {EPOCHS} epochs ({len(study.epochs):,} rows): tables "
+        f"{load:.1f} s, ",
         end="",
     )
     print(
-        f"statistics {statistics:.1f} s, whole report {report:.1f} s ({size:.1f} MB), {memory:.2f} GiB"
+        f"statistics {statistics:.1f} s, whole report {report:.1f} s ({size:.1f} MB), "
+        f"{memory:.2f} GiB"
     )
 
 

@@ -187,10 +187,15 @@ def run_simulated(
         accuracy, loss = read(config, epoch)[:2]
         diverged = math.isnan(accuracy)
         metrics = dict.fromkeys(EpochMetrics.__dataclass_fields__) | {
-            "epoch": epoch, "learning_rate": 0.0, "train_loss": None if diverged else 0.0, "train_accuracy": 0.0,
-            "validation_loss": None if diverged else loss, "validation_accuracy": None if diverged else accuracy,
-            "train_seconds": 0.0, "eval_seconds": 0.0,
-        }  # fmt: skip
+            "epoch": epoch,
+            "learning_rate": 0.0,
+            "train_loss": None if diverged else 0.0,
+            "train_accuracy": 0.0,
+            "validation_loss": None if diverged else loss,
+            "validation_accuracy": None if diverged else accuracy,
+            "train_seconds": 0.0,
+            "eval_seconds": 0.0,
+        }
         number = trial.config["trial"]
         append("epoch", trial=number, node="", diverged=diverged, **metrics)
         result = {"epoch": epoch, "validation_accuracy": accuracy, "diverged": diverged}

@@ -1,4 +1,4 @@
-"""The driver's own work a trial: searcher, scheduler and record, of a study of 100 trials with TPE."""
+"""The driver's own work per trial: searcher, scheduler and record, of 100 trials with TPE."""
 
 import tempfile
 import time
@@ -33,5 +33,6 @@ def main() -> None:
         seconds = time.perf_counter() - started
         record.close()
     print(
-        f"driver: {seconds / TRIALS * 1000:.1f} ms a trial over {TRIALS} trials with TPE (target 20 ms)"
+        f"driver: {seconds / TRIALS * 1000:.1f} ms a trial over {TRIALS} trials with TPE (target "
+        f"20 ms)"
     )

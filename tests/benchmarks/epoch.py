@@ -107,7 +107,8 @@ def compare(arm: str, precision: str, pool: ProcessPoolExecutor, cores: int) -> 
     evaluation = statistics.median(speed.training / speed.evaluation for speed in speeds)
     batches = statistics.median(speed.batches for speed in speeds)
     return (
-        f"{arm:18} {theirs:8.0f} {ours:8.0f} {ours / theirs:6.1f}× {TARGETS[arm]:6.1f}× {flops * ours / 1e9:9.0f} "
+        f"{arm:18} {theirs:8.0f} {ours:8.0f} {ours / theirs:6.1f}× {TARGETS[arm]:6.1f}× "
+        f"{flops * ours / 1e9:9.0f} "
         f"{machine:9.0f} {flops * ours / 1e9 / machine:6.0%} {evaluation:9.2f} {batches:8.1%}"
     )
 
@@ -116,10 +117,12 @@ def main(precision: str) -> None:
     """Print the table."""
     cores = len(os.sched_getaffinity(0))
     print(
-        f"training, 3×32×32, batch 128, {cores} cores, {precision}; GFLOP/s by the network's forward FLOPs × 3"
+        f"training, 3×32×32, batch 128, {cores} cores, {precision}; GFLOP/s by the network's "
+        f"forward FLOPs × 3"
     )
     print(
-        f"{'arm':18} {'plain/s':>8} {'ours/s':>8} {'ratio':>7} {'target':>7} {'GFLOP/s':>9} {'products':>9} "
+        f"{'arm':18} {'plain/s':>8} {'ours/s':>8} {'ratio':>7} {'target':>7} {'GFLOP/s':>9} "
+        f"{'products':>9} "
         f"{'share':>6} {'eval/train':>10} {'batches':>7}"
     )
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:

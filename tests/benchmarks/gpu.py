@@ -47,7 +47,8 @@ def row(arm: str, precision: str, at_once: int, products: float, device: str, im
     evaluation = statistics.median(speed.training / speed.evaluation for speed in speeds)
     batches = statistics.median(speed.batches for speed in speeds)
     return (
-        f"{arm:18} {precision:9} {at_once:6} {images / speeds[0].training:8.2f} {rate:9.0f} {performed:8.1f} "
+        f"{arm:18} {precision:9} {at_once:6} {images / speeds[0].training:8.2f} {rate:9.0f} "
+        f"{performed:8.1f} "
         f"{performed / products:6.0%} {evaluation:10.2f} {batches:8.1%}"
     )
 
@@ -59,10 +60,12 @@ def main() -> int:
         return 1
     products = time_products()
     print(
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 products {products:.0f} TFLOP/s"
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 products "
+        f"{products:.0f} TFLOP/s"
     )
     print(
-        f"{'arm':18} {'precision':9} {'trials':>6} {'s/epoch':>8} {'train/s':>9} {'TFLOP/s':>8} {'share':>6} "
+        f"{'arm':18} {'precision':9} {'trials':>6} {'s/epoch':>8} {'train/s':>9} {'TFLOP/s':>8} "
+        f"{'share':>6} "
         f"{'eval/train':>10} {'batches':>8}"
     )
     for arm in ARMS:

@@ -55,7 +55,8 @@ def main() -> None:
         values = pool.map(read, itertools.repeat(data), *zip(*runs, strict=True))
         by_arm = np.reshape(list(values), (len(ARMS), SEEDS, len(PRECISIONS)))
     print(
-        f"accuracy on {len(split.test.labels)} test images after {EPOCHS} epochs on digits, cosine, {SEEDS} seeds, "
+        f"accuracy on {len(split.test.labels)} test images after {EPOCHS} epochs on digits, "
+        f"cosine, {SEEDS} seeds, "
         "bf16 - float32 in pairs (t interval)"
     )
     for arm, (float32, bf16) in zip(ARMS, by_arm.transpose(0, 2, 1), strict=True):

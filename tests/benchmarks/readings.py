@@ -57,7 +57,7 @@ def survivors(then: pd.Series, end: pd.Series) -> float:
 
 
 def by_trial(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A column with a row a trial and a column an epoch; what a diverged trial lacks is below all."""
+    """A column by trial (rows) and epoch (columns); what a diverged trial lacks is below all."""
     return table.pivot(index=list(VARIED), columns="epoch", values=column).fillna(DIVERGED)
 
 
@@ -147,9 +147,8 @@ def print_ranks(table: pd.DataFrame) -> None:
     rows = ranks(table)
     print(f"n = {rows['n'].iloc[0]} trials")
     for column in ("spearman", "low", "high", "survivors"):
-        print(
-            f"{column} by epoch:\n{rows.pivot(index='reading', columns='epoch', values=column).round(2).to_string()}"
-        )
+        wide = rows.pivot(index="reading", columns="epoch", values=column)
+        print(f"{column} by epoch:\n{wide.round(2).to_string()}")
 
 
 def cifar(folder: str, path: Path, back: bool) -> None:

@@ -112,12 +112,14 @@ def default_study() -> None:
     first = min(began for began, _ in run.steps().values()) - run.started
     print(f"default study: {run.seconds:.0f} s from the command to the report; best {run.best:.4f}")
     print(
-        f"  core-seconds between the first step and the last inside trials: {run.share(2):.0%} (target 85%)"
+        f"  core-seconds between the first step and the last inside trials: {run.share(2):.0%} "
+        f"(target 85%)"
     )
     print(f"  from the command to the first step: {first:.1f} s (target 15 s)")
     turnovers = run.turnovers(2)
     print(
-        f"  turnover of a trial: median {statistics.median(turnovers):.2f} s of {len(turnovers)} (target 0.3 s)"
+        f"  turnover of a trial: median {statistics.median(turnovers):.2f} s of {len(turnovers)} "
+        f"(target 0.3 s)"
     )
 
 
@@ -168,5 +170,6 @@ def memory(folder: str) -> None:
     arguments = ("--samples", "2", "--epochs", "1", "--dataset", folder, "--max-concurrent", "2")
     run = run_study(*arguments, "--confirm-seeds", "0")
     print(
-        f"memory of a study on {folder}, two trials at once: {run.most_memory:.2f} GiB (target 6 GiB)"
+        f"memory of a study on {folder}, two trials at once: {run.most_memory:.2f} GiB (target 6 "
+        f"GiB)"
     )

@@ -129,7 +129,8 @@ RATE = '[[factors]]\nname = "learning_rate"\nrole = "nuisance"\n'
 OPTIMIZER = '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlevels = ["sgd", "adam"]\n'
 NESTEROV = '[[factors]]\nname = "nesterov"\nrole = "nuisance"\nlevels = [false, true]\n'
 VARIED = (
-    "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, bn_statistics, learning_rate, "
+    "stem_kernel, stem_stride, stem_maxpool, depth, width, residual, shortcut, init, "
+    "bn_statistics, learning_rate, "
     "optimizer, momentum, nesterov, weight_decay, label_smoothing, batch_size, schedule, normalize"
 )
 
@@ -144,7 +145,8 @@ def varied(*but: str) -> str:
         # The whole file.
         (
             "sampels = 3",
-            "key: invalid value 'sampels': expected search, outcome, samples, margin, fixed, factors, baselines",
+            "key: invalid value 'sampels': expected search, outcome, samples, margin, fixed, "
+            "factors, baselines",
         ),
         ("", "search: invalid value 'sampled': expected with factors"),
         ('search = "grid"', "search: invalid value 'grid': expected sampled, factorial, none"),
@@ -175,11 +177,13 @@ def varied(*but: str) -> str:
         ),
         (
             'search = "factorial"\n' + RATE + "levels = [0.1, 0.2]",
-            "search: invalid value 'factorial': expected with scientific factors and without baselines",
+            "search: invalid value 'factorial': expected with scientific factors and without "
+            "baselines",
         ),
         (
             'search = "factorial"\n' + FACTOR + "[baselines.a]",
-            "search: invalid value 'factorial': expected with scientific factors and without baselines",
+            "search: invalid value 'factorial': expected with scientific factors and without "
+            "baselines",
         ),
         (
             'search = "none"',
@@ -196,7 +200,8 @@ def varied(*but: str) -> str:
         ('[[factors]]\nname = "depth"', "factors[0]: role: missing: expected text"),
         (
             FACTOR + "lvels = [1]",
-            "factors[0]: key: invalid value 'lvels': expected name, role, levels, low, high, scale, when",
+            "factors[0]: key: invalid value 'lvels': expected name, role, levels, low, high, "
+            "scale, when",
         ),
         (
             '[[factors]]\nname = "seed"\nrole = "nuisance"\nlevels = [1, 2]',
@@ -215,15 +220,18 @@ def varied(*but: str) -> str:
         ),
         (
             FACTOR.replace("10, ", ""),
-            "factors[0]: levels: invalid value [18]: expected two or more different ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [18]: expected two or more different ones, and "
+            "then no low, high, scale",
         ),
         (
             FACTOR.replace("18", "10"),
-            "factors[0]: levels: invalid value [10, 10]: expected two or more different ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [10, 10]: expected two or more different ones, "
+            "and then no low, high, scale",
         ),
         (
             RATE + 'levels = [0.1, 0.2]\nscale = "log"',
-            "factors[0]: levels: invalid value [0.1, 0.2]: expected two or more different ones, and then no low, high, scale",
+            "factors[0]: levels: invalid value [0.1, 0.2]: expected two or more different ones, "
+            "and then no low, high, scale",
         ),
         (
             '[[factors]]\nname = "optimizer"\nrole = "nuisance"\nlow = 0\nhigh = 1',
@@ -274,7 +282,8 @@ def varied(*but: str) -> str:
         ),
         (
             OPTIMIZER + FACTOR + 'when = { optimizer = "sgd" }',
-            "factors[1]: when: invalid value 'optimizer': expected none",  # an arm is made of scientific levels alone
+            # An arm is made of scientific levels alone.
+            "factors[1]: when: invalid value 'optimizer': expected none",
         ),
         # Levels that do not go together, or not with what is fixed.
         (
@@ -289,7 +298,8 @@ def varied(*but: str) -> str:
         ),
         (
             FACTOR + OPTIMIZER + NESTEROV + "when = { depth = 18 }",
-            "factors: with depth 18, optimizer 'adam', nesterov True: nesterov: invalid value True: "
+            "factors: with depth 18, optimizer 'adam', nesterov True: nesterov: invalid value "
+            "True: "
             "expected only with optimizer sgd and a momentum above 0",
         ),
         # Fixed values and baselines.

@@ -23,9 +23,20 @@ def test_search_varies_what_was_asked():
     ]
     config = SEARCH.config({"learning_rate": 0.02, "stem_kernel": 5}, epochs=6, seed=3)
     assert config == TrialConfig(
-        stem_kernel=5, learning_rate=0.02, init="he", normalize="data", max_epochs=6, seed=3, momentum=0.9,
-        weight_decay=5e-4, batch_size=128, optimizer="sgd", schedule="constant", label_smoothing=0.0, nesterov=False,
-    )  # fmt: skip
+        stem_kernel=5,
+        learning_rate=0.02,
+        init="he",
+        normalize="data",
+        max_epochs=6,
+        seed=3,
+        momentum=0.9,
+        weight_decay=5e-4,
+        batch_size=128,
+        optimizer="sgd",
+        schedule="constant",
+        label_smoothing=0.0,
+        nesterov=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,10 +50,24 @@ def test_search_varies_what_was_asked():
 def test_baselines_are_the_course_reports(name, kernel, stride, pool):
     assert list(SEARCH.baselines) == ["imagenet-stem", "small-stem", "small-stem-no-pool"]
     assert SEARCH.baseline(name, epochs=6, seed=0) == TrialConfig(
-        stem_kernel=kernel, stem_stride=stride, stem_maxpool=pool, depth=18, width=64, residual=True,
-        shortcut="projection", init="default", normalize="half", learning_rate=0.01, optimizer="sgd", momentum=0.9,
-        weight_decay=5e-4, batch_size=128, schedule="constant", max_epochs=6, seed=0,
-    )  # fmt: skip
+        stem_kernel=kernel,
+        stem_stride=stride,
+        stem_maxpool=pool,
+        depth=18,
+        width=64,
+        residual=True,
+        shortcut="projection",
+        init="default",
+        normalize="half",
+        learning_rate=0.01,
+        optimizer="sgd",
+        momentum=0.9,
+        weight_decay=5e-4,
+        batch_size=128,
+        schedule="constant",
+        max_epochs=6,
+        seed=0,
+    )
 
 
 def test_arms_are_all_combinations():

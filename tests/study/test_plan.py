@@ -31,7 +31,7 @@ TIMINGS = {"bf16": 1.5, "float32": 2.5}
 
 @pytest.fixture
 def planned(tmp_path, monkeypatch):
-    """A plan on digits for two cores, where an image of the most expensive arm takes 1.5 seconds."""
+    """A plan on digits for two cores, where one image of the most expensive arm takes 1.5 s."""
     # Networks of which one costs a third of the most expensive: on average they cost two thirds.
     networks = [TrialConfig(depth=18), TrialConfig(depth=10)]
     monkeypatch.setattr(
@@ -140,7 +140,8 @@ def test_a_study_is_continued_from_its_header(planned, name):
     with pytest.raises(UsageError) as caught:
         continue_study({"design": other}, state, plan.folder)
     assert str(caught.value) == (
-        f"--design: invalid value '{other}', not the study's design: expected the same, or another --name"
+        f"--design: invalid value '{other}', not the study's design: expected the same, or "
+        f"another --name"
     )
 
 

@@ -79,11 +79,13 @@ from trainables.config import UsageError
         ),
         (
             ["--confirm-until-width", "0"],
-            "--confirm-until-width: invalid value 0.0: expected a number above 0 (percentage points)",
+            "--confirm-until-width: invalid value 0.0: expected a number above 0 (percentage "
+            "points)",
         ),
         (
             ["--confirm-until-width", "nan"],
-            "--confirm-until-width: invalid value nan: expected a number above 0 (percentage points)",
+            "--confirm-until-width: invalid value nan: expected a number above 0 (percentage "
+            "points)",
         ),
         (["--sample", "3"], "unknown option: --sample. Did you mean --samples?"),
         (["digits"], "unexpected argument 'digits'"),
@@ -108,9 +110,12 @@ def test_options_of_the_contract():
     settings = StudySettings(
         **parse_settings(
             (
-                "--samples 6 --design search --dataset mnist --data-dir d --train-images 4000 --epochs 2 --seed 7 "
-                "--name n --results-dir r --max-concurrent 3 --cpus-per-trial 2 --gpus-per-trial 0.5 --address auto "
-                "--scheduler fifo --sampler gp --precision bf16 --image-size 64 --skip-bad-images --no-dashboard "
+                "--samples 6 --design search --dataset mnist --data-dir d --train-images 4000 "
+                "--epochs 2 --seed 7 "
+                "--name n --results-dir r --max-concurrent 3 --cpus-per-trial 2 --gpus-per-trial "
+                "0.5 --address auto "
+                "--scheduler fifo --sampler gp --precision bf16 --image-size 64 "
+                "--skip-bad-images --no-dashboard "
                 "--verbose --checkpoint-seconds 5 --retry-failed --confirm-seeds 10 --show-design"
             ).split()
         )
@@ -195,7 +200,8 @@ def test_what_is_given_goes_before_the_design():
         ),
         (
             {"design": "course", "samples": 3},
-            "--samples: invalid value 3: expected none, for there is no search stage (design course)",
+            "--samples: invalid value 3: expected none, for there is no search stage (design "
+            "course)",
         ),
         (
             {"design": "stem", "scheduler": "asha"},
@@ -309,7 +315,8 @@ def test_what_asks_the_same_question_is_taken(given):
         ),
         (
             {"seed": 0, "sampler": "gp"},
-            "--seed: invalid value 0, the study has 4; --sampler: invalid value 'gp', the study has 'tpe'",
+            "--seed: invalid value 0, the study has 4; --sampler: invalid value 'gp', the study "
+            "has 'tpe'",
         ),
         ({"precision": "float32"}, "--precision: invalid value 'float32', the study has 'bf16'"),
         ({"train_images": 10}, "--train-images: invalid value 10, the study has None"),

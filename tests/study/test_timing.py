@@ -63,7 +63,7 @@ def test_a_timing_that_dies_is_none(tmp_path):
 
 
 def test_training_that_cannot_be_timed_is_one_line(tmp_path, monkeypatch):
-    """On a GPU for which torch has no kernels, for one: there training is timed by a task of Ray."""
+    """As on a GPU for which torch has no kernels: there training is timed by a task of Ray."""
 
     def breaks(*_):
         raise RuntimeError("no kernel image is available for execution on the device")

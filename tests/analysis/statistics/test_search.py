@@ -92,7 +92,7 @@ def test_importance_finds_the_factors_that_were_planted(tmp_path: Path) -> None:
     assert (
         (shares["least"] <= shares["importance"]) & (shares["importance"] <= shares["most"])
     ).all()
-    assert shares["tells"].all()
+    assert shares["reliable"].all()
     assert shares["trials"].tolist() == [120] * 5
     assert shares["explained"].iloc[0] > 0.9
 
@@ -118,7 +118,7 @@ def test_importance_draws_a_thousand_trials_of_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [0, 1, 3, 19])
 def test_few_trials_do_not_tell(tmp_path: Path, n: int) -> None:
     shares = importance(table_of(tmp_path, random_search(n, {"stem_stride": 0.3})), FACTORS)
-    assert not shares["tells"].any()
+    assert not shares["reliable"].any()
     assert shares["trials"].tolist() == [n] * 5
 
 
@@ -126,7 +126,7 @@ def test_equal_scores_do_not_tell(tmp_path: Path) -> None:
     shares = importance(
         table_of(tmp_path, [trial(0.5, depth=depth) for depth in (10, 18, 34) * 10]), FACTORS
     )
-    assert not shares["tells"].any()
+    assert not shares["reliable"].any()
 
 
 @pytest.mark.slow

@@ -19,9 +19,8 @@ from analysis.report.figures import (
     dress_reading,
     mark_epochs,
 )
-from analysis.report.findings import ArmKey, ArmResult
-from analysis.statistics.arms import ConfirmStage
-from analysis.statistics.confirm import Change, Effect, Verdict
+from analysis.statistics.arms import Arm, ConfirmStage
+from analysis.statistics.confirm import ArmSummary, Change, Effect, Verdict
 from trainables.vocabulary import TrialStatus
 
 PANELS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -33,16 +32,16 @@ COLORS: Mapping[Verdict, str] = {
 MARGIN_COLOR = "#e8e8e8"
 
 
-def arm_points(axes: Sequence[Axes], results: Sequence[ArmResult], outcome: str) -> Sequence[Axes]:
+def arm_points(axes: Sequence[Axes], rows: Sequence[ArmSummary], outcome: str) -> Sequence[Axes]:
     """Each arm's seeds as points, and its mean with its interval, where it has one."""
     (ax,) = axes
     look: dict[str, Any] = {"color": OKABE_ITO[0], "ecolor": "black"}
     look |= {"capsize": 4, "ms": 7, "zorder": 3}
-    for place, (_, arm) in enumerate(results[::-1]):
-        ax.plot(arm.values, [place] * len(arm.values), "o", color=FAINT, ms=5, gid="seed")
-        spread = [[arm.mean - arm.interval.low], [arm.interval.high - arm.mean]]
-        ax.errorbar([arm.mean], [place], xerr=spread, fmt="D", gid="mean", **look)
-    _label_rows(ax, [wording.arm_name(key) for key, _ in results[::-1]])
+    for place, row in enumerate(rows[::-1]):
+        ax.plot(row.values, [place] * len(row.values), "o", color=FAINT, ms=5, gid="seed")
+        spread = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
+        ax.errorbar([row.mean], [place], xerr=spread, fmt="D", gid="mean", **look)
+    _label_rows(ax, [wording.arm_name(row.arm) for row in rows[::-1]])
     dress(ax, "", wording.arms_axis(outcome), "x")  # below, where it fits beside long labels
     return axes
 
@@ -93,22 +92,20 @@ def effect_curves(axes: Sequence[Axes], table: pd.DataFrame, margin: float) -> S
     return axes
 
 
-def seed_curves(
-    axes: Sequence[Axes], stage: ConfirmStage, keys: Sequence[ArmKey], bold: Sequence[ArmKey]
-) -> Sequence[Axes]:
+def seed_curves(axes: Sequence[Axes], stage: ConfirmStage, bold: Sequence[Arm]) -> Sequence[Axes]:
     """The four readings by epoch: a faint line for each seed, and a bold one in a colour of its own
     for the mean over complete trials of each arm in `bold`, at most six."""
     for ax, reading in zip(axes, PANELS, strict=True):
         table = stage.readings[reading]
         epochs = np.arange(1, table.shape[2] + 1)
-        for values, states, key in zip(table, stage.states, keys, strict=True):
-            place = bold.index(key) if key in bold else None
+        for values, states, arm in zip(table, stage.states, stage.arms, strict=True):
+            place = bold.index(arm) if arm in bold else None
             color = FAINT if place is None else OKABE_ITO[place % 6]
             for seed in values[states != ""]:
                 ax.plot(epochs, seed, color=color, lw=0.8, alpha=0.5)
             complete = values[states == TrialStatus.COMPLETE]
             if place is not None and len(complete):
-                name = wording.arm_name(key)
+                name = wording.arm_name(arm)
                 look: dict[str, Any] = {"color": color, "lw": 2, "label": name, "gid": name}
                 look |= {"ls": ("-", *LINES)[place % 4], "marker": MARKERS[place % 7]}
                 look["markevery"] = max(1, len(epochs) // 8)

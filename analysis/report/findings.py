@@ -15,7 +15,7 @@ from scipy import stats
 
 from analysis.load import Study
 from analysis.statistics import confirm, curves, search
-from analysis.statistics.arms import FIELDS, Arm, ConfirmStage, confirm_stage
+from analysis.statistics.arms import Arm, ConfirmStage, confirm_stage
 from analysis.statistics.confirm import ArmSummary, Drift, Effect
 from analysis.statistics.cost import spent
 from analysis.statistics.estimate import Estimate
@@ -25,33 +25,6 @@ MANY_SEEDS = 1_000_000
 LEAST_SAMPLES = 20
 BEST_ARMS = 4
 ENDED_BADLY = (TrialStatus.DIVERGED, TrialStatus.FAILED)
-
-
-@dataclass(frozen=True)
-class StageScope:
-    """What the numbers of a stage rest on.
-
-    Attributes:
-        stage: of the study.
-        dataset: its name.
-        chosen: why the data set is the default, empty where it was asked for.
-        images: counts by part (train, validation, test).
-        available: training images there are, 0 where that is not known.
-        statuses: trials of the stage by state, most first.
-        epochs: most that a trial is trained.
-        seed: of the search.
-        finished: whether the study has ended.
-    """
-
-    stage: Stage
-    dataset: str
-    chosen: str
-    images: Mapping[str, int]
-    available: int
-    statuses: Mapping[str, int]
-    epochs: int
-    seed: int
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -89,24 +62,6 @@ class SearchFindings:
 
 
 @dataclass(frozen=True)
-class ArmKey:
-    """What tells an arm from the others of its stage: its role, its trials' label, its baseline's
-    name, and the levels by which it differs from others with this role or label."""
-
-    role: ArmRole
-    label: str
-    baseline: str = ""
-    levels: tuple[tuple[str, Any], ...] = ()
-
-
-class ArmResult(NamedTuple):
-    """An arm and what it reaches."""
-
-    key: ArmKey
-    summary: ArmSummary
-
-
-@dataclass(frozen=True)
 class Standing:
     """What the confirmed arms reach.
 
@@ -131,7 +86,7 @@ class Standing:
     baseline: ArmSummary | None = None
     above_baseline: Estimate | None = None
     optimism: float | None = None
-    best: tuple[ArmResult, ...] = ()
+    best: tuple[ArmSummary, ...] = ()
 
 
 class InteractionFinding(NamedTuple):
@@ -144,7 +99,7 @@ class InteractionFinding(NamedTuple):
 class IncompleteArm(NamedTuple):
     """An arm of which trials diverged or failed; `excluded` where too few are complete."""
 
-    key: ArmKey
+    arm: Arm
     statuses: Mapping[TrialStatus, int]
     excluded: bool
 
@@ -155,14 +110,12 @@ class ConfirmFindings:
 
     Attributes:
         stage: its arrays.
-        keys: of its arms, by place.
         arms: those with a complete trial, and what they reach.
         standing: None while the arms have no complete seed in common.
         effects: of each factor.
         interactions: the significant ones, by p.
         tested: the interactions there are.
         drifts: effects that still change at the last epoch.
-        rates_at_end: arms whose best learning rate was the lowest or the highest tried, with that.
         incomplete: arms of which trials diverged or failed.
         noisy: the arm that varies more over seeds than the others.
         tuned: whether arms have learning rates of their own.
@@ -170,16 +123,14 @@ class ConfirmFindings:
     """
 
     stage: ConfirmStage
-    keys: tuple[ArmKey, ...]
-    arms: tuple[ArmResult, ...]
+    arms: tuple[ArmSummary, ...]
     standing: Standing | None
     effects: tuple[Effect, ...]
     interactions: tuple[InteractionFinding, ...]
     tested: tuple[confirm.Interaction, ...]
     drifts: tuple[Drift, ...]
-    rates_at_end: tuple[tuple[ArmKey, str], ...]
     incomplete: tuple[IncompleteArm, ...]
-    noisy: ArmKey | None
+    noisy: Arm | None
     tuned: bool
     shared_nuisances: tuple[str, ...]
 
@@ -308,36 +259,16 @@ def _ties(ranked: pd.DataFrame, images: int) -> Ties | None:
     return Ties(arms, bound, len(ranked), images)
 
 
-def stage_scope(study: Study, stage: Stage) -> StageScope:
-    """What the numbers of a stage rest on."""
-    dataset, settings = study.manifest["dataset"], study.manifest["settings"]
-    counts = study.trials.loc[study.trials["stage"] == stage, "state"].value_counts()
-    return StageScope(
-        stage=stage,
-        dataset=dataset["name"],
-        chosen=dataset.get("chosen") or "",
-        images={part: dataset["counts"].get(part, 0) for part in ("train", "validation", "test")},
-        available=dataset.get("available") or 0,
-        statuses={str(state): int(count) for state, count in counts.items() if count},
-        epochs=settings["epochs"],
-        seed=settings["seed"],
-        finished=bool(study.manifest.get("ended")),
-    )
-
-
 def _confirm_findings(study: Study) -> ConfirmFindings | None:
     stage = confirm_stage(study)
     if stage is None:
         return None
-    keys = arm_keys(stage)
-    arms = arm_results(stage, keys, stage.outcome)
+    arms = tuple(confirm.arm_summaries(stage, stage.outcome))
     tested = confirm.interactions(study)
     significant = sorted((row for row in tested if row.significant), key=lambda row: row.p)
-    noisy = confirm.noisy_arm(stage)
     tuned = bool((study.trials["stage"] == Stage.TUNE).any())
     return ConfirmFindings(
         stage=stage,
-        keys=keys,
         arms=arms,
         standing=_standing(study, stage, arms),
         effects=confirm.effects(study),
@@ -346,43 +277,14 @@ def _confirm_findings(study: Study) -> ConfirmFindings | None:
         ),
         tested=tested,
         drifts=tuple(drift for drift in confirm.drifts(study) if drift.moves),
-        rates_at_end=tuple(
-            (key, arm.rate_at_end)
-            for key, arm in zip(keys, stage.arms, strict=True)
-            if arm.rate_at_end
-        ),
-        incomplete=tuple(_incomplete(stage, keys)),
-        noisy=None if noisy is None else keys[stage.arms.index(noisy)],
+        incomplete=tuple(_incomplete(stage)),
+        noisy=confirm.noisy_arm(stage),
         tuned=tuned or bool(stage.numbers(ArmRole.ARM)),
         shared_nuisances=_shared_nuisances(study, stage, tuned),
     )
 
 
-def arm_keys(stage: ConfirmStage) -> tuple[ArmKey, ...]:
-    """The key of each arm, by place."""
-    return tuple(_arm_key(stage, arm) for arm in stage.arms)
-
-
-def _arm_key(stage: ConfirmStage, arm: Arm) -> ArmKey:
-    if arm.role in (ArmRole.WINNER, ArmRole.BASELINE):
-        return ArmKey(arm.role, arm.label, arm.baseline)
-    if arm.role is ArmRole.ALONE:
-        return ArmKey(arm.role, arm.label, levels=((arm.factor, arm[arm.factor]),))
-    crossed = stage.numbers(ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ARM)
-    alike = [stage.arms[number] for number in crossed if stage.arms[number].label == arm.label]
-    different = [name for name in FIELDS if any(other[name] != arm[name] for other in alike)]
-    return ArmKey(arm.role, arm.label, levels=tuple((name, arm[name]) for name in different))
-
-
-def arm_results(stage: ConfirmStage, keys: Sequence[ArmKey], reading: str) -> tuple[ArmResult, ...]:
-    """What each arm with a complete trial reaches of a reading."""
-    by_arm = dict(zip(stage.arms, keys, strict=True))
-    return tuple(
-        ArmResult(by_arm[summary.arm], summary) for summary in confirm.arm_summaries(stage, reading)
-    )
-
-
-def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmResult]) -> Standing | None:
+def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmSummary]) -> Standing | None:
     kept, seeds = stage.paired(stage.compared)
     if not kept:
         return None
@@ -391,7 +293,7 @@ def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmResult]) -> S
     own_epochs = len({stage.arms[number]["max_epochs"] for number in kept}) > 1
     winners = stage.numbers(ArmRole.WINNER)
     if not winners:
-        best = sorted(arms, key=lambda result: -result.summary.mean)[:BEST_ARMS]
+        best = sorted(arms, key=lambda summary: -summary.mean)[:BEST_ARMS]
         return Standing(len(seeds), images, own_epochs, stage.outcome, best=tuple(best))
     winner = stage.arms[winners[0]]
     accuracies = {row.arm: row for row in confirm.arm_summaries(stage, "test_accuracy")}
@@ -420,9 +322,9 @@ def _optimism(study: Study, winner: ArmSummary) -> float | None:
     return float(best["validation_accuracy"].iloc[0]) - winner.mean
 
 
-def _incomplete(stage: ConfirmStage, keys: Sequence[ArmKey]) -> list[IncompleteArm]:
+def _incomplete(stage: ConfirmStage) -> list[IncompleteArm]:
     arms = []
-    for number, key in enumerate(keys):
+    for number, arm in enumerate(stage.arms):
         states = stage.states[number].tolist()
         ended = (TrialStatus.COMPLETE, *ENDED_BADLY)
         counts = {status: states.count(status) for status in ended}
@@ -430,7 +332,7 @@ def _incomplete(stage: ConfirmStage, keys: Sequence[ArmKey]) -> list[IncompleteA
             # A baseline is compared with the winner alone.
             pair = [*stage.numbers(ArmRole.WINNER), number]
             compared = stage.compared if number in stage.compared else pair
-            arms.append(IncompleteArm(key, counts, number not in stage.paired(compared)[0]))
+            arms.append(IncompleteArm(arm, counts, number not in stage.paired(compared)[0]))
     return arms
 
 

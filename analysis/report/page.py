@@ -306,7 +306,7 @@ def _confirmed(study: Study, confirmed: ConfirmFindings) -> Iterator[Section]:
         "confirmed",
         finding,
         f"{wording.ARM_POINTS} {intervals}",
-        partial(confirm_figures.arm_points, results=confirmed.arms, outcome=stage.outcome),
+        partial(confirm_figures.arm_points, rows=confirmed.arms, outcome=stage.outcome),
         panels=1,
         rows=len(confirmed.arms),
         tables=listed,
@@ -316,10 +316,10 @@ def _confirmed(study: Study, confirmed: ConfirmFindings) -> Iterator[Section]:
     by_epoch = tables.epochs_table(study)
     if len(by_epoch):
         yield _effects_by_epoch(study, confirmed, by_epoch, scope)
-    best = sorted(confirmed.arms, key=lambda result: -result.summary.mean)[:MOST_ARM_CURVES]
-    keys = [result.key for result in best]
-    draw = partial(confirm_figures.seed_curves, stage=stage, keys=confirmed.keys, bold=keys)
-    caption = f"{wording.confirmed_curves_caption(best)} {scope}"
+    best = sorted(confirmed.arms, key=lambda row: -row.mean)[:MOST_ARM_CURVES]
+    arms = [row.arm for row in best]
+    draw = partial(confirm_figures.seed_curves, stage=stage, bold=arms)
+    caption = f"{wording.confirmed_curves_caption(arms)} {scope}"
     yield Section("confirmed-curves", wording.CONFIRMED_CURVES, caption, draw, 4)
 
 
@@ -331,10 +331,7 @@ def _effects(confirmed: ConfirmFindings, intervals: str) -> Section:
         wording.effects_finding(effects),
         f"{wording.effects_caption(confirmed)} {intervals}",
         partial(
-            confirm_figures.effect_bars,
-            effects=effects,
-            margin=stage.margin,
-            outcome=stage.outcome,
+            confirm_figures.effect_bars, effects=effects, margin=stage.margin, outcome=stage.outcome
         ),
         panels=1,
         rows=2 * len(effects),
@@ -408,10 +405,7 @@ def _write_figures(folder: Path, part: Section, draw: Draw) -> dict[str, str]:
         narrow = _image(make(columns=1), "svg")
         (folder / f"{part.name}.svg").write_bytes(svg)
         (folder / f"{part.name}.png").write_bytes(_image(wide, "png"))
-    return {
-        "wide": base64.b64encode(svg).decode(),
-        "narrow": base64.b64encode(narrow).decode(),
-    }
+    return {"wide": base64.b64encode(svg).decode(), "narrow": base64.b64encode(narrow).decode()}
 
 
 def _image(figure: Figure, kind: str) -> bytes:

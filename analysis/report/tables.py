@@ -7,20 +7,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Study
-from analysis.report.findings import ConfirmFindings, arm_results
-from analysis.report.wording import (
-    arm_name,
-    change_text,
-    interval_text,
-    levels_text,
-    mean_text,
-    pairs_text,
-    points,
-    size_text,
-    verdict_text,
-)
+from analysis.report import wording
+from analysis.report.findings import ConfirmFindings
 from analysis.statistics import confirm
-from analysis.statistics.arms import READINGS
+from analysis.statistics.arms import READINGS, Arm
 from analysis.statistics.confirm import Change
 from analysis.statistics.estimate import Interval
 from analysis.statistics.tuning import rates_tried
@@ -33,25 +23,26 @@ ENDED = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, TrialStatus.FAILED)
 def arms_table(confirmed: ConfirmFindings) -> pd.DataFrame:
     """One row per arm: its learning rate, its trials by state, and the means of its readings."""
     stage = confirmed.stage
-    rows: dict[str, dict[str, str]] = {}
-    for key, summary in confirmed.arms:
-        name = arm_name(key)
-        arm = summary.arm
-        rows[name] = {
-            "name": name,
-            "arm": arm.label,
-            "learning_rate": f"{arm['learning_rate']:.3g}",
-            "rate_at_end": arm.rate_at_end,
-            **{str(status): str(summary.states.get(status, 0)) for status in ENDED},
-        }
-    for reading in dict.fromkeys([stage.outcome, "test_accuracy", "test_loss"]):
-        form = _form(reading)
-        for key, summary in arm_results(stage, confirmed.keys, reading):
-            rows[arm_name(key)][reading] = mean_text(summary, form)
-    for key, summary in confirmed.arms:
-        seeds = [f"{value:.1%}" for value in summary.values[:SEEDS_LISTED]]
-        rows[arm_name(key)]["by_seed"] = ", ".join(seeds)
-    return pd.DataFrame(list(rows.values()))
+    readings = dict.fromkeys([stage.outcome, "test_accuracy", "test_loss"])
+    summaries = {
+        reading: {row.arm: row for row in confirm.arm_summaries(stage, reading)}
+        for reading in readings
+    }
+    rows = []
+    for row in confirmed.arms:
+        arm = row.arm
+        cells = {"name": wording.arm_name(arm), "arm": arm.label, **_rate(arm, "learning_rate")}
+        cells |= {str(status): str(row.states.get(status, 0)) for status in ENDED}
+        for reading, by_arm in summaries.items():
+            cells[reading] = wording.mean_text(by_arm[arm], _form(reading))
+        seeds = [f"{value:.1%}" for value in row.values[:SEEDS_LISTED]]
+        rows.append({**cells, "by_seed": ", ".join(seeds)})
+    return pd.DataFrame(rows)
+
+
+def _rate(arm: Arm, header: str) -> dict[str, str]:
+    """An arm's learning rate, and whether that is at an end of those tried."""
+    return {header: f"{arm['learning_rate']:.3g}", "rate_at_end": arm.rate_at_end}
 
 
 def tuning_table(study: Study, confirmed: ConfirmFindings) -> pd.DataFrame:
@@ -59,18 +50,15 @@ def tuning_table(study: Study, confirmed: ConfirmFindings) -> pd.DataFrame:
     the trial ended, and the one chosen."""
     table = rates_tried(study)
     rows = []
-    for number, key in enumerate(confirmed.keys):
-        tried = table[table["number"] == number]
-        losses = [
-            f"{rate:.3g}: {loss:.3f}" if state == TrialStatus.COMPLETE else f"{rate:.3g}: {state}"
-            for rate, loss, state in zip(
-                tried["learning_rate"], tried["validation_loss"], tried["state"], strict=True
-            )
-        ]
-        if losses:
-            arm = confirmed.stage.arms[number]
-            chosen = {"chosen": f"{arm['learning_rate']:.3g}", "rate_at_end": arm.rate_at_end}
-            rows.append({"arm": arm_name(key), "tried": ", ".join(losses), **chosen})
+    for number, tried in table.groupby("number"):
+        arm = confirmed.stage.arms[int(str(number))]
+        texts = []
+        for trial in tried.to_dict("records"):
+            complete = trial["state"] == TrialStatus.COMPLETE
+            result = f"{trial['validation_loss']:.3f}" if complete else trial["state"]
+            texts.append(f"{trial['learning_rate']:.3g}: {result}")
+        name = {"arm": wording.arm_name(arm), "tried": ", ".join(texts)}
+        rows.append({**name, **_rate(arm, "chosen")})
     return pd.DataFrame(rows)
 
 
@@ -78,7 +66,7 @@ def means_table(confirmed: ConfirmFindings) -> pd.DataFrame:
     """One row per arm and epoch: the means of the readings over the complete trials."""
     stage = confirmed.stage
     rows = []
-    for number, key in enumerate(confirmed.keys):
+    for number, arm in enumerate(stage.arms):
         complete = stage.states[number] == TrialStatus.COMPLETE
         if not complete.any():
             continue
@@ -89,7 +77,7 @@ def means_table(confirmed: ConfirmFindings) -> pd.DataFrame:
                 reading: f"{table[:, epoch].mean():{_form(reading)}}"
                 for reading, table in readings.items()
             }
-            rows.append({"arm": arm_name(key), "epoch": str(epoch + 1), **means})
+            rows.append({"arm": wording.arm_name(arm), "epoch": str(epoch + 1), **means})
     return pd.DataFrame(rows)
 
 
@@ -100,12 +88,12 @@ def effects_table(confirmed: ConfirmFindings) -> pd.DataFrame:
         estimate, change = effect.estimate, effect.change
         row = {
             "factor": change.factor,
-            "change": levels_text(change.before, change.after),
-            "difference": points(estimate.difference, estimate.interval),
+            "change": wording.levels_text(change.before, change.after),
+            "difference": wording.points(estimate.difference, estimate.interval),
         }
         if estimate.images:
-            row["on_these_test_images"] = interval_text(estimate.interval_on_images)
-        rows.append({**row, "verdict": verdict_text(effect, confirmed.stage.margin)})
+            row["on_these_test_images"] = wording.interval_text(estimate.interval_on_images)
+        rows.append({**row, "verdict": wording.verdict_text(effect, confirmed.stage.margin)})
     return pd.DataFrame(rows)
 
 
@@ -114,9 +102,9 @@ def interactions_table(confirmed: ConfirmFindings) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "factors": pairs_text(row),
-                "levels": " × ".join(levels_text(*pair) for pair in row.levels),
-                "interaction": points(row.estimate.difference, row.estimate.interval),
+                "factors": wording.pairs_text(row),
+                "levels": " × ".join(wording.levels_text(*pair) for pair in row.levels),
+                "interaction": wording.points(row.estimate.difference, row.estimate.interval),
                 "significant": "yes" if row.significant else "no",
             }
             for row in confirmed.tested
@@ -134,8 +122,8 @@ def epochs_table(study: Study) -> pd.DataFrame:
     rows = table[(last - table["epoch"]) % step == 0]
     cells: dict[int, dict[str, str]] = {}
     for row in rows.to_dict("records"):
-        name = change_text(Change(row["factor"], row["from"], row["to"]))
-        size = size_text(row["difference"], Interval(row["low"], row["high"]))
+        name = wording.change_text(Change(row["factor"], row["from"], row["to"]))
+        size = wording.size_text(row["difference"], Interval(row["low"], row["high"]))
         cells.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = size
     return pd.DataFrame(list(cells.values()))
 

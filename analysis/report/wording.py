@@ -11,37 +11,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.load import Study
-from analysis.report.findings import (
-    ArmKey,
-    ArmResult,
-    BestTrial,
-    ConfirmFindings,
-    Cost,
-    IncompleteArm,
-    InteractionFinding,
-    LevelGap,
-    LevelRange,
-    RateRange,
-    Reason,
-    Recommendation,
-    SearchFindings,
-    StageScope,
-    Standing,
-    Ties,
-    has_confirmed_model,
-    stage_scope,
-    study_findings,
-)
-from analysis.statistics import curves, search
-from analysis.statistics.confirm import (
-    ArmSummary,
-    Change,
-    Drift,
-    Effect,
-    Interaction,
-    SimpleEffect,
-    Verdict,
-)
+from analysis.report import findings
+from analysis.report.findings import Reason, study_findings
+from analysis.statistics import confirm, curves, search
+from analysis.statistics.arms import Arm
+from analysis.statistics.confirm import Effect, Verdict
 from analysis.statistics.curves import level_label
 from analysis.statistics.estimate import Interval
 from trainables.vocabulary import ArmRole, Stage, TrialStatus
@@ -89,7 +63,7 @@ HEADINGS: Mapping[str, str] = {
     "curves": "Comparative curves",
     "isolation": "Isolation",
     "importance": "Importance",
-    "cost": "Cost",
+    "cost": "findings.Cost",
     "pareto": "Accuracy against cost",
     "best-so-far": "Best so far",
     "shape": "Shape of training",
@@ -168,7 +142,7 @@ def heading(section: str) -> str:
 
 def cost_table(by: str) -> str:
     """The title of the table of costs by a column."""
-    return f"Cost by {by}"
+    return f"findings.Cost by {by}"
 
 
 def effects_table(outcome: str) -> str:
@@ -232,19 +206,22 @@ def trial_name(trial: Mapping[Any, Any]) -> str:
     return f"trial {trial['trial']}"
 
 
-def arm_name(key: ArmKey) -> str:
-    """How an arm is called: by its role, its baseline's name, or its label and the levels by which
-    it differs from others with this label."""
-    levels = [f"{spoken(name)} {level_label(level)}" for name, level in key.levels]
-    match key.role:
+def arm_name(arm: Arm) -> str:
+    """How an arm is called: by its role, its baseline's name, or its label and what else it differs
+    in from others with this label."""
+    match arm.role:
         case ArmRole.WINNER:
-            return f"winner: {key.label}"
+            return f"winner: {arm.label}"
         case ArmRole.BASELINE:
-            return key.baseline
+            return arm.baseline
         case ArmRole.ALONE:
-            return f"winner with {', '.join(levels)}"
+            return f"winner with {_level_of(arm, arm.factor)}"
         case _:
-            return ", ".join([key.label, *levels])
+            return ", ".join([arm.label, *(_level_of(arm, name) for name in arm.distinct)])
+
+
+def _level_of(arm: Arm, factor: str) -> str:
+    return f"{spoken(factor)} {level_label(arm[factor])}"
 
 
 def levels_text(before: Any, after: Any) -> str:
@@ -252,7 +229,7 @@ def levels_text(before: Any, after: Any) -> str:
     return f"{level_label(before)} → {level_label(after)}"
 
 
-def change_text(change: Change) -> str:
+def change_text(change: confirm.Change) -> str:
     """Such as `stem kernel 3 → 5`."""
     return f"{spoken(change.factor)} {levels_text(change.before, change.after)}"
 
@@ -284,7 +261,7 @@ def point_count(fraction: float, form: str = "g") -> str:
     return f"{value:{form}} point{'' if value == 1 and form == 'g' else 's'}"
 
 
-def mean_text(summary: ArmSummary, form: str = ".1%") -> str:
+def mean_text(summary: confirm.ArmSummary, form: str = ".1%") -> str:
     """A mean with its interval, where it has one."""
     interval = summary.interval
     mean = f"{summary.mean:{form}}"
@@ -298,10 +275,12 @@ def status_counts(statuses: Mapping[Any, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in statuses.items())
 
 
-def stage_trials(statuses: Mapping[str, int]) -> str:
+def stage_trials(study: Study, stage: Stage) -> str:
     """A stage's trials by state, such as `20 trials: 19 complete, 1 stopped`."""
-    trials = plural(sum(statuses.values()), "trial")
-    return f"{trials}: {status_counts(statuses)}" if statuses else trials
+    counts = study.trials.loc[study.trials["stage"] == stage, "state"].value_counts()
+    counts = counts[counts > 0]
+    trials = plural(counts.sum(), "trial")
+    return f"{trials}: {status_counts(counts.to_dict())}" if len(counts) else trials
 
 
 # The confirm stage
@@ -310,10 +289,10 @@ def stage_trials(statuses: Mapping[str, int]) -> str:
 def sentences(study: Study) -> list[str]:
     """What the confirm stage says: the best arm, a line for each factor, whether effects depend on
     each other, and warnings; nothing before anything is confirmed."""
-    findings = study_findings(study)
-    if findings.nothing_confirmed:
+    facts = study_findings(study)
+    if facts.nothing_confirmed:
         return [NONE_CONFIRMED]
-    confirmed = findings.confirmed
+    confirmed = facts.confirmed
     if confirmed is None or confirmed.standing is None:
         return []
     return [
@@ -324,15 +303,15 @@ def sentences(study: Study) -> list[str]:
     ]
 
 
-def standing(facts: Standing) -> str:
+def standing(facts: findings.Standing) -> str:
     """What the winner reaches and how far that is above the first baseline; of designs without a
     winner, what the best arms reach."""
     images = f" on {facts.images:,} test images" if facts.images else ""
     epochs = ", each arm after its own epochs" if facts.own_epochs else ""
     lead = f"Confirmed with {plural(facts.seeds, 'seed')}{images}{epochs}"
     if facts.winner is None:
-        best = "; ".join(f"{arm_name(key)} {mean_text(summary)}" for key, summary in facts.best)
-        return f"{lead}: {best} {OUTCOMES[facts.outcome]}"
+        best = [f"{arm_name(row.arm)} {mean_text(row)}" for row in facts.best]
+        return f"{lead}: {'; '.join(best)} {OUTCOMES[facts.outcome]}"
     label = facts.winner.label
     if facts.accuracy is None:
         return f"{lead}: the winner ({label}) is not complete with enough seeds and is excluded"
@@ -341,7 +320,7 @@ def standing(facts: Standing) -> str:
     return f"{reached}{_beside_baseline(facts)}{_optimism(facts)}"
 
 
-def _beside_baseline(facts: Standing) -> str:
+def _beside_baseline(facts: findings.Standing) -> str:
     if facts.baseline is None or facts.above_baseline is None:
         return ""
     values = facts.baseline.values
@@ -352,14 +331,14 @@ def _beside_baseline(facts: Standing) -> str:
     return f", {above} against the baseline {facts.baseline.arm.baseline} ({seeds})"
 
 
-def _optimism(facts: Standing) -> str:
+def _optimism(facts: findings.Standing) -> str:
     if facts.optimism is None:
         return ""
     side = "above" if facts.optimism > 0 else "below"
     return f"; its score in the search was {100 * abs(facts.optimism):.1f} points {side} that"
 
 
-def effect_lines(confirmed: ConfirmFindings) -> list[str]:
+def effect_lines(confirmed: findings.ConfirmFindings) -> list[str]:
     """A line for each effect: its size, both intervals and what is concluded."""
     return [effect_line(effect, confirmed.stage.margin) for effect in confirmed.effects]
 
@@ -406,7 +385,7 @@ def effects_finding(effects: Sequence[Effect]) -> str:
     return sentence("; ".join(groups))
 
 
-def interaction_lines(confirmed: ConfirmFindings) -> list[str]:
+def interaction_lines(confirmed: findings.ConfirmFindings) -> list[str]:
     """Whether the effects depend on each other."""
     if confirmed.interactions:
         shown = [interaction_text(row) for row in confirmed.interactions[:INTERACTIONS_SHOWN]]
@@ -419,7 +398,7 @@ def interaction_lines(confirmed: ConfirmFindings) -> list[str]:
     return [f"No interaction of two factors is significant ({len(tested)} tested{shared})."]
 
 
-def interaction_text(finding: InteractionFinding) -> str:
+def interaction_text(finding: findings.InteractionFinding) -> str:
     """The effect of one factor at both levels of the other, or where pairs of factors share it,
     these and its size."""
     row = finding.interaction
@@ -429,23 +408,24 @@ def interaction_text(finding: InteractionFinding) -> str:
     return f"{pairs_text(row)}, {points(row.estimate.difference, row.estimate.interval)}"
 
 
-def _simple_effect(factor: str, effect: SimpleEffect) -> str:
+def _simple_effect(factor: str, effect: confirm.SimpleEffect) -> str:
     size = points(effect.estimate.difference, effect.estimate.interval)
     return f"{size} at {spoken(factor)} {level_label(effect.level)}"
 
 
-def pairs_text(row: Interaction) -> str:
+def pairs_text(row: confirm.Interaction) -> str:
     """The pairs of factors that share an interaction."""
     return " or ".join(f"{spoken(one)} × {spoken(other)}" for one, other in row.pairs)
 
 
-def warnings(confirmed: ConfirmFindings) -> list[str]:
+def warnings(confirmed: findings.ConfirmFindings) -> list[str]:
     """Effects that still change, rates at an end, arms that are incomplete or vary more."""
     lines = [drift_warning(drift) for drift in confirmed.drifts]
-    if confirmed.rates_at_end:
-        ends = ", ".join(f"{arm_name(key)} ({end})" for key, end in confirmed.rates_at_end)
+    at_end = [arm for arm in confirmed.stage.arms if arm.rate_at_end]
+    if at_end:
+        arms = ", ".join(f"{arm_name(arm)} ({arm.rate_at_end})" for arm in at_end)
         lead = "Best at an end of the learning rates tried, so a better one may lie beyond"
-        lines.append(f"{lead}: {ends}.")
+        lines.append(f"{lead}: {arms}.")
     if confirmed.incomplete:
         arms = ", ".join(incomplete_arm(arm) for arm in confirmed.incomplete)
         lines.append(f"Not complete with every seed: {arms}.")
@@ -455,7 +435,7 @@ def warnings(confirmed: ConfirmFindings) -> list[str]:
     return lines
 
 
-def drift_warning(drift: Drift) -> str:
+def drift_warning(drift: confirm.Drift) -> str:
     """By how much an effect still changes."""
     size = points(drift.estimate.difference, drift.estimate.interval)
     epochs = f"from epoch {drift.start} to {drift.end}"
@@ -463,20 +443,20 @@ def drift_warning(drift: Drift) -> str:
     return f"{change}: {size} {epochs}, so longer training may change it."
 
 
-def drifts_finding(drifts: Sequence[Drift]) -> str:
+def drifts_finding(drifts: Sequence[confirm.Drift]) -> str:
     """Which effects still change."""
     if drifts:
         return f"Still changing at the end: {', '.join(change_text(row.change) for row in drifts)}"
     return "No effect changes significantly at the end"
 
 
-def incomplete_arm(arm: IncompleteArm) -> str:
+def incomplete_arm(facts: findings.IncompleteArm) -> str:
     """An arm with its trials by state."""
-    excluded = "; excluded" if arm.excluded else ""
-    return f"{arm_name(arm.key)} ({status_counts(arm.statuses)}{excluded})"
+    excluded = "; excluded" if facts.excluded else ""
+    return f"{arm_name(facts.arm)} ({status_counts(facts.statuses)}{excluded})"
 
 
-def interval_scope(confirmed: ConfirmFindings) -> str:
+def interval_scope(confirmed: findings.ConfirmFindings) -> str:
     """What the intervals include, and what the arms share."""
     on_images = confirmed.stage.outcome == "test_accuracy" and confirmed.stage.images
     texts = [
@@ -502,7 +482,7 @@ def effects_axis(outcome: str) -> str:
     return f"Difference in {OUTCOMES[outcome]} (points)"
 
 
-def effects_caption(confirmed: ConfirmFindings) -> str:
+def effects_caption(confirmed: findings.ConfirmFindings) -> str:
     """How to read the figure of the effects."""
     images = any(effect.estimate.images for effect in confirmed.effects)
     return f"{BOTH_INTERVALS} {EFFECT_BARS}" if images else EFFECT_BARS
@@ -513,7 +493,7 @@ def effects_by_epoch_caption(outcome: str) -> str:
     return f"{effects_axis(outcome)} by epoch. {EFFECT_CURVES}"
 
 
-def confirmed_curves_caption(arms: Sequence[ArmResult]) -> str:
+def confirmed_curves_caption(arms: Sequence[Arm]) -> str:
     """How to read the curves of the confirmed arms."""
     return (
         f"Bold: means over complete trials of the {len(arms)} best arms; faint: one line per seed."
@@ -531,12 +511,12 @@ def margin_label(margin: float) -> str:
 def headline(study: Study) -> str:
     """The best complete search trial, and the best baseline beside it; or that there is none."""
     ranked = study_findings(study).search.ranked
-    facts = stage_scope(study, Stage.SEARCH)
+    finished = study.manifest.get("ended")
     if ranked.empty:
-        yet = "" if facts.finished else " yet"
-        return f"No complete trial{yet} ({stage_trials(facts.statuses)})"
+        yet = "" if finished else " yet"
+        return f"No complete trial{yet} ({stage_trials(study, Stage.SEARCH)})"
     best = ranked.iloc[0].to_dict()
-    so_far = "" if facts.finished else " so far"
+    so_far = "" if finished else " so far"
     rate = f"learning rate {best['learning_rate']:.3g}"
     score = f"{best['validation_accuracy']:.1%} validation accuracy"
     lead = f"{sentence(trial_name(best))} ({best['arm']}, {rate}) is best{so_far}"
@@ -547,7 +527,7 @@ def headline(study: Study) -> str:
     return text
 
 
-def ties_text(ties: Ties | None) -> str:
+def ties_text(ties: findings.Ties | None) -> str:
     """What the number of trials, images and seeds says of the best score."""
     if ties is None:
         return "which arm is best is not known yet"
@@ -560,7 +540,7 @@ def ties_text(ties: Ties | None) -> str:
     return f"{optimistic}, and on these images it is not significantly above {arms}"
 
 
-def importance_finding(searched: SearchFindings) -> str:
+def importance_finding(searched: findings.SearchFindings) -> str:
     """Which factor matters, as far as importance is reliable."""
     shares = searched.importances
     trials = int(shares["trials"].max()) if len(shares) else 0
@@ -581,7 +561,7 @@ def importance_finding(searched: SearchFindings) -> str:
     return f"{lead} is the {'; of the scientific factors the '.join(texts)}"
 
 
-def isolation_finding(gap: LevelGap | None) -> str:
+def isolation_finding(gap: findings.LevelGap | None) -> str:
     """By which factor the best of the levels are widest apart."""
     lead = "The best of each level over everything else"
     if gap is None:
@@ -596,7 +576,7 @@ def rates_finding(responses: pd.DataFrame, factor: str) -> str:
     return f"{edges} of {arms} did best at an end of the range of {spoken(factor)}s"
 
 
-def level_finding(levels: LevelRange | None, factor: str) -> str:
+def level_finding(levels: findings.LevelRange | None, factor: str) -> str:
     """The lowest and the highest median among the levels of a factor."""
     name = spoken(factor)
     if levels is None:
@@ -606,7 +586,7 @@ def level_finding(levels: LevelRange | None, factor: str) -> str:
     return f"{lead}, median validation accuracy by {name} runs from {low} to {high}"
 
 
-def best_so_far_finding(best: Sequence[BestTrial]) -> str:
+def best_so_far_finding(best: Sequence[findings.BestTrial]) -> str:
     """Which sample was the best of each study."""
     texts = [
         f"{row.study}, trial {row.trial}, sample {row.sample} of {row.samples}" for row in best
@@ -668,16 +648,16 @@ def status_legend(status: str, trials: int) -> str:
 def answer(study: Study) -> list[str]:
     """The best arm, what each factor does, what it cost and what to run next: from the confirm
     stage where it has a result, else from the search."""
-    findings = study_findings(study)
+    facts = study_findings(study)
     searched = [
-        f"{headline(study)}; {ties_text(findings.search.ties)}.",
-        f"{importance_finding(findings.search)}.",
+        f"{headline(study)}; {ties_text(facts.search.ties)}.",
+        f"{importance_finding(facts.search)}.",
     ]
-    last = f"{cost_text(findings.cost)}. Next: {next_step(findings.next_step)}."
+    last = f"{cost_text(facts.cost)}. Next: {next_step(facts.next_step)}."
     return [*(sentences(study) or searched), last]
 
 
-def cost_text(cost: Cost) -> str:
+def cost_text(cost: findings.Cost) -> str:
     """What the study cost, and what early stopping saved."""
     gpu = f" and {cost.gpu:,.0f} GPU-seconds" if cost.gpu else ""
     wall = f" and {cost.wall:,.0f} s of wall time" if cost.wall else ""
@@ -706,7 +686,7 @@ NEXT_STEPS: Mapping[Reason, str] = {
 }
 
 
-def next_step(step: Recommendation) -> str:
+def next_step(step: findings.Recommendation) -> str:
     """What to run next, and why."""
     images = f"the test images alone leave ±{100 * step.floor:.1f} points, however many seeds"
     return NEXT_STEPS[step.reason].format(
@@ -718,7 +698,7 @@ def next_step(step: Recommendation) -> str:
     )
 
 
-def rates_text(rates: RateRange) -> str:
+def rates_text(rates: findings.RateRange) -> str:
     """Which range to try next, and why."""
     span = f"from {rates.low:.3g} to {rates.high:.3g}"
     reason = f"for the best of {rates.arm} lies at the {rates.edge} end of the range"
@@ -727,30 +707,32 @@ def rates_text(rates: RateRange) -> str:
 
 def scope(study: Study, stage: Stage = Stage.SEARCH) -> str:
     """What a stage's numbers rest on: data set, trials, epochs, seeds; it is under every figure."""
-    facts = stage_scope(study, stage)
-    trials = stage_trials(facts.statuses)
-    epochs = f"at most {plural(facts.epochs, 'epoch')}"
-    unfinished = "" if facts.finished else "; the study is not finished"
-    text = f"Data set {facts.dataset}: {images_text(facts)}. {trials}; {epochs}{unfinished}."
-    if facts.stage is not Stage.SEARCH:
+    dataset, settings = study.manifest["dataset"], study.manifest["settings"]
+    tested = ""
+    if stage is Stage.CONFIRM:
+        tested = f", all trained on, and {dataset['counts'].get('test', 0):,} test images"
+    images = f"Data set {dataset['name']}: {images_text(dataset)}{tested}"
+    epochs = f"at most {plural(settings['epochs'], 'epoch')}"
+    unfinished = "" if study.manifest.get("ended") else "; the study is not finished"
+    text = f"{images}. {stage_trials(study, stage)}; {epochs}{unfinished}."
+    if stage is not Stage.SEARCH:
         return text
-    return f"{text} Search stage: validation images, one seed ({facts.seed})."
+    return f"{text} Search stage: validation images, one seed ({settings['seed']})."
 
 
-def images_text(facts: StageScope) -> str:
-    """How many images of the data set were used."""
-    train, validation, test = facts.images.values()
-    used = train + validation
-    partly = facts.available > used
-    part = f", only {used:,} of the {facts.available:,} available" if partly else ""
-    chosen = f" (data set chosen by default: {facts.chosen})" if facts.chosen else ""
-    tested = f", all trained on, and {test:,} test images" if facts.stage is Stage.CONFIRM else ""
-    return f"{train:,} training and {validation:,} validation images{part}{chosen}{tested}"
+def images_text(dataset: Mapping[str, Any]) -> str:
+    """How many images of the data set were used, and whether it was the default."""
+    train, validation = (dataset["counts"].get(part, 0) for part in ("train", "validation"))
+    used, available = train + validation, dataset.get("available") or 0
+    part = f", only {used:,} of the {available:,} available" if available > used else ""
+    default = dataset.get("chosen")
+    chosen = f" (data set chosen by default: {default})" if default else ""
+    return f"{train:,} training and {validation:,} validation images{part}{chosen}"
 
 
 def chosen_scope(study: Study) -> str:
     """What the confusion matrix of the chosen model is of."""
-    if has_confirmed_model(study):
+    if findings.has_confirmed_model(study):
         return f"The winner's first confirm seed, on test images. {scope(study, Stage.CONFIRM)}"
     return f"The best search trial, on validation images. {scope(study)}"
 
@@ -758,15 +740,15 @@ def chosen_scope(study: Study) -> str:
 def closing_lines(study: Study) -> list[str]:
     """Plain lines for the terminal: the answer, the five best, the baselines, warnings, and a line
     for each effect."""
-    findings = study_findings(study)
-    ranked, table = findings.search.ranked, findings.search.table
+    facts = study_findings(study)
+    ranked, table = facts.search.ranked, facts.search.table
     columns = ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
     baselines = table[curves.is_baseline(table)]
     tables = {
         BEST_COMPLETE: readable(ranked.head(5), "trial", *columns),
         BASELINES_LAST: readable(baselines, "origin", "trial", "state", *columns),
     }
-    effects = effect_lines(findings.confirmed) if findings.confirmed else []
+    effects = effect_lines(facts.confirmed) if facts.confirmed else []
     lines = [line for line in answer(study) if line not in effects]
     lines.append(scope(study))
     for title, rows in tables.items():

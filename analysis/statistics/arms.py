@@ -5,7 +5,7 @@ Arms are paired by seed: the same seed gives the same initialisation, order and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,13 +29,23 @@ FAMILY = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ARM)
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm of the confirm stage: the values of `FIELDS` and what they are to the design."""
+    """An arm of the confirm stage.
+
+    Attributes:
+        role: in the stage.
+        values: of `FIELDS`.
+        factor: the one that is changed, in an arm with this role.
+        baseline: name of the baseline that it is, if it is one.
+        rate_at_end: low or high where its best learning rate was at that end of those tried.
+        distinct: fields by which it differs from other crossed arms with its label.
+    """
 
     role: ArmRole
     values: tuple[Any, ...]
     factor: str = ""
     baseline: str = ""
     rate_at_end: str = ""
+    distinct: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         return self.values[FIELDS.index(name)]
@@ -132,6 +142,7 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
     configs = dict.fromkeys(row[:-3] for row in sorted(rows, key=lambda row: row[-2]))
     arms = list(_planned(plan) if plan else _derived(study, design, configs))
     arms.sort(key=lambda arm: list(ArmRole).index(arm.role))
+    arms = [replace(arm, distinct=_distinct(arm, arms)) for arm in arms]
     places = {arm.values: number for number, arm in enumerate(arms)}
     kept = [row for row in rows if row[:-3] in places]
     if not kept:
@@ -156,6 +167,12 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
         outcome=design.get("outcome", "test_accuracy"),
         margin=design.get("margin", 0.01),
     )
+
+
+def _distinct(arm: Arm, arms: Sequence[Arm]) -> tuple[str, ...]:
+    """The fields by which an arm differs from the crossed ones with its label."""
+    same = [other for other in arms if other.role in FAMILY and other.label == arm.label]
+    return tuple(name for name in FIELDS if any(other[name] != arm[name] for other in same))
 
 
 def _readings(epochs: pd.DataFrame, trial: np.ndarray) -> dict[str, np.ndarray]:
@@ -200,8 +217,11 @@ def _planned(plan: Mapping[str, Any]) -> Iterator[Arm]:
     """The arms that study.json names."""
     for arm in plan["arms"]:
         config = {**DEFAULTS, **arm["config"]}
-        texts = {name: str(arm.get(name) or "") for name in ("factor", "baseline", "rate_at_end")}
-        yield Arm(ArmRole(arm["role"]), tuple(config[name] for name in FIELDS), **texts)
+        texts: dict[str, Any] = {
+            name: str(arm.get(name) or "") for name in ("factor", "baseline", "rate_at_end")
+        }
+        values = tuple(config[name] for name in FIELDS)
+        yield Arm(ArmRole(arm["role"]), values, **texts)
 
 
 def _derived(

@@ -35,19 +35,7 @@ from analysis.statistics.estimate import (
 from trainables.vocabulary import ArmRole
 
 MOST_SEEDS = 1000
-COLUMNS = (
-    "factor",
-    "from",
-    "to",
-    "difference",
-    "low",
-    "high",
-    "low_seeds",
-    "high_seeds",
-    "p",
-    "p_equivalence",
-    "verdict",
-)
+COLUMNS = "factor from to difference low high low_seeds high_seeds p p_equivalence verdict".split()
 Levels = tuple[tuple[Any, Any], tuple[Any, Any]]
 Pair = tuple[str, str]
 

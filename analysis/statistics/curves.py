@@ -188,11 +188,7 @@ def training_shape(table: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     variance = means["square"] - means["epoch"] ** 2
     changes = third.groupby("trial")["change"]
     shape = pd.DataFrame(
-        {
-            "slope": covariance / variance,
-            "unsteadiness": changes.std(),
-            "changes": changes.count(),
-        }
+        {"slope": covariance / variance, "unsteadiness": changes.std(), "changes": changes.count()}
     )
     gap = complete["train_accuracy"] - complete["validation_accuracy"]
     return complete[["trial", "arm", "validation_accuracy"]].assign(gap=gap).join(shape, on="trial")

@@ -1,4 +1,4 @@
-"""Reading a study directory: types, what is half written, and one clear line for what is damaged."""
+"""Reading a study directory: types, half-written files, and one clear line for each damage."""
 
 import json
 import math

@@ -98,13 +98,9 @@ def main() -> None:
         2**20 if sys.platform == "linux" else 2**30
     )
     load, statistics, report = np.diff(times)
-    print(
-        f"analysis of {TRIALS:,} trials of {EPOCHS} epochs ({len(study.epochs):,} rows): tables {load:.1f} s, ",
-        end="",
-    )
-    print(
-        f"statistics {statistics:.1f} s, complete report {report:.1f} s ({size:.1f} MB), {memory:.2f} GiB"
-    )
+    rows = f"{TRIALS:,} trials of {EPOCHS} epochs ({len(study.epochs):,} rows)"
+    seconds = f"tables {load:.1f} s, statistics {statistics:.1f} s, complete report {report:.1f} s"
+    print(f"analysis of {rows}: {seconds} ({size:.1f} MB), {memory:.2f} GiB")
 
 
 if __name__ == "__main__":

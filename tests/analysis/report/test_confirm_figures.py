@@ -17,7 +17,6 @@ from analysis.report.confirm_figures import (
     effect_curves,
     seed_curves,
 )
-from analysis.report.findings import arm_keys, arm_results
 from analysis.report.wording import arm_name, verdict_text
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
@@ -45,9 +44,8 @@ def marks(ax, name: str) -> list:
 def test_arms_stand_from_above_with_their_seeds_and_means(study):
     stage = confirm_stage(study)
     rows = confirm.arm_summaries(stage, "test_accuracy")
-    results = arm_results(stage, arm_keys(stage), "test_accuracy")
-    (ax,) = arm_points(panels(1), results, "test_accuracy")
-    names = [arm_name(key) for key in arm_keys(stage)]
+    (ax,) = arm_points(panels(1), rows, "test_accuracy")
+    names = [arm_name(arm) for arm in stage.arms]
     assert [label.get_text() for label in ax.get_yticklabels()][::-1] == names
     assert names[0] == "winner: k3 s1 no-pool d18" and names[-1] == "imagenet-stem"
     seeds = [list(line.get_xdata()) for line in marks(ax, "seed")][::-1]
@@ -105,8 +103,7 @@ def test_effects_by_epoch_are_a_line_and_a_band_each(study):
 
 def test_curves_of_the_arms_are_means_over_complete_trials(study):
     stage = confirm_stage(study)
-    keys = arm_keys(stage)
-    axes = seed_curves(panels(4), stage, keys, [keys[0], keys[8]])
+    axes = seed_curves(panels(4), stage, [stage.arms[0], stage.arms[8]])
     rows = study.epochs.merge(
         study.trials[study.trials["stage"] == "confirm"][["trial", "stem_kernel"]], on="trial"
     )

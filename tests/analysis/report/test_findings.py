@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confirmed import changed, findings_of, lost, made_study
+from confirmed import changed, findings_of, full, lost, made_study, study_of
 from synthetic import FACTORS, MadeTrial, write_study
 
 from analysis import Study, load_study
 from analysis.report import wording
-from analysis.report.findings import ArmKey, Reason, Recommendation, study_findings
+from analysis.report.findings import Reason, Recommendation, study_findings
 from analysis.report.wording import answer
 from analysis.statistics import confirm
+from analysis.statistics.arms import FIELDS, Arm
 from trainables.vocabulary import ArmRole
 
 
@@ -144,30 +145,46 @@ def test_one_seed_concludes_nothing_and_asks_for_more(study):
 
 
 def test_arms_are_identified_by_role_label_and_what_they_differ_in(study):
-    keys = findings_of(study).keys
-    assert keys[0] == ArmKey(ArmRole.WINNER, "k3 s1 no-pool d18")
-    assert keys[-1] == ArmKey(ArmRole.BASELINE, "k7 s2 pool d18", "imagenet-stem")
-    assert {key.role for key in keys[1:-1]} == {ArmRole.FRACTION}
-    assert len(set(keys)) == 9
+    arms = findings_of(study).stage.arms
+    assert (arms[0].role, arms[0].label) == (ArmRole.WINNER, "k3 s1 no-pool d18")
+    assert (arms[-1].role, arms[-1].baseline) == (ArmRole.BASELINE, "imagenet-stem")
+    assert {arm.role for arm in arms[1:-1]} == {ArmRole.FRACTION}
+    assert len({wording.arm_name(arm) for arm in arms}) == len(set(arms)) == 9
+    assert all(arm.distinct == () for arm in arms)
+
+
+def test_arms_of_one_label_are_distinct_by_the_fields_that_it_does_not_name(tmp_path):
+    arms = [{"role": "arm", "config": {"weight_decay": decay}} for decay in (0.0, 0.001)]
+    study = study_of(tmp_path, [*arms, {"role": "arm", "config": {"depth": 34}}], [[0.9, 0.8]] * 3)
+    assert [wording.arm_name(arm) for arm in findings_of(study).stage.arms] == [
+        "k7 s2 pool d18, weight decay 0.0",
+        "k7 s2 pool d18, weight decay 0.001",
+        "k7 s2 pool d34",
+    ]
 
 
 def test_an_arm_that_lost_most_seeds_is_excluded_and_counted(study):
     left = lost(study, {"stem_kernel": 3, "depth": 10, "stem_stride": 1}, 2)
     (arm,) = findings_of(left).incomplete
-    assert (arm.key.label, arm.excluded) == ("k3 s1 pool d10", True)
+    assert (arm.arm.label, arm.excluded) == ("k3 s1 pool d10", True)
     assert arm.statuses == {"complete": 1, "diverged": 2, "failed": 0}
 
 
+def made_arm(role: ArmRole, **values: Any) -> Arm:
+    config = full({"stem_kernel": 3, "stem_stride": 1, **values.pop("config", {})})
+    return Arm(role, tuple(config[name] for name in FIELDS), **values)
+
+
 @pytest.mark.parametrize(
-    ("key", "name"),
+    ("arm", "name"),
     [
-        (ArmKey(ArmRole.WINNER, "k3 s1"), "winner: k3 s1"),
-        (ArmKey(ArmRole.BASELINE, "k7 s2", "imagenet-stem"), "imagenet-stem"),
-        (ArmKey(ArmRole.ALONE, "k5 s1", levels=(("stem_kernel", 5),)), "winner with stem kernel 5"),
-        (ArmKey(ArmRole.ARM, "k3 s1", levels=(("residual", False),)), "k3 s1, residual no"),
-        (ArmKey(ArmRole.FRACTION, "k3 s2"), "k3 s2"),
+        (made_arm(ArmRole.WINNER), "winner: k3 s1 pool d18"),
+        (made_arm(ArmRole.BASELINE, baseline="imagenet-stem"), "imagenet-stem"),
+        (made_arm(ArmRole.ALONE, factor="stem_kernel"), "winner with stem kernel 3"),
+        (made_arm(ArmRole.ARM, distinct=("residual",)), "k3 s1 pool d18, residual yes"),
+        (made_arm(ArmRole.FRACTION), "k3 s1 pool d18"),
     ],
     ids=["winner", "baseline", "one factor changed", "same label", "fraction"],
 )
-def test_arms_in_words(key: ArmKey, name: str) -> None:
-    assert wording.arm_name(key) == name
+def test_arms_in_words(arm: Arm, name: str) -> None:
+    assert wording.arm_name(arm) == name

@@ -21,8 +21,11 @@ def test_the_page_and_the_terminal_lead_with_it(study, page):
     assert len(set(lines) & set(wording.effect_lines(findings_of(study)))) == 4
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings[:4] == [
-        "Confirmed", "What matters", "Does it hold for longer training?", "Curves of the confirmed arms",
-    ]  # fmt: skip
+        "Confirmed",
+        "What matters",
+        "Does it hold for longer training?",
+        "Curves of the confirmed arms",
+    ]
     for name in ("confirmed", "effects", "effects-by-epoch", "confirmed-curves"):
         assert (page.parent / "figures" / f"{name}.png").stat().st_size > 5000
     assert (

@@ -40,8 +40,8 @@ def test_the_first_sentence_is_the_winner_and_its_baseline(trials, study):
     )
     assert len(winner) == len(baseline) == 3
     assert first.startswith(
-        "Confirmed with 3 seeds on 360 test images: the winner (k3 s1 no-pool d18, learning rate 0.01) reaches "
-        f"{np.mean(winner):.1%} ("
+        "Confirmed with 3 seeds on 360 test images: the winner (k3 s1 no-pool d18, learning rate "
+        f"0.01) reaches {np.mean(winner):.1%} ("
     )
     assert f"test accuracy, {100 * (np.mean(winner) - np.mean(baseline)):+.1f} points (" in first
     assert (
@@ -69,9 +69,8 @@ def test_every_factor_has_a_line_with_both_intervals_and_what_is_concluded(study
         values = [
             100 * row[name] for name in ("difference", "low", "high", "low_seeds", "high_seeds")
         ]
-        shown = "{:+.1f} points ({:+.1f} to {:+.1f}; on these 360 test images {:+.1f} to {:+.1f})".format(
-            *values
-        )
+        images = "on these 360 test images {:+.1f} to {:+.1f}"
+        shown = f"{{:+.1f}} points ({{:+.1f}} to {{:+.1f}}; {images})".format(*values)
         assert line.split(": ")[1] == shown
     assert lines[3].endswith(": matters")
     assert wording.sentences(study)[1:5] == lines
@@ -85,16 +84,20 @@ def made_effect(
     )
 
 
+SMALL = "does not matter by more than 1 point (there is a small effect)"
+
+
 @pytest.mark.parametrize(
     ("effect", "margin", "words"),
     [
         (made_effect(0.001, p=0.04), 0.01, "matters"),
         (made_effect(0.001, p_equivalence=0.04), 0.01, "does not matter by more than 1 point"),
-        (made_effect(0.001, 0.003, 0.04, 0.04), 0.01, "does not matter by more than 1 point (there is a small effect)"),
+        (made_effect(0.001, 0.003, 0.04, 0.04), 0.01, SMALL),
         (made_effect(0.001, p_equivalence=0.04), 0.005, "does not matter by more than 0.5 points"),
         (made_effect(0.005), 0.01, "inconclusive, ±1.0 points"),
         (made_effect(math.nan), 0.01, "inconclusive: one seed shows no spread"),
     ],
+    ids=["matters", "equivalent", "small", "another margin", "inconclusive", "one seed"],
 )  # fmt: skip
 def test_the_outcomes_in_words(effect, margin, words):
     assert wording.verdict_text(effect, margin) == words
@@ -114,8 +117,8 @@ def test_an_effect_without_images_has_one_interval_and_one_that_is_lost_none():
 
 def test_interactions_that_are_not_significant_are_counted(study):
     assert wording.interaction_lines(findings_of(study)) == [
-        "No interaction of two factors is significant (3 tested; these arms confound up to 2 pairs of "
-        "factors)."
+        "No interaction of two factors is significant (3 tested; these arms confound up to 2 pairs "
+        "of factors)."
     ]
 
 
@@ -123,8 +126,8 @@ def test_effects_that_depend_on_each_other_are_said_at_each_level(tmp_path):
     (line,) = wording.interaction_lines(findings_of(crossed(tmp_path, DEEP, SQUARE)))
     a, b, c, d = np.mean(DEEP, axis=1)
     assert re.sub(r" \([^)]*\)", "", line) == (
-        f"Effects depend on each other: depth 18 → 34 is {100 * (b - a):+.1f} points at residual yes and "
-        f"{100 * (d - c):+.1f} points at residual no."
+        f"Effects depend on each other: depth 18 → 34 is {100 * (b - a):+.1f} points at residual "
+        f"yes and {100 * (d - c):+.1f} points at residual no."
     )
 
 
@@ -150,17 +153,16 @@ def test_a_design_without_a_winner_says_what_its_arms_reach(tmp_path):
         r"Confirmed with 3 seeds: k7 s2 pool d34 45\.7% \(.*\); .* training accuracy\.", first
     )
     caption = wording.interval_scope(findings_of(study))
-    assert (
-        caption
-        == f"Intervals: 95%, for new seeds; the variation over other images is not included. {RATES}"
-    )
+    seeds = "Intervals: 95%, for new seeds; the variation over other images is not included."
+    assert caption == f"{seeds} {RATES}"
     assert findings_of(study).shared_nuisances == ()
 
 
 def test_arms_at_an_end_of_the_rates_tried_are_named(study):
     lines = wording.warnings(findings_of(study))
     assert lines[0] == (
-        "Best at an end of the learning rates tried, so a better one may lie beyond: k3 s1 pool d10 (high)."
+        "Best at an end of the learning rates tried, so a better one may lie beyond: "
+        "k3 s1 pool d10 (high)."
     )
 
 
@@ -222,10 +224,8 @@ def test_nuisances_that_are_not_tuned_by_arm_are_the_winners(study):
     design = study.manifest["design"] | {"factors": [*FACTORS, decay]}
     with_decay = replace(study, manifest=study.manifest | {"design": design})
     text = wording.interval_scope(findings_of(with_decay))
-    assert (
-        text
-        == f"Intervals: 95%, for new seeds and new test images. {RATES} The same in every arm as in the winner: weight decay."
-    )
+    both = "Intervals: 95%, for new seeds and new test images."
+    assert text == f"{both} {RATES} The same in every arm as in the winner: weight decay."
     untuned = replace(with_decay, trials=with_decay.trials[with_decay.trials["stage"] != "tune"])
     assert findings_of(untuned).shared_nuisances == ("learning_rate", "weight_decay")
 

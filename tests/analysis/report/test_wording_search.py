@@ -78,8 +78,8 @@ def test_headline_names_the_winner_and_the_best_baseline(tmp_path: Path) -> None
     ]
     study = load_study(write_study(tmp_path, made))
     assert headline(study) == (
-        "Trial 2 (k7 s2 pool d34, learning rate 0.01) is best: 98.0% validation accuracy after 2 epochs, "
-        "best baseline small-stem 96.0%"
+        "Trial 2 (k7 s2 pool d34, learning rate 0.01) is best: 98.0% validation accuracy after "
+        "2 epochs, best baseline small-stem 96.0%"
     )
     assert list(role_labels(study)) == [
         "winner",
@@ -88,7 +88,8 @@ def test_headline_names_the_winner_and_the_best_baseline(tmp_path: Path) -> None
     ]
     study = load_study(write_study(tmp_path, made[:2]))
     assert headline(study) == (
-        "Baseline small-stem (k7 s2 pool d18, learning rate 0.01) is best: 96.0% validation accuracy after 2 epochs"
+        "Baseline small-stem (k7 s2 pool d18, learning rate 0.01) is best: 96.0% validation "
+        "accuracy after 2 epochs"
     )
     assert role_labels(study)["baseline:small-stem"] == "best: baseline small-stem, lr 0.01: 96.0%"
 
@@ -156,23 +157,30 @@ def test_the_answer_says_what_the_data_cannot_tell(tmp_path: Path) -> None:
     best, factor, cost = answer(load_study(write_study(tmp_path, made, design=design(*FACTORS))))
     # Wilson's interval for 130 of 144 right starts at 84.3%: one other arm is above.
     assert best.endswith(
-        "a maximum over 3 complete search trials, 144 validation images and one seed is optimistic, "
-        "and on these images it is not significantly above 1 other arm with 84.3% or more."
+        "a maximum over 3 complete search trials, 144 validation images and one seed is "
+        "optimistic, and on these images it is not significantly above 1 other arm with 84.3% or more."
     )
     assert (
         factor == "Which factor matters is not known yet: 3 complete trials beside the baselines."
     )
     assert (
-        cost
-        == "It cost 8 core-seconds in 3 trials and 300 s of wall time. Next: more trials (--samples 20)."
+        cost == "It cost 8 core-seconds in 3 trials and 300 s of wall time. "
+        "Next: more trials (--samples 20)."
     )
 
 
 def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Path) -> None:
     made = [
-        last(0.5 + 0.1 * (depth == 34) + 0.001 * kernel, depth=depth, stem_kernel=kernel, learning_rate=rate)
-        for depth in (10, 18, 34) for kernel in (2, 3, 5, 7) for rate in (0.001, 0.01, 0.05)
-    ]  # fmt: skip
+        last(
+            0.5 + 0.1 * (depth == 34) + 0.001 * kernel,
+            depth=depth,
+            stem_kernel=kernel,
+            learning_rate=rate,
+        )
+        for depth in (10, 18, 34)
+        for kernel in (2, 3, 5, 7)
+        for rate in (0.001, 0.01, 0.05)
+    ]
     study = load_study(
         write_study(tmp_path / "a", made, design=design(FACTORS[0], FACTORS[1], FACTORS[4]))
     )
@@ -184,8 +192,8 @@ def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Pa
         write_study(tmp_path / "b", [*made, last(0.9, learning_rate=0.29)], design=design(*FACTORS))
     )
     assert (
-        "Next: learning rates from 0.029 to 2.9, for the best of k7 s2 pool d18 lies at the high end"
-        in answer(edge)[2]
+        "Next: learning rates from 0.029 to 2.9, for the best of k7 s2 pool d18 lies at the high"
+        " end" in answer(edge)[2]
     )
     wild = load_study(write_study(tmp_path / "c", [DIVERGED], design=design(*FACTORS)))
     assert answer(wild)[2].endswith("Next: lower learning rates, as trials diverged.")

@@ -100,7 +100,7 @@ OLD = {
 def old_study(
     folder: Path, design: Mapping[str, Any], *made: tuple[str, Mapping[str, Any], float]
 ) -> Study:
-    """A study of version 1, by stage, config and last accuracy; its table has no `bn_statistics`."""
+    """A study of version 1, by stage, config and last accuracy, without `bn_statistics`."""
     trials = [
         MadeTrial(
             "complete", [(0.1, 0.9, 0.2, score)], stage, {"max_epochs": 2, **config}, stage=stage

@@ -87,8 +87,8 @@ def test_test_images_are_in_the_leading_interval(tmp_path):
     ]
     sign = [0.25 if trial.config["depth"] == 10 else -0.25 for trial in confirmed]
     seeds = [trial.config["seed"] for trial in confirmed]
-    d = np.array([sum(s * t.correct for s, t, n in zip(sign, confirmed, seeds, strict=True) if n == seed)
-                  for seed in (1, 2, 3)])  # fmt: skip
+    signed = np.array([s * t.correct for s, t in zip(sign, confirmed, strict=True)])
+    d = np.array([signed[np.array(seeds) == seed].sum(axis=0) for seed in (1, 2, 3)])
     table = np.array(
         [
             [t.correct.mean() for t, n in zip(confirmed, seeds, strict=True) if n == s]

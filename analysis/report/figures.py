@@ -21,17 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis.report import wording
-from analysis.statistics import curves as curve_tables
+from analysis.statistics import curves
 from analysis.statistics.cost import COSTS, pareto
-from analysis.statistics.curves import (
-    BASELINE,
-    OTHER,
-    READINGS,
-    WINNER,
-    arm_levels,
-    factor_levels,
-    is_baseline,
-)
+from analysis.statistics.curves import READINGS, is_baseline
 from analysis.statistics.search import SCORE, isolation
 from trainables.vocabulary import TrialStatus
 
@@ -76,33 +68,33 @@ class CurvePanels(NamedTuple):
 
 
 def comparative_curves(
-    axes: Sequence[Axes], curves: pd.DataFrame, labels: Mapping[str, str], classes: int
+    axes: Sequence[Axes], readings: pd.DataFrame, labels: Mapping[str, str], classes: int
 ) -> Sequence[Axes]:
-    """Draw `curves` (of `learning_curves`) as below, each role in `labels` (role → legend text) as
-    a level of one trial, and all other trials as one level more, in grey."""
-    levels = curves[["trial", "role"]].drop_duplicates()
-    level = levels["role"].astype("str").where(levels["role"].isin(labels), OTHER)
-    levels = levels[["trial"]].assign(level=pd.Categorical(level, [*labels, OTHER]))
-    others = wording.others_label((level == OTHER).sum())
-    named = {**labels, OTHER: others}
+    """Draw `readings` (of `learning_curves`) as below, each role in `labels` (role → legend text)
+    as a level of one trial, and all other trials as one level more, in grey."""
+    levels = readings[["trial", "role"]].drop_duplicates()
+    level = levels["role"].astype("str").where(levels["role"].isin(labels), curves.OTHER)
+    levels = levels[["trial"]].assign(level=pd.Categorical(level, [*labels, curves.OTHER]))
+    others = wording.others_label((level == curves.OTHER).sum())
+    named = {**labels, curves.OTHER: others}
     styles = {role: _role_style(role, text, labels) for role, text in named.items()}
     shown = {role: style for role, style in styles.items() if (level == role).any()}
-    quartiles = curve_tables.level_curves(curves, levels)
-    return _draw_levels(axes, curves.merge(levels, on="trial"), quartiles, shown, classes)
+    quartiles = curves.level_curves(readings, levels)
+    return _draw_levels(axes, readings.merge(levels, on="trial"), quartiles, shown, classes)
 
 
 def _role_style(role: str, label: str, roles: Mapping[str, str]) -> LevelStyle:
-    if role == WINNER:
+    if role == curves.WINNER:
         return LevelStyle("black", "*", label, marker_size=10)
-    if role == OTHER:
+    if role == curves.OTHER:
         return LevelStyle(FAINT, ".", label)
-    number = [name for name in roles if name != WINNER].index(role)
+    number = [name for name in roles if name != curves.WINNER].index(role)
     return LevelStyle(OKABE_ITO[number % 6], MARKERS[number % 7], label, LINES[number % 3])
 
 
 def level_curves(
     axes: Sequence[Axes],
-    curves: pd.DataFrame,
+    readings: pd.DataFrame,
     levels: pd.DataFrame,
     quartiles: pd.DataFrame,
     classes: int,
@@ -124,7 +116,7 @@ def level_curves(
         )
         for number, (level, color) in enumerate(palette.items())
     }
-    return _draw_levels(axes, curves.merge(levels, on="trial"), quartiles, styles, classes)
+    return _draw_levels(axes, readings.merge(levels, on="trial"), quartiles, styles, classes)
 
 
 def isolation_points(
@@ -134,7 +126,7 @@ def isolation_points(
     the best complete one of each level."""
     for ax, factor in zip(axes, factors, strict=True):
         best = isolation(table, factor)
-        rows = table.merge(factor_levels(table, factor), on="trial")
+        rows = table.merge(curves.factor_levels(table, factor), on="trial")
         # By the golden ratio, so that neighbours in number are apart however many there are.
         place = rows["level"].cat.codes + (rows["trial"] * 0.618034 % 1 - 0.5) * 0.6
         colors = rows["level"].astype(str).map(level_palette(list(best["level"])))
@@ -154,7 +146,7 @@ def rate_points(
     """Last reading against a factor with a range, in colour the arms with the best trials; diverged
     trials are on the axis, and the ends of the range are dashed."""
     (ax,) = axes
-    arms = arm_levels(table)
+    arms = curves.arm_levels(table)
     varied = table[~is_baseline(table)]
     palette = level_palette(list(arms["level"].cat.categories), ordered=False)
     shown = arms.set_index("trial")["level"].astype("str")
@@ -200,7 +192,7 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
         ax.step(front[cost], front[SCORE], "o-", label=wording.PARETO_FRONT, **steps)
         baselines = rows[is_baseline(rows)].sort_values("trial")
         for number, row in enumerate(baselines.to_dict("records")):
-            name = row["origin"].removeprefix(BASELINE)
+            name = row["origin"].removeprefix(curves.BASELINE)
             style: dict[str, Any] = {"marker": MARKERS[1 + number % 6], "zorder": 3}
             style["color"] = OKABE_ITO[number % 6]
             ax.scatter(row[cost], row[SCORE], s=50, label=name, **style)
@@ -337,16 +329,16 @@ def make_log(ax: Axes, axis: str, formatter: Any) -> None:
 
 def _draw_levels(
     axes: Sequence[Axes],
-    curves: pd.DataFrame,
+    readings: pd.DataFrame,
     quartiles: pd.DataFrame,
     styles: Mapping[str, LevelStyle],
     classes: int,
 ) -> Sequence[Axes]:
     """What `level_curves` says, each level in its style."""
-    panels = _curve_panels(axes, curves, classes)
-    many = curves["trial"].nunique() > MANY
+    panels = _curve_panels(axes, readings, classes)
+    many = readings["trial"].nunique() > MANY
     for level, style in styles.items():
-        trials = curves[curves["level"] == level]
+        trials = readings[readings["level"] == level]
         medians = quartiles[quartiles["level"] == level]
         spacing = max(1, trials["epoch"].nunique() // 8)
         for reading, ax in panels.readings.items():
@@ -361,7 +353,8 @@ def _draw_levels(
         panels.counts.plot(counts["epoch"], counts["n"], gid=f"n {level}", **line)
     if not many:
         colors = {level: style.color for level, style in styles.items()}
-        _draw_ends(panels.readings, curves.assign(color=curves["level"].astype("str").map(colors)))
+        colored = readings.assign(color=readings["level"].astype("str").map(colors))
+        _draw_ends(panels.readings, colored)
     panels.counts.set_ylim(bottom=0)
     key: dict[str, Any] = {"color": DARK, "marker": "o", "mfc": "white", "lw": 1.2}
     axes[0].plot([], [], "--", label=wording.SURVIVORS, **key)
@@ -404,18 +397,18 @@ def _draw_band(ax: Axes, rows: pd.DataFrame, level: str, color: str) -> None:
     ax.set_rasterization_zorder(1)  # all bands as one picture
 
 
-def _curve_panels(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> CurvePanels:
+def _curve_panels(axes: Sequence[Axes], readings: pd.DataFrame, classes: int) -> CurvePanels:
     """Dress the Axes of learning curves."""
     panels = CurvePanels(dict(zip(READINGS, axes, strict=False)), axes[len(READINGS)])
     for reading, ax in panels.readings.items():
         dress_reading(ax, reading)
         quantity = reading.split("_")[1]
-        values = pd.concat([curves[f"train_{quantity}"], curves[f"validation_{quantity}"]])
+        values = pd.concat([readings[f"train_{quantity}"], readings[f"validation_{quantity}"]])
         if values.max() > 0:
             ax.set_ylim(axis_limits(values, quantity, classes))
     dress(panels.counts, wording.TRIAL_COUNTS, wording.EPOCH)
     panels.counts.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-    last = curves["epoch"].max() if len(curves) else 1
+    last = readings["epoch"].max() if len(readings) else 1
     pad = 0.5 if last == 1 else min(0.5, 0.04 * last)
     for ax in axes:
         ax.set_xlim(1 - pad, last + pad)
@@ -423,11 +416,11 @@ def _curve_panels(axes: Sequence[Axes], curves: pd.DataFrame, classes: int) -> C
     return panels
 
 
-def _draw_ends(panels: Mapping[str, Axes], curves: pd.DataFrame) -> None:
+def _draw_ends(panels: Mapping[str, Axes], readings: pd.DataFrame) -> None:
     """Mark where trials ended that are not complete; a value that is not finite, at the bad end of
     the axis."""
-    last = curves["epoch"] == curves.groupby("trial")["epoch"].transform("max")
-    ends = curves[last & (curves["state"] != TrialStatus.COMPLETE)]
+    last = readings["epoch"] == readings.groupby("trial")["epoch"].transform("max")
+    ends = readings[last & (readings["state"] != TrialStatus.COMPLETE)]
     for reading, ax in panels.items():
         low, high = ax.get_ylim()
         heights = ends[reading].fillna(high if reading.endswith("loss") else low).clip(low, high)

@@ -18,17 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load import Study, read_confusion
-from analysis.report import confirm_figures, figures, tables, wording
+from analysis.report import confirm_figures, figures, findings, tables, wording
 from analysis.report.figures import Draw
-from analysis.report.findings import (
-    ConfirmFindings,
-    SearchFindings,
-    StudyFindings,
-    best_trials,
-    level_range,
-    study_findings,
-    widest_gap,
-)
+from analysis.report.findings import study_findings
 from analysis.statistics import confirm, curves, search
 from analysis.statistics.cost import costs
 from analysis.statistics.curves import is_baseline
@@ -134,7 +126,7 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     if labels:
         draw = partial(
             figures.comparative_curves,
-            curves=pd.concat(rows),
+            readings=pd.concat(rows),
             labels=labels,
             classes=len(dataset["classes"]),
         )
@@ -157,18 +149,18 @@ def sections(study: Study) -> Iterator[Section]:
     """The page from above: what is confirmed, the comparative curves of the search, what each
     factor does in it, what the study cost, and the chosen model. What there are no trials for is
     skipped."""
-    findings = study_findings(study)
-    searched = findings.search
+    facts = study_findings(study)
+    searched = facts.search
     scope = wording.scope(study)
-    if findings.confirmed and findings.confirmed.arms:
-        yield from _confirmed(study, findings.confirmed)
+    if facts.confirmed and facts.confirmed.arms:
+        yield from _confirmed(study, facts.confirmed)
     if len(searched.table):
         yield _curves(study, searched, scope)
     varied = bool((~is_baseline(searched.table)).any())
     if varied:
         caption = f"{wording.LEVELS} {scope}"
         yield from _factors(searched, study.manifest["design"]["factors"], caption)
-    yield _cost(findings, scope)
+    yield _cost(facts, scope)
     if len(searched.table):
         draw = partial(figures.pareto_points, table=searched.table)
         yield Section("pareto", wording.PARETO, scope, draw, 3)
@@ -181,10 +173,10 @@ def sections(study: Study) -> Iterator[Section]:
         yield _chosen(confusion, wording.chosen_scope(study))
 
 
-def _curves(study: Study, searched: SearchFindings, scope: str) -> Section:
+def _curves(study: Study, searched: findings.SearchFindings, scope: str) -> Section:
     draw = partial(
         figures.comparative_curves,
-        curves=curves.learning_curves(searched.table, study.epochs),
+        readings=curves.learning_curves(searched.table, study.epochs),
         labels=wording.role_labels(study),
         classes=len(study.manifest["dataset"]["classes"]),
     )
@@ -195,7 +187,7 @@ def _curves(study: Study, searched: SearchFindings, scope: str) -> Section:
 
 
 def _factors(
-    searched: SearchFindings, factors: Sequence[Mapping[str, Any]], caption: str
+    searched: findings.SearchFindings, factors: Sequence[Mapping[str, Any]], caption: str
 ) -> Iterator[Section]:
     """What each factor does in the search."""
     if searched.scientific:
@@ -218,14 +210,14 @@ def _factors(
         )
 
 
-def _isolation(searched: SearchFindings, caption: str) -> Section:
+def _isolation(searched: findings.SearchFindings, caption: str) -> Section:
     factors = searched.scientific
     best = _stacked(
         {factor["name"]: search.isolation(searched.table, factor) for factor in factors}
     )
     return Section(
         "isolation",
-        wording.isolation_finding(widest_gap(best)),
+        wording.isolation_finding(findings.widest_gap(best)),
         f"{wording.ISOLATION} {caption}",
         partial(figures.isolation_points, table=searched.table, factors=factors),
         panels=len(factors),
@@ -233,14 +225,14 @@ def _isolation(searched: SearchFindings, caption: str) -> Section:
     )
 
 
-def _cost(findings: StudyFindings, scope: str) -> Section:
+def _cost(facts: findings.StudyFindings, scope: str) -> Section:
     by_level = {
-        name: costs(findings.spent.merge(levels, on="trial"), "level")
-        for name, levels in findings.search.levels.items()
+        name: costs(facts.spent.merge(levels, on="trial"), "level")
+        for name, levels in facts.search.levels.items()
     }
-    listed = {wording.cost_table(by): costs(findings.spent, by) for by in ("stage", "state")}
+    listed = {wording.cost_table(by): costs(facts.spent, by) for by in ("stage", "state")}
     listed[wording.cost_table("level")] = _stacked(by_level)
-    return Section("cost", wording.cost_text(findings.cost), scope, tables=listed)
+    return Section("cost", wording.cost_text(facts.cost), scope, tables=listed)
 
 
 def _best_so_far(named: Mapping[str, Study], scope: str) -> Section:
@@ -248,12 +240,12 @@ def _best_so_far(named: Mapping[str, Study], scope: str) -> Section:
     for name, study in named.items():
         cores = study.manifest["settings"].get("cpus_per_trial") or 1
         rows[name] = curves.best_so_far(study_findings(study).search.table, cores)
-    finding = wording.best_so_far_finding(best_trials(named))
+    finding = wording.best_so_far_finding(findings.best_trials(named))
     draw = partial(figures.best_lines, tables=rows)
     return Section("best-so-far", finding, f"{wording.IN_ORDER} {scope}", draw, 2)
 
 
-def _shape(study: Study, searched: SearchFindings, scope: str) -> Section:
+def _shape(study: Study, searched: findings.SearchFindings, scope: str) -> Section:
     shape = curves.training_shape(searched.table, study.epochs)
     by_level = {
         name: curves.shape_by_level(shape, levels) for name, levels in searched.levels.items()
@@ -262,7 +254,7 @@ def _shape(study: Study, searched: SearchFindings, scope: str) -> Section:
     return Section("shape", wording.SHAPE_FINDING, f"{wording.SHAPE} {scope}", tables=listed)
 
 
-def _levels(study: Study, searched: SearchFindings, scope: str) -> Iterator[Section]:
+def _levels(study: Study, searched: findings.SearchFindings, scope: str) -> Iterator[Section]:
     """The learning curves by arm and by the levels of each factor."""
     readings = curves.learning_curves(searched.table, study.epochs)
     caption = f"{wording.MEDIANS} {wording.LEVELS} {scope} {wording.EDGE}"
@@ -270,13 +262,16 @@ def _levels(study: Study, searched: SearchFindings, scope: str) -> Iterator[Sect
         quartiles = curves.level_curves(readings, levels)
         draw = partial(
             figures.level_curves,
-            curves=readings,
+            readings=readings,
             levels=levels,
             quartiles=quartiles,
             classes=len(study.manifest["dataset"]["classes"]),
         )
         yield Section(
-            f"by-{name}", wording.level_finding(level_range(quartiles), name), caption, draw
+            f"by-{name}",
+            wording.level_finding(findings.level_range(quartiles), name),
+            caption,
+            draw,
         )
 
 
@@ -289,7 +284,7 @@ def _chosen(confusion: pd.DataFrame, scope: str) -> Section:
     return Section("confusion", finding, scope, tables={wording.CONFUSION: images})
 
 
-def _confirmed(study: Study, confirmed: ConfirmFindings) -> Iterator[Section]:
+def _confirmed(study: Study, confirmed: findings.ConfirmFindings) -> Iterator[Section]:
     """The arms that were trained again with several seeds, what differs among them, and their
     curves."""
     stage = confirmed.stage
@@ -323,7 +318,7 @@ def _confirmed(study: Study, confirmed: ConfirmFindings) -> Iterator[Section]:
     yield Section("confirmed-curves", wording.CONFIRMED_CURVES, caption, draw, 4)
 
 
-def _effects(confirmed: ConfirmFindings, intervals: str) -> Section:
+def _effects(confirmed: findings.ConfirmFindings, intervals: str) -> Section:
     """What each factor does after the last epoch."""
     stage, effects = confirmed.stage, confirmed.effects
     return Section(
@@ -343,7 +338,7 @@ def _effects(confirmed: ConfirmFindings, intervals: str) -> Section:
 
 
 def _effects_by_epoch(
-    study: Study, confirmed: ConfirmFindings, by_epoch: pd.DataFrame, scope: str
+    study: Study, confirmed: findings.ConfirmFindings, by_epoch: pd.DataFrame, scope: str
 ) -> Section:
     stage = confirmed.stage
     rows = confirm.effects_by_epoch(study)

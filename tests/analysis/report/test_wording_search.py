@@ -158,7 +158,8 @@ def test_the_answer_says_what_the_data_cannot_tell(tmp_path: Path) -> None:
     # Wilson's interval for 130 of 144 right starts at 84.3%: one other arm is above.
     assert best.endswith(
         "a maximum over 3 complete search trials, 144 validation images and one seed is "
-        "optimistic, and on these images it is not significantly above 1 other arm with 84.3% or more."
+        "optimistic, and on these images it is not significantly above 1 other arm with 84.3% "
+        "or more."
     )
     assert (
         factor == "Which factor matters is not known yet: 3 complete trials beside the baselines."

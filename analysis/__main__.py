@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analysis.load import load_studies, load_study
 from analysis.report.page import write_comparison, write_report
-from analysis.report.summary import answer, closing_lines
+from analysis.report.wording import answer, closing_lines
 from trainables.config import UsageError
 
 

@@ -115,7 +115,7 @@ def _report(folder: Path) -> None:
     """Write the report and say what it says."""
     from analysis.load import load_study
     from analysis.report.page import write_report
-    from analysis.report.summary import closing_lines
+    from analysis.report.wording import closing_lines
     from study.record import writing
 
     study = load_study(folder)

@@ -145,7 +145,7 @@ def write_study(folder: Path, trials: Sequence[MadeTrial], **changes: Any) -> Pa
 
 
 def falling(epochs: int, loss: float = 1.0, accuracy: float = 0.5) -> list[tuple[float, ...]]:
-    """Readings that improve evenly: validation loss `loss / epoch`, error `(1 - accuracy) / epoch`."""
+    """Readings that improve: validation loss `loss / epoch`, error `(1 - accuracy) / epoch`."""
     return [
         (
             0.8 * loss / epoch,
@@ -232,8 +232,10 @@ def confirm_like(
         for key, value in TrialConfig(max_epochs=epochs).to_dict().items()
         if key != "seed"
     }
-    arms = [{**usual, **levels, "learning_rate": 0.03 if place % 3 == 1 else 0.01} for place, levels in
-            enumerate(half_fraction())]  # fmt: skip
+    arms = [
+        {**usual, **levels, "learning_rate": 0.03 if place % 3 == 1 else 0.01}
+        for place, levels in enumerate(half_fraction())
+    ]
     plan = [
         {"role": "fraction" if place else "winner", "config": arm} for place, arm in enumerate(arms)
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis import load_study
-from analysis.report.verdict import sentences
+from analysis.report.wording import sentences
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/**/README.md"))]

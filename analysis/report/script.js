@@ -2,7 +2,7 @@
 const { axes, rows } = JSON.parse(document.getElementById("data").textContent);
 const plane = document.getElementById("plane"), filter = document.getElementById("filter");
 const table = document.getElementById("trials"), trs = [...table.tBodies[0].rows];
-const brushes = axes.map(() => null); // of each axis the part that is kept, from 0 (below) to 1, or all
+const brushes = axes.map(() => null); // the part of each axis that is kept, from 0 (below) to 1; null: all
 const clamp = (part) => Math.min(1, Math.max(0, part));
 const x = (i) => 70 + (i * 860) / Math.max(1, axes.length - 1), y = (part) => 290 - 250 * part;
 const draw = (name, attributes, parent, text = "") => {
@@ -48,7 +48,7 @@ const groups = axes.map((axis, i) => {
   group.onpointerdown = (event) => { start = at(event); group.setPointerCapture(event.pointerId); };
   group.onpointermove = (event) => { if (start !== null) brush(start, at(event)); };
   group.onpointerup = (event) => {
-    if (Math.abs(at(event) - start) < 0.01) { brushes[i] = null; update(); } // a click gives all back
+    if (Math.abs(at(event) - start) < 0.01) { brushes[i] = null; update(); } // a click resets the axis
     start = null;
   };
   group.onkeydown = (event) => {
@@ -86,7 +86,7 @@ function update() {
   const value = (tr) => tr.cells[column].textContent.replaceAll(",", "");
   table.tBodies[0].append(...[...trs].sort((a, b) => {
     const [one, two] = [value(a), value(b)];
-    if (one === "–" || two === "–") return (one === "–") - (two === "–"); // what is missing comes last
+    if (one === "–" || two === "–") return (one === "–") - (two === "–"); // missing values come last
     return sign * (parseFloat(one) - parseFloat(two) || one.localeCompare(two));
   }));
 }));

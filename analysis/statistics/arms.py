@@ -5,7 +5,7 @@ Arms are paired by seed: the same seed gives the same initialisation, order and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from analysis.load import Study
 from analysis.statistics import curves
 from analysis.statistics.search import scientific
 from trainables.config import TrialConfig
-from trainables.vocabulary import ArmRole
+from trainables.vocabulary import ArmRole, SearchMode, Stage, TrialStatus
 
 FIELDS = [field.name for field in fields(TrialConfig) if field.name != "seed"]
 DEFAULTS: Mapping[str, Any] = {name: getattr(TrialConfig(), name) for name in FIELDS}
@@ -29,13 +29,23 @@ FAMILY = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ARM)
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm of the confirm stage: the values of `FIELDS` and what they are to the design."""
+    """An arm of the confirm stage.
+
+    Attributes:
+        role: in the stage.
+        values: of `FIELDS`.
+        factor: the one that is changed, in an arm with this role.
+        baseline: name of the baseline that it is, if it is one.
+        rate_at_end: low or high where its best learning rate was at that end of those tried.
+        distinct: fields by which it differs from other crossed arms with its label.
+    """
 
     role: ArmRole
     values: tuple[Any, ...]
     factor: str = ""
     baseline: str = ""
     rate_at_end: str = ""
+    distinct: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         return self.values[FIELDS.index(name)]
@@ -84,7 +94,7 @@ class ConfirmStage:
 
     @property
     def images(self) -> int:
-        """How many test images there are by image; 0 where that is not known."""
+        """How many test images are known one by one."""
         return int(self.correct.shape[2])
 
     def bits(self, reading: str, arms: Sequence[int], seeds: Sequence[int]) -> np.ndarray | None:
@@ -100,7 +110,7 @@ class ConfirmStage:
         there = np.isfinite(self.readings["train_loss"]) | np.isfinite(table)
         last = table.shape[2] - 1 - there[:, :, ::-1].argmax(2)
         values = np.take_along_axis(table, last[:, :, None], 2)[:, :, 0]
-        return np.where(self.states == "complete", values, np.nan)
+        return np.where(self.states == TrialStatus.COMPLETE, values, np.nan)
 
     def paired(self, arms: Sequence[int]) -> tuple[list[int], list[int]]:
         """Those of the arms that are not lost and the places of the seeds that all of them have
@@ -112,7 +122,7 @@ class ConfirmStage:
         complete: np.ndarray = np.isfinite(self.values(self.outcome))
         counts = {arm: int(complete[arm].sum()) for arm in arms}
         most = max(counts.values(), default=0)
-        ended = np.any(np.isin(self.states, ("diverged", "failed")), axis=1)
+        ended = np.any(np.isin(self.states, (TrialStatus.DIVERGED, TrialStatus.FAILED)), axis=1)
         kept = [arm for arm in arms if counts[arm] and not (ended[arm] and 2 * counts[arm] < most)]
         seeds = np.flatnonzero(complete[kept].all(0)).tolist() if kept else []
         return (kept, seeds) if seeds else ([], [])
@@ -123,14 +133,16 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
     """The confirm stage of a study; None before it has a trial."""
     design, plan = study.manifest["design"], study.manifest.get("confirm")
     trials = study.trials.loc[
-        study.trials["stage"] == "confirm", [*FIELDS, "seed", "trial", "state"]
+        study.trials["stage"] == Stage.CONFIRM, [*FIELDS, "seed", "trial", "state"]
     ]
     rows = sorted(
-        trials.itertuples(index=False, name=None), key=lambda row: (row[-1] == "complete", row[-2])
+        trials.itertuples(index=False, name=None),
+        key=lambda row: (row[-1] == TrialStatus.COMPLETE, row[-2]),
     )
     configs = dict.fromkeys(row[:-3] for row in sorted(rows, key=lambda row: row[-2]))
     arms = list(_planned(plan) if plan else _derived(study, design, configs))
     arms.sort(key=lambda arm: list(ArmRole).index(arm.role))
+    arms = [replace(arm, distinct=_distinct(arm, arms)) for arm in arms]
     places = {arm.values: number for number, arm in enumerate(arms)}
     kept = [row for row in rows if row[:-3] in places]
     if not kept:
@@ -138,14 +150,11 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
     seeds = sorted({row[-3] for row in kept})
     states = np.full((len(arms), len(seeds)), "", dtype="<U8")
     trial = np.full(states.shape, -1)
-    for (
-        *config,
-        seed,
-        number,
-        state,
-    ) in kept:  # of a seed that was trained twice the last complete trial stays
+    # Of a seed that was trained twice the last complete trial stays.
+    for *config, seed, number, state in kept:
         cell = places[tuple(config)], seeds.index(seed)
-        states[cell], trial[cell] = state, number
+        states[cell] = state
+        trial[cell] = number
     correct, known = _correct(study.correct, trial)
     return ConfirmStage(
         arms=tuple(arms),
@@ -158,6 +167,12 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
         outcome=design.get("outcome", "test_accuracy"),
         margin=design.get("margin", 0.01),
     )
+
+
+def _distinct(arm: Arm, arms: Sequence[Arm]) -> tuple[str, ...]:
+    """The fields by which an arm differs from the crossed ones with its label."""
+    same = [other for other in arms if other.role in FAMILY and other.label == arm.label]
+    return tuple(name for name in FIELDS if any(other[name] != arm[name] for other in same))
 
 
 def _readings(epochs: pd.DataFrame, trial: np.ndarray) -> dict[str, np.ndarray]:
@@ -176,24 +191,20 @@ def _readings(epochs: pd.DataFrame, trial: np.ndarray) -> dict[str, np.ndarray]:
 
 def _correct(correct: pd.DataFrame, trial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each trial is right about, and of which trials that is known."""
-    places = (
-        correct.index.get_indexer(pd.Index(trial.ravel()))
-        if len(correct)
-        else np.full(trial.size, -1)
-    )
+    if correct.empty:
+        return np.zeros((*trial.shape, 0)), np.zeros(trial.shape, bool)
+    places = correct.index.get_indexer(pd.Index(trial.ravel()))
     known = places >= 0
     bits = np.zeros((trial.size, correct.shape[1]), dtype=np.float32)
     bits[known] = correct.to_numpy()[places[known]]
-    return bits.reshape(*trial.shape, -1) if bits.size else np.zeros(
-        (*trial.shape, 0)
-    ), known.reshape(trial.shape)
+    return bits.reshape(*trial.shape, -1), known.reshape(trial.shape)
 
 
 def _crossed(
     design: Mapping[str, Any], plan: Mapping[str, Any] | None, arms: Sequence[Arm]
 ) -> dict[str, list[Any]]:
     """The levels of the factors that the arms of `FAMILY` cross."""
-    if design.get("search") == "factorial":
+    if design.get("search") == SearchMode.FACTORIAL:
         return {factor["name"]: factor["levels"] for factor in scientific(design["factors"])}
     alone = {arm.factor for arm in arms}
     pairs = plan["factors"] if plan else []
@@ -206,8 +217,11 @@ def _planned(plan: Mapping[str, Any]) -> Iterator[Arm]:
     """The arms that study.json names."""
     for arm in plan["arms"]:
         config = {**DEFAULTS, **arm["config"]}
-        texts = {name: str(arm.get(name) or "") for name in ("factor", "baseline", "rate_at_end")}
-        yield Arm(ArmRole(arm["role"]), tuple(config[name] for name in FIELDS), **texts)
+        texts: dict[str, Any] = {
+            name: str(arm.get(name) or "") for name in ("factor", "baseline", "rate_at_end")
+        }
+        values = tuple(config[name] for name in FIELDS)
+        yield Arm(ArmRole(arm["role"]), values, **texts)
 
 
 def _derived(
@@ -217,7 +231,7 @@ def _derived(
     the nuisances that it was confirmed with last, and baselines. What belongs to none of them, an
     earlier winner left."""
     names = _baselines(design, configs)
-    if design.get("search") == "factorial":
+    if design.get("search") == SearchMode.FACTORIAL:
         levels = [FIELDS.index(factor["name"]) for factor in scientific(design["factors"])]
         last = {tuple(config[place] for place in levels): config for config in names}
         yield from (Arm(ArmRole.ARM, config, baseline=names[config]) for config in last.values())
@@ -258,10 +272,10 @@ def _changed(
     """The one scientific factor in which a config differs from the winner's, if that is all it
     differs in."""
     pairs = zip(FIELDS, winner, config, strict=True)
-    unlike = {name for name, mine, other in pairs if mine != other}
+    different = {name for name, mine, other in pairs if mine != other}
     # A factor that is there at a level of a changed one only follows it.
     followers = {
-        factor["name"] for factor in design["factors"] if unlike & set(factor.get("when", ()))
+        factor["name"] for factor in design["factors"] if different & set(factor.get("when", ()))
     }
-    changed = {factor["name"] for factor in scientific(design["factors"])} & unlike - followers
-    return changed.pop() if len(changed) == 1 and unlike <= changed | followers else None
+    changed = {factor["name"] for factor in scientific(design["factors"])} & different - followers
+    return changed.pop() if len(changed) == 1 and different <= changed | followers else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,19 +35,7 @@ from analysis.statistics.estimate import (
 from trainables.vocabulary import ArmRole
 
 MOST_SEEDS = 1000
-COLUMNS = (
-    "factor",
-    "from",
-    "to",
-    "difference",
-    "low",
-    "high",
-    "low_seeds",
-    "high_seeds",
-    "p",
-    "p_equivalence",
-    "verdict",
-)
+COLUMNS = "factor from to difference low high low_seeds high_seeds p p_equivalence verdict".split()
 Levels = tuple[tuple[Any, Any], tuple[Any, Any]]
 Pair = tuple[str, str]
 
@@ -115,6 +103,21 @@ class Interaction:
         return self.p < LEVEL
 
 
+class SimpleEffect(NamedTuple):
+    """A change's effect at one level of another factor."""
+
+    level: Any
+    change: Change
+    estimate: Estimate
+
+
+class BaselineComparison(NamedTuple):
+    """How far the winner is above a baseline."""
+
+    baseline: Arm
+    estimate: Estimate
+
+
 @dataclass(frozen=True)
 class Drift:
     """How much an effect changed from epoch `start` to epoch `end`, the last that all arms have;
@@ -176,14 +179,12 @@ def conclude(study: Study) -> pd.DataFrame:
     """
     rows = []
     for effect in effects(study):
-        change, wide, narrow = (
-            effect.change,
-            effect.estimate.interval,
-            effect.estimate.interval_on_images,
-        )
-        size = effect.estimate.difference, *wide.ends, *narrow.ends
+        change, estimate = effect.change, effect.estimate
+        ends = *estimate.interval.ends, *estimate.interval_on_images.ends
         tests = effect.p, effect.p_equivalence, str(effect.verdict)
-        rows.append((change.factor, change.before, change.after, *size, *tests))
+        rows.append(
+            (change.factor, change.before, change.after, estimate.difference, *ends, *tests)
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -221,7 +222,7 @@ def interactions(study: Study) -> tuple[Interaction, ...]:
     return tuple(Interaction(pairs, levels, value, own) for (pairs, levels, _), value, own in rows)
 
 
-def simple_effects(study: Study, interaction: Interaction) -> list[tuple[Any, Change, Estimate]]:
+def simple_effects(study: Study, interaction: Interaction) -> list[SimpleEffect]:
     """The effect of the interaction's second factor at each of the two levels of its first; nothing
     where pairs of factors share it. Intervals alone, for they are chosen by what was seen, and no
     comparisons of their own."""
@@ -229,49 +230,53 @@ def simple_effects(study: Study, interaction: Interaction) -> list[tuple[Any, Ch
     if stage is None or len(interaction.pairs) > 1:
         return []
     kept, seeds = stage.paired(stage.numbers(*FAMILY))
-    (first, second), (at, levels) = interaction.pairs[0], interaction.levels
-    others = [name for name in stage.factors if name != second]
-    shown = []
-    for level in at:
-        row = np.zeros(len(kept))
-        places = {
-            (stage.arms[arm][second], *(stage.arms[arm][name] for name in others)): place
-            for place, arm in enumerate(kept)
-            if stage.arms[arm][first] == level
-        }
-        matched = [
-            rest for value, *rest in places if value == levels[0] and (levels[1], *rest) in places
-        ]
-        for rest in matched:
-            row[places[levels[0], *rest]] -= 1 / len(matched)
-            row[places[levels[1], *rest]] += 1 / len(matched)
-        if matched:
-            shown.append(
-                (level, Change(second, *levels), _contrast(stage, row[None], kept, seeds)[0])
-            )
-    return shown
+    (first, second), (fixed, levels) = interaction.pairs[0], interaction.levels
+    change = Change(second, *levels)
+    simple = []
+    for level in fixed:
+        row = _simple_contrast(stage, kept, first, level, change)
+        if row.any():
+            (estimate,) = _contrast(stage, row[None], kept, seeds)
+            simple.append(SimpleEffect(level, change, estimate))
+    return simple
+
+
+def _simple_contrast(
+    stage: ConfirmStage, arms: Sequence[int], factor: str, level: Any, change: Change
+) -> np.ndarray:
+    """The contrast of a change among the arms at this level of a factor, over the arms that are
+    there before and after it."""
+    others = [name for name in stage.factors if name != change.factor]
+    places: dict[tuple[Any, ...], int] = {}
+    for place, number in enumerate(arms):
+        arm = stage.arms[number]
+        if arm[factor] == level:
+            places[arm[change.factor], *(arm[name] for name in others)] = place
+    matched = [key[1:] for key in places if key[0] == change.before]
+    matched = [key for key in matched if (change.after, *key) in places]
+    row = np.zeros(len(arms))
+    for key in matched:
+        row[places[change.before, *key]] -= 1 / len(matched)
+        row[places[change.after, *key]] += 1 / len(matched)
+    return row
 
 
 @lru_cache(maxsize=4)
-def against_baseline(study: Study) -> tuple[Arm, Estimate] | None:
-    """The first baseline, and how far the winner is above it: a comparison of its own, of these two
-    arms alone."""
+def against_baseline(study: Study) -> BaselineComparison | None:
+    """How far the winner is above the first baseline: a comparison of its own, of these two arms
+    alone."""
     stage = confirm_stage(study)
-    winner = stage.numbers(ArmRole.WINNER) if stage else []
-    # An arm around the winner may be the baseline as it stands.
-    fixed = (
-        [number for number, arm in enumerate(stage.arms) if arm.baseline and number not in winner]
-        if stage
-        else []
-    )
-    if stage is None or not (winner and fixed):
+    if stage is None:
         return None
-    pair = [winner[0], fixed[0]]
+    winner = stage.numbers(ArmRole.WINNER)
+    # An arm around the winner may be the baseline as it stands.
+    baselines = [number for number, arm in enumerate(stage.arms) if arm.baseline]
+    pair = [*winner, *(number for number in baselines if number not in winner)][:2]
     kept, seeds = stage.paired(pair)
-    if kept != pair:
+    if not winner or len(pair) < 2 or kept != pair:
         return None
     (estimate,) = _contrast(stage, np.array([[1.0, -1.0]]), pair, seeds)
-    return stage.arms[pair[1]], estimate
+    return BaselineComparison(stage.arms[pair[1]], estimate)
 
 
 def seeds_for_width(study: Study, width: float) -> int | None:
@@ -302,9 +307,9 @@ def effects_by_epoch(study: Study) -> pd.DataFrame:
     Returns:
         factor, from, to: as in `conclude`.
         epoch: from 1.
-        difference: of the outcome, a fraction. low, high: 95% interval for new seeds on these test
-        images (which images were right is known of the last
-            epoch only).
+        difference: of the outcome, a fraction.
+        low, high: 95% interval for new seeds on these test images, fractions (which images were
+            right is known of the last epoch only).
     """
     stage = confirm_stage(study)
     rows: list[tuple[Any, ...]] = []
@@ -412,19 +417,11 @@ def _crossed(stage: ConfirmStage) -> Group | None:
     ]
     wanted = np.zeros((len(changes), columns.shape[1]))
     for row, change in zip(wanted, changes, strict=True):
-        row[places[change.factor, change.before]], row[places[change.factor, change.after]] = (
-            -1.0,
-            1.0,
-        )
+        row[places[change.factor, change.before]] = -1.0
+        row[places[change.factor, change.after]] = 1.0
     contrasts = wanted @ np.linalg.pinv(columns)
-    return Group(
-        stage,
-        kept,
-        seeds,
-        changes,
-        contrasts,
-        np.isclose(contrasts @ columns, wanted).all(axis=1).tolist(),
-    )
+    estimable = np.isclose(contrasts @ columns, wanted).all(axis=1).tolist()
+    return Group(stage, kept, seeds, changes, contrasts, estimable)
 
 
 def _single(stage: ConfirmStage) -> Group | None:
@@ -440,14 +437,14 @@ def _single(stage: ConfirmStage) -> Group | None:
         return None
     changes, contrasts = [], np.zeros((len(others), len(kept)))
     for row, number in zip(contrasts, others, strict=True):
-        row[kept.index(first)], row[kept.index(number)] = -1.0, 1.0
-        one, other = stage.arms[first], stage.arms[number]
-        levels = (
-            (one[other.factor], other[other.factor])
-            if other.factor
-            else (one.baseline, other.baseline)
-        )
-        changes.append(Change(other.factor or "baseline", *levels))
+        row[kept.index(first)] = -1.0
+        row[kept.index(number)] = 1.0
+        before, after = stage.arms[first], stage.arms[number]
+        factor = after.factor
+        if factor:
+            changes.append(Change(factor, before[factor], after[factor]))
+        else:
+            changes.append(Change("baseline", before.baseline, after.baseline))
     return Group(stage, kept, seeds, changes, contrasts, [True] * len(changes))
 
 
@@ -493,9 +490,9 @@ def _interaction(
         for name, (one, two) in zip(factors, levels, strict=True)
     ]
     column, (_, columns) = np.prod(signs, axis=0), _indicators(stage, arms)
-    rest = column - columns @ (np.linalg.pinv(columns) @ column)
-    size = float(rest @ rest)
-    return np.asarray(2 * rest / size) if size > 1e-9 else None
+    own = column - columns @ (np.linalg.pinv(columns) @ column)
+    size = float(own @ own)
+    return np.asarray(2 * own / size) if size > 1e-9 else None
 
 
 def _mean_intervals(

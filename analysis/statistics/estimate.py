@@ -134,20 +134,20 @@ class Estimate:
 
 
 NOTHING = Estimate(math.nan, 0, math.nan, 0.0)
-"""Of a contrast that the arms that are left do not hold."""
+"""Of a contrast that the remaining arms do not hold."""
 
 
 def estimates(
     contrasts: np.ndarray, table: np.ndarray, correct: np.ndarray | None = None
 ) -> list[Estimate]:
-    """The contrasts (a row each, a column an arm) of the means of a `table` (arms × seeds), their
-    variance over seeds from its two-way residual and over images from what each trial is `correct`
-    about (arms × seeds × images)."""
+    """The contrasts (one row each, one column per arm) of the means of a `table` (arms × seeds).
+
+    Their variance over seeds is from its two-way residual, that over images from what each trial is
+    `correct` about (arms × seeds × images)."""
     over_seeds, freedoms = seed_variances(contrasts, table)
     parts = [NO_IMAGES] * len(contrasts) if correct is None else image_variances(contrasts, correct)
-    differences = (contrasts @ table.mean(axis=1)).round(
-        12
-    )  # where nothing varies, rounding errors are no difference
+    # Where nothing varies, rounding errors are no difference.
+    differences = (contrasts @ table.mean(axis=1)).round(12)
     rows = zip(differences, over_seeds, freedoms, parts, strict=True)
     return [
         Estimate(float(mean), table.shape[1], float(own), float(nu), *part)
@@ -167,11 +167,11 @@ def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list
         variances, freedom = table.var(axis=1, ddof=1) / seeds, seeds - 1.0
     else:
         shared = arms * table.mean(axis=0).var(ddof=1)
-        rest = (arms - 1) * (residuals(table) ** 2).sum() / ((arms - 1) * (seeds - 1))
-        variances = np.full(arms, (shared + rest) / (arms * seeds))
-        squares = shared**2 / (seeds - 1) + rest**2 / ((arms - 1) * (seeds - 1))
+        unshared = (arms - 1) * (residuals(table) ** 2).sum() / ((arms - 1) * (seeds - 1))
+        variances = np.full(arms, (shared + unshared) / (arms * seeds))
+        squares = shared**2 / (seeds - 1) + unshared**2 / ((arms - 1) * (seeds - 1))
         freedom = (
-            float((shared + rest) ** 2 / squares) if squares else seeds - 1.0
+            float((shared + unshared) ** 2 / squares) if squares else seeds - 1.0
         )  # Satterthwaite 1946
     rows = zip(table.mean(axis=1), variances, parts, strict=True)
     return [Estimate(float(mean), seeds, float(own), freedom, *part) for mean, own, part in rows]
@@ -180,8 +180,9 @@ def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list
 def residuals(table: np.ndarray) -> np.ndarray:
     """What arms and seeds leave unexplained: two-way analysis of variance without replication
     (Fisher 1925)."""
-    rest: np.ndarray = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
-    return rest.round(12)  # where nothing varies, rounding errors are no spread
+    by_arm = table.mean(axis=1, keepdims=True)
+    unexplained: np.ndarray = table - by_arm - table.mean(axis=0) + table.mean()
+    return unexplained.round(12)  # where nothing varies, rounding errors are no spread
 
 
 def stands_out(table: np.ndarray) -> int | None:
@@ -204,13 +205,14 @@ def seed_variances(contrasts: np.ndarray, table: np.ndarray) -> tuple[np.ndarray
     arms, seeds = table.shape
     if arms < 2 or seeds < 2:
         return np.full(len(contrasts), np.nan), np.zeros(len(contrasts))
-    rest, freedom = residuals(table), (arms - 1) * (seeds - 1)
-    square = (rest**2).sum() / freedom
+    unexplained = residuals(table)
+    freedom = (arms - 1) * (seeds - 1)
+    square = (unexplained**2).sum() / freedom
     if (noisy := stands_out(table)) is None:
         return square * (contrasts**2).sum(axis=1) / seeds, np.full(len(contrasts), float(freedom))
     # Grubbs 1948: a residual's expected square is 1 - 2 / arms of its own arm's variance and 1 /
     # arms of the mean one.
-    own = arms / (arms - 2) * ((rest[noisy] ** 2).sum() / (seeds - 1) - square / arms)
+    own = arms / (arms - 2) * ((unexplained[noisy] ** 2).sum() / (seeds - 1) - square / arms)
     own = min(max(own, square), (arms - (arms - 1) * LEAST_SHARE) * square)
     squares = np.full(arms, (arms * square - own) / (arms - 1))
     squares[noisy] = own
@@ -235,11 +237,11 @@ def image_variances(
     over_images = by_image.var(axis=1, ddof=1) / images
     over_both = np.zeros(len(contrasts))
     if seeds > 1:
-        # Sums of squares: what neither seeds nor images explain is the rest of the total.
+        # Sums of squares: what neither seeds nor images explain remains of the total.
         total = np.einsum("csi,csi->c", differences, differences) - seeds * images * mean**2
         of_seeds = images * ((differences.mean(axis=2) - mean[:, None]) ** 2).sum(axis=1)
-        rest = total - of_seeds - seeds * (images - 1) * images * over_images
-        over_both = rest.clip(min=0.0) / ((seeds - 1) * (images - 1) * seeds * images)
+        remaining = total - of_seeds - seeds * (images - 1) * images * over_images
+        over_both = remaining.clip(min=0.0) / ((seeds - 1) * (images - 1) * seeds * images)
     sizes = np.abs(by_image).sum(axis=1)
     changes = np.divide((by_image**2).sum(axis=1), sizes, out=np.zeros_like(sizes), where=sizes > 0)
     rows = zip(over_images, over_both, changes, strict=True)

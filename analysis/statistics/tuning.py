@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.load import Study
 from analysis.statistics.arms import FIELDS, confirm_stage
-from trainables.vocabulary import ArmRole
+from trainables.vocabulary import ArmRole, Stage, TrialStatus
 
 TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)
 
@@ -23,11 +23,12 @@ def rates_tried(study: Study) -> pd.DataFrame:
     """
     stage, trials = confirm_stage(study), study.trials
     columns = ["number", "trial", "learning_rate", "validation_loss", "state", "chosen"]
-    if stage is None or not (trials["stage"] == "tune").any():
+    if stage is None or not (trials["stage"] == Stage.TUNE).any():
         return pd.DataFrame(columns=columns)
     last = study.epochs.drop_duplicates("trial", keep="last").set_index("trial")["validation_loss"]
     trials = trials[
-        trials["stage"].isin(["search", "tune"]) & trials["state"].isin(["complete", "diverged"])
+        trials["stage"].isin([Stage.SEARCH, Stage.TUNE])
+        & trials["state"].isin([TrialStatus.COMPLETE, TrialStatus.DIVERGED])
     ]
     others = [name for name in FIELDS if name != "learning_rate"]
     shown = []
@@ -35,7 +36,7 @@ def rates_tried(study: Study) -> pd.DataFrame:
         arm = stage.arms[number]
         same = (trials[others] == [arm[name] for name in others]).all(axis=1)
         rows = trials.loc[same, ["trial", "learning_rate", "state"]].sort_values("learning_rate")
-        loss = rows["trial"].map(last).where(rows["state"] == "complete")
+        loss = rows["trial"].map(last).where(rows["state"] == TrialStatus.COMPLETE)
         chosen = rows["learning_rate"] == arm["learning_rate"]
         shown.append(rows.assign(number=number, validation_loss=loss, chosen=chosen))
     return pd.concat(shown, ignore_index=True)[columns]

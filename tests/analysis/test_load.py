@@ -1,4 +1,4 @@
-"""Reading a study directory: types, what is half written, and one clear line for what is damaged."""
+"""Reading a study directory: types, half-written files, and one clear line for each damage."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
         assert load_study(folder).epochs["epoch"].tolist() == [1, 2]
 
 
-def test_rows_of_trials_not_yet_in_the_table_and_repeated_rows_are_left_out(tmp_path: Path) -> None:
+def test_rows_of_trials_not_yet_in_the_table_and_repeated_rows_are_skipped(tmp_path: Path) -> None:
     folder = write_study(
         tmp_path, [MadeTrial("running", falling(2)), MadeTrial("running", falling(1))]
     )
@@ -126,57 +126,67 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no epochs": (lambda folder: (folder / "epochs.csv").unlink(), "epochs.csv: no such file"),
     "torn manifest": (
         lambda folder: (folder / "study.json").write_text('{"name": '),
-        "study.json: not JSON",
+        "study.json: damaged (not JSON: ",
     ),
-    "list": (lambda folder: (folder / "study.json").write_text("[1]"), "study.json: name is None"),
+    "list": (
+        lambda folder: (folder / "study.json").write_text("[1]"),
+        "study.json: invalid name None: expected what the study wrote (str)",
+    ),
     "binary": (
         lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe\x00\n"),
         "trials.csv: damaged",
     ),
-    "version": (_edit_manifest(version=3), "invalid value version 3: expected 1, 2"),
+    "version": (_edit_manifest(version=3), "study.json: invalid version 3: expected 1, 2"),
     "margin": (
         _edit_manifest(design=manifest()["design"] | {"margin": 1.0}),
-        "invalid value margin 1.0: expected a number",
+        "invalid margin 1.0: expected a number",
+    ),
+    "search": (
+        _edit_manifest(design=manifest()["design"] | {"search": "best"}),
+        "invalid search 'best': expected sampled, factorial, none",
     ),
     "plan": (
         _edit_manifest(confirm=[]),
-        "invalid value confirm []: expected an object with the lists factors and arms",
+        "invalid confirm []: expected an object with the lists factors and arms",
     ),
     "plan lists": (
         _edit_manifest(confirm={"factors": [], "arms": {}}),
-        "invalid value confirm {'factors': [], 'arms': {}}",
+        "invalid confirm {'factors': [], 'arms': {}}",
     ),
     "change": (
         _edit_manifest(confirm={"factors": [{"factor": "depth"}], "arms": []}),
-        "invalid value confirm factor {'fac",
+        "invalid confirm factor {'fac",
     ),
     "role": (
         _edit_manifest(confirm=_plan(role="best")),
-        "invalid value role 'best' of an arm: expected winner, fraction",
+        "invalid role of an arm 'best': expected winner, fraction",
     ),
     "config": (
         _edit_manifest(confirm=_plan(config={"seed": 1})),
-        "invalid value config {'seed': 1} of an arm: expected ",
+        "invalid config of an arm {'seed': 1}: expected ",
     ),
     "alone": (
         _edit_manifest(confirm=_plan(role="alone", factor="x")),
-        "invalid value factor 'x' of an arm: expected a field",
+        "invalid factor of an arm 'x': expected a field",
     ),
     "bits": (
         _images("0,01", "1,02"),
-        "test_images.csv: invalid value '02': expected a row a trial with a 0 or 1",
+        "test_images.csv: invalid row '02': expected a 0 or 1 for each test image",
     ),
-    "bits missing": (_images("0,01", "1,"), "test_images.csv: invalid value nan"),
-    "bits short": (_images("0,011", "1,010", "2,01"), "test_images.csv: invalid value '01'"),
-    "bits twice": (_images("0,01", "0,01"), "test_images.csv: invalid value a trial twice"),
+    "bits missing": (_images("0,01", "1,"), "test_images.csv: invalid row nan"),
+    "bits short": (_images("0,011", "1,010", "2,01"), "test_images.csv: invalid row '01'"),
+    "bits twice": (_images("0,01", "0,01"), "test_images.csv: damaged (two rows of a trial)"),
     "bits of none": (
         _images("x,01"),
-        "test_images.csv: column trial: invalid value 'x': expected whole numbers",
+        "test_images.csv: invalid trial 'x': expected integers",
     ),
-    "design": (_edit_manifest(design="search"), "design.factors is None"),
+    "design": (
+        _edit_manifest(design="search"),
+        "invalid design.factors None: expected what the study wrote (list)",
+    ),
     "factor": (
         _edit_manifest(design={"factors": [{"name": "x"}], "baselines": {}}),
-        "invalid value factor {'name': 'x'}",
+        "invalid factor {'name': 'x'}",
     ),
     "levels": (
         _edit_manifest(design={"factors": [{"name": "depth"}], "baselines": {}}),
@@ -184,27 +194,30 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "column": (
         _edit("trials.csv", "stem_kernel", "kernel"),
-        "trials.csv: has no column stem_kernel",
+        "trials.csv: damaged (no column stem_kernel)",
     ),
     "state": (
         _edit("trials.csv", "complete", "finished"),
-        "column state: invalid value 'finished': expected running",
+        "invalid state 'finished': expected running",
     ),
     "bool": (
         _edit("trials.csv", "True", "maybe"),
-        "column stem_maxpool: invalid value 'maybe': expected True, False",
+        "invalid stem_maxpool 'maybe': expected True, False",
     ),
     "number": (
         _edit("epochs.csv", "1.0", "1.0.0"),
-        "column validation_loss: invalid value '1.0.0': expected numbers",
+        "invalid validation_loss '1.0.0': expected numbers",
     ),
     "fraction": (
         _edit("epochs.csv", "0,1,", "0,1.5,"),
-        "column epoch: invalid value '1.5': expected whole numbers",
+        "invalid epoch '1.5': expected integers",
     ),
     "fields": (_edit("epochs.csv", "0.5\n0,2", "0.5\n0,2,7,7"), "epochs.csv: damaged"),
     "first row": (_edit("epochs.csv", "0,1,", "0,1,7,"), "epochs.csv: damaged"),
-    "twice": (_repeat_last_line, "trial 2 is there twice"),
+    "twice": (
+        _repeat_last_line,
+        "trials.csv: damaged (two rows of trial 2): expected one row per trial",
+    ),
 }
 
 
@@ -265,7 +278,7 @@ def test_importing_analysis_loads_no_heavy_library() -> None:
     )
 
 
-def test_a_search_as_the_driver_leaves_it_is_read_whole(tmp_path: Path) -> None:
+def test_a_search_as_the_driver_leaves_it_is_read_completely(tmp_path: Path) -> None:
     made = search_like()
     study = load_study(write_study(tmp_path, made))
     assert len(study.trials) == 20
@@ -299,17 +312,19 @@ def test_studies_of_the_same_images_load_together(tmp_path: Path) -> None:
     assert [set(study.epochs["study"]) for study in studies] == [{"one"}, {"two"}]
 
 
-def test_studies_of_unlike_images_or_of_one_name_are_not_compared(tmp_path: Path) -> None:
+def test_studies_of_different_images_or_of_one_name_are_not_compared(tmp_path: Path) -> None:
     one, two = (write_study(tmp_path / name, [], name=name) for name in ("one", "two"))
     same = write_study(tmp_path / "same", [], name="one")
     other = write_study(
         tmp_path / "other", [], name="other", dataset=manifest()["dataset"] | {"fingerprint": "cd"}
     )
     with pytest.raises(
-        UsageError, match=r"other: invalid value images cd: expected those of .*one, sha256:ab"
+        UsageError, match=r"other: invalid data set 'cd': expected the images of .*one, sha256:ab"
     ):
         load_studies([one, two, other])
-    with pytest.raises(UsageError, match="studies: invalid value 2 named one: expected"):
+    with pytest.raises(
+        UsageError, match="studies: invalid value 2 studies named one: expected different names"
+    ):
         load_studies([one, same])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import load_study
-from analysis.report import summary as say
+from analysis.report.findings import study_findings
 from analysis.report.page import write_report
 from analysis.statistics.curves import (
     arm_levels,
@@ -20,7 +20,7 @@ from analysis.statistics.curves import (
     level_curves,
     training_shape,
 )
-from analysis.statistics.search import isolation, scientific
+from analysis.statistics.search import isolation
 from tests.synthetic import FACTORS, search_like, write_study
 from trainables.config import TrialConfig
 
@@ -82,14 +82,14 @@ def main() -> None:
         times = [time.perf_counter()]
         study = load_study(folder)
         times.append(time.perf_counter())
-        found, factors = say.findings(study), study.manifest["design"]["factors"]
-        curves = learning_curves(found.table, study.epochs)
-        for levels in (arm_levels(found.table), *found.levels.values()):
+        searched = study_findings(study).search
+        curves = learning_curves(searched.table, study.epochs)
+        for levels in (arm_levels(searched.table), *searched.levels.values()):
             level_curves(curves, levels)
-        for factor in scientific(factors):
-            isolation(found.table, factor)
-        best_so_far(found.table)
-        training_shape(found.table, study.epochs)
+        for factor in searched.scientific:
+            isolation(searched.table, factor)
+        best_so_far(searched.table)
+        training_shape(searched.table, study.epochs)
         times.append(time.perf_counter())
         write_report(load_study(folder))
         times.append(time.perf_counter())
@@ -98,15 +98,9 @@ def main() -> None:
         2**20 if sys.platform == "linux" else 2**30
     )
     load, statistics, report = np.diff(times)
-    print(
-        f"analysis of {TRIALS:,} trials of {EPOCHS} epochs ({len(study.epochs):,} rows): tables "
-        f"{load:.1f} s, ",
-        end="",
-    )
-    print(
-        f"statistics {statistics:.1f} s, whole report {report:.1f} s ({size:.1f} MB), "
-        f"{memory:.2f} GiB"
-    )
+    rows = f"{TRIALS:,} trials of {EPOCHS} epochs ({len(study.epochs):,} rows)"
+    seconds = f"tables {load:.1f} s, statistics {statistics:.1f} s, complete report {report:.1f} s"
+    print(f"analysis of {rows}: {seconds} ({size:.1f} MB), {memory:.2f} GiB")
 
 
 if __name__ == "__main__":

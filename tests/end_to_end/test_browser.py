@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine"),
 ]
 SWITCHES = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
 )
 MADE = search_like()
 

@@ -8,7 +8,7 @@ import pytest
 from commands import Place, alive, epochs_recorded, wait_for
 
 from analysis.load import load_study
-from analysis.report.summary import scope
+from analysis.report.wording import scope
 from study.record import read_record
 
 pytestmark = pytest.mark.slow

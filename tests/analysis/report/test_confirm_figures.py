@@ -17,7 +17,7 @@ from analysis.report.confirm_figures import (
     effect_curves,
     seed_curves,
 )
-from analysis.report.verdict import arm_names
+from analysis.report.wording import arm_name, verdict_text
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.statistics.confirm import Change, Effect, Verdict
@@ -44,8 +44,10 @@ def marks(ax, name: str) -> list:
 def test_arms_stand_from_above_with_their_seeds_and_means(study):
     stage = confirm_stage(study)
     rows = confirm.arm_summaries(stage, "test_accuracy")
-    (ax,) = arm_points(panels(1), rows, arm_names(stage), "Test accuracy (%)")
-    assert [label.get_text() for label in ax.get_yticklabels()][::-1] == arm_names(stage)
+    (ax,) = arm_points(panels(1), rows, "test_accuracy")
+    names = [arm_name(arm) for arm in stage.arms]
+    assert [label.get_text() for label in ax.get_yticklabels()][::-1] == names
+    assert names[0] == "winner: k3 s1 no-pool d18" and names[-1] == "imagenet-stem"
     seeds = [list(line.get_xdata()) for line in marks(ax, "seed")][::-1]
     assert seeds == [list(row.values) for row in rows]
     means = [bar for bar in ax.containers if bar.get_label() == "_nolegend_" or bar]
@@ -61,10 +63,12 @@ def effect(difference: float, p: float, p_equivalence: float, images: int = 100)
 
 def test_effects_have_both_intervals_the_margin_and_the_colour_of_their_verdict():
     effects = [effect(0.03, 0.01, 1.0), effect(0.001, 1.0, 0.01), effect(0.01, 0.5, 0.5)]
-    (ax,) = effect_bars(panels(1), effects, ["a", "b", "c"], 0.01, "Difference (points)")
+    (ax,) = effect_bars(panels(1), effects, 0.01, "test_accuracy")
     (band,) = [patch for patch in ax.patches if patch.get_label() == "the margin (±1)"]
     assert (band.get_x(), band.get_width()) == pytest.approx((-0.01, 0.02))
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["c", "b", "a"]
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels == [f"depth 18 → 10\n{verdict_text(each, 0.01)}" for each in effects[::-1]]
+    assert ax.get_xlabel() == "Difference in test accuracy (points)"
     narrow = [line.get_xdata() for line in marks(ax, "on images")][::-1]
     assert np.array(narrow) == pytest.approx(
         np.array([each.estimate.interval_on_images.ends for each in effects])
@@ -80,7 +84,7 @@ def test_effects_of_one_seed_or_without_images_are_drawn_too():
     lone = Effect(Change("depth", 18, 10), Estimate(0.01, 1, math.nan, 0.0), math.nan, math.nan)
     figure = Figure()
     ax = figure.subplots()
-    effect_bars([ax], [lone, effect(0.0, 1.0, 1.0, images=0)], ["a", "b"], 0.01, "t")
+    effect_bars([ax], [lone, effect(0.0, 1.0, 1.0, images=0)], 0.01, "train_accuracy")
     figure.canvas.draw()
     assert marks(ax, "on images") == []
     assert lone.verdict is Verdict.INCONCLUSIVE
@@ -88,8 +92,8 @@ def test_effects_of_one_seed_or_without_images_are_drawn_too():
 
 def test_effects_by_epoch_are_a_line_and_a_band_each(study):
     table = confirm.effects_by_epoch(study)
-    names = ["a", "b", "c", "d"]
-    axes = effect_curves(panels(4), table, names, 0.01)
+    names = ["stem kernel 3 → 5", "stem stride 1 → 2", "stem maxpool no → yes", "depth 18 → 10"]
+    axes = effect_curves(panels(4), table, 0.01)
     for ax, name, (_, rows) in zip(axes, names, table.groupby("factor", sort=False), strict=True):
         (line,) = marks(ax, name)
         np.testing.assert_array_equal(line.get_xydata(), rows[["epoch", "difference"]])
@@ -99,7 +103,7 @@ def test_effects_by_epoch_are_a_line_and_a_band_each(study):
 
 def test_curves_of_the_arms_are_means_over_complete_trials(study):
     stage = confirm_stage(study)
-    axes = seed_curves(panels(4), stage, arm_names(stage), [0, 8])
+    axes = seed_curves(panels(4), stage, [stage.arms[0], stage.arms[8]])
     rows = study.epochs.merge(
         study.trials[study.trials["stage"] == "confirm"][["trial", "stem_kernel"]], on="trial"
     )

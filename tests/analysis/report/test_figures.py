@@ -24,7 +24,7 @@ from analysis.report.figures import (
     pareto_points,
     rate_points,
 )
-from analysis.statistics import curves as tidy
+from analysis.statistics import curves as curve_tables
 from analysis.statistics.cost import pareto
 from analysis.statistics.curves import READINGS, factor_levels, learning_curves, results
 
@@ -47,8 +47,8 @@ def points(ax: Axes, gid: str) -> np.ndarray:
 
 
 def marks(ax: Axes, state: str) -> list[list[float]]:
-    (found,) = [mark for mark in ax.collections if mark.get_gid() == state]
-    return [list(map(float, point)) for point in np.asarray(found.get_offsets())]
+    (points_of_state,) = [mark for mark in ax.collections if mark.get_gid() == state]
+    return [list(map(float, point)) for point in np.asarray(points_of_state.get_offsets())]
 
 
 def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
         shown = ["epoch", reading]
         for role in LABELS:
             np.testing.assert_array_equal(
-                points(ax, f"{role} whole"), curves.loc[curves["role"] == role, shown]
+                points(ax, f"{role} all"), curves.loc[curves["role"] == role, shown]
             )
         others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
         drawn = points(ax, "trials other")
@@ -85,7 +85,9 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
         in axes[0].get_legend_handles_labels()[1]
     )
     levels = factor_levels(table, FACTORS[4])
-    axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
+    axes = level_curves(
+        panels(), curves, levels, curve_tables.level_curves(curves, levels), classes=10
+    )
     assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
     assert len([mark for mark in axes[3].collections if len(mark.get_paths())]) == 3
 
@@ -152,20 +154,20 @@ def test_limits_hold_what_is_to_be_seen(
 
 
 @pytest.mark.parametrize("factor", FACTORS, ids=lambda factor: str(factor["name"]))
-def test_medians_over_survivors_look_unlike_those_over_all(
+def test_medians_over_survivors_look_different_from_those_over_all(
     tmp_path: Path, factor: dict[str, object]
 ) -> None:
     trials, curves = curves_of(tmp_path, search_like())
     levels = factor_levels(trials, factor)
-    medians = tidy.level_curves(curves, levels)
+    medians = curve_tables.level_curves(curves, levels)
     axes = level_curves(panels(), curves, levels, medians, classes=10)
     for ax, reading in zip(axes, READINGS, strict=False):
         here = medians[medians["reading"] == reading]
         for level, rows in here.groupby("level", observed=True):
-            whole = rows[rows["whole"]]
-            np.testing.assert_array_equal(points(ax, f"{level} whole"), whole[["epoch", "median"]])
-            joined = rows[~rows["whole"] | (rows["epoch"] == whole["epoch"].max())]
-            expected = rows[:0] if rows["whole"].all() else joined
+            over_all = rows[rows["over_all"]]
+            np.testing.assert_array_equal(points(ax, f"{level} all"), over_all[["epoch", "median"]])
+            joined = rows[~rows["over_all"] | (rows["epoch"] == over_all["epoch"].max())]
+            expected = rows[:0] if rows["over_all"].all() else joined
             np.testing.assert_array_equal(
                 points(ax, f"{level} survivors"), expected[["epoch", "median"]]
             )
@@ -173,8 +175,11 @@ def test_medians_over_survivors_look_unlike_those_over_all(
         line.get_gid(): line.get_linestyle() for line in axes[0].get_lines() if line.get_gid()
     }
     level = str(levels["level"].iloc[0])
-    assert (styles[f"{level} whole"], styles[f"{level} survivors"]) == ("-", "--")
-    assert "median of survivors only (not all got there)" in axes[0].get_legend_handles_labels()[1]
+    assert (styles[f"{level} all"], styles[f"{level} survivors"]) == ("-", "--")
+    assert (
+        "median of survivors only (some trials ended earlier)"
+        in axes[0].get_legend_handles_labels()[1]
+    )
 
 
 def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> None:
@@ -183,7 +188,9 @@ def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> Non
     ]
     trials, curves = curves_of(tmp_path, made)
     levels = factor_levels(trials, {"name": "depth", "levels": [10, 34]})
-    axes = level_curves(panels(), curves, levels, tidy.level_curves(curves, levels), classes=10)
+    axes = level_curves(
+        panels(), curves, levels, curve_tables.level_curves(curves, levels), classes=10
+    )
     labels = axes[0].get_legend_handles_labels()[1]
     assert labels[:2] == ["10: n = 3, at epoch 3 n = 2", "34: n = 0, at epoch 3 n = 0"]
 
@@ -194,7 +201,7 @@ def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> Non
     ids=["none", "one", "many"],
 )
 @pytest.mark.parametrize("columns", [1, 2])
-def test_axes_have_units_whole_epochs_and_no_legend_over_data(
+def test_axes_have_units_ticks_at_epochs_and_no_legend_over_data(
     tmp_path: Path, made: list[MadeTrial], columns: int
 ) -> None:
     _, curves = curves_of(tmp_path, made)
@@ -229,13 +236,13 @@ def test_isolation_marks_every_trial_and_the_best_of_each_level(tmp_path: Path) 
     (ax,) = isolation_points(panels(1), table, [FACTORS[3]])
     varied = [trial for trial in made if not trial.origin.startswith("baseline")]
     for state in ("complete", "stopped"):
-        found = sorted((round(x), y) for x, y in marks(ax, state))
+        drawn = sorted((round(x), y) for x, y in marks(ax, state))
         expected = sorted(
             (int(not t.config["stem_maxpool"]), t.readings[-1][3])
             for t in varied
             if t.state == state
         )
-        np.testing.assert_allclose(found, expected)
+        np.testing.assert_allclose(drawn, expected)
     (bars,) = [mark for mark in ax.collections if mark.get_gid() == "best"]
     best = [
         max(
@@ -266,7 +273,7 @@ def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) 
 def test_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
     made = search_like(40)
     table, _ = curves_of(tmp_path, made)
-    so_far = tidy.best_so_far(table)
+    so_far = curve_tables.best_so_far(table)
     axes = best_lines(panels(2), {"a": so_far, "b": so_far.head(3)})
     assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
     (steps,) = [line for line in axes[1].get_lines() if line.get_label() == "a"]
@@ -284,7 +291,7 @@ def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
     for draw, count in (
         (lambda axes: isolation_points(axes, table, FACTORS[1:]), 4),
         (lambda axes: rate_points(axes, table, FACTORS[0]), 1),
-        (lambda axes: best_lines(axes, {"a": tidy.best_so_far(table)}), 2),
+        (lambda axes: best_lines(axes, {"a": curve_tables.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),
     ):
         figure = compose(draw, "Title", "Caption", count, columns=2)

@@ -123,7 +123,7 @@ def test_medians_say_where_they_are_over_survivors(tmp_path: Path) -> None:
     levels = factor_levels(table_of(study), FACTORS[4])
     medians = level_curves(curves_of(study), levels)
     loss = medians[medians["reading"] == "validation_loss"]
-    rows = loss[["level", "epoch", "median", "n", "trials", "whole"]].to_numpy().tolist()
+    rows = loss[["level", "epoch", "median", "n", "trials", "over_all"]].to_numpy().tolist()
     assert rows == [
         ["10", 1, 5.0, 3, 3, True],
         ["10", 2, 3.5, 2, 3, False],
@@ -152,7 +152,7 @@ def test_quartiles_equal_those_of_numpy(tmp_path: Path, factor: dict[str, object
         found = there[row["reading"]].dropna().to_numpy()
         expected = np.quantile(found, [0.25, 0.5, 0.75])
         assert [row["lower"], row["median"], row["upper"]] == pytest.approx(expected)
-        assert (row["n"], row["whole"]) == (len(found), len(found) == len(members))
+        assert (row["n"], row["over_all"]) == (len(found), len(found) == len(members))
 
 
 def test_levels_keep_the_order_of_the_design_and_ranges_become_thirds(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_importance_finds_the_factors_that_were_planted(tmp_path: Path) -> None:
     assert (
         (shares["least"] <= shares["importance"]) & (shares["importance"] <= shares["most"])
     ).all()
-    assert shares["tells"].all()
+    assert shares["reliable"].all()
     assert shares["trials"].tolist() == [120] * 5
     assert shares["explained"].iloc[0] > 0.9
 
@@ -103,8 +103,8 @@ def test_importance_leaves_out_baselines_and_what_is_not_complete(tmp_path: Path
         trial(0.999, origin="baseline:small-stem", depth=10),
         trial(0.001, "stopped", depth=34),
     ] * 10
-    first, second = (importance(table_of(tmp_path / name, [*made, *extra]), FACTORS) for name, extra in
-                     (("a", []), ("b", spoiled)))  # fmt: skip
+    first = importance(table_of(tmp_path / "a", made), FACTORS)
+    second = importance(table_of(tmp_path / "b", [*made, *spoiled]), FACTORS)
     pd.testing.assert_frame_equal(first, second)
     assert first["factor"][0] == "stem_stride"
 
@@ -116,9 +116,9 @@ def test_importance_draws_a_thousand_trials_of_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 19])
-def test_few_trials_do_not_tell(tmp_path: Path, n: int) -> None:
+def test_few_trials_are_not_reliable(tmp_path: Path, n: int) -> None:
     shares = importance(table_of(tmp_path, random_search(n, {"stem_stride": 0.3})), FACTORS)
-    assert not shares["tells"].any()
+    assert not shares["reliable"].any()
     assert shares["trials"].tolist() == [n] * 5
 
 
@@ -126,12 +126,12 @@ def test_equal_scores_do_not_tell(tmp_path: Path) -> None:
     shares = importance(
         table_of(tmp_path, [trial(0.5, depth=depth) for depth in (10, 18, 34) * 10]), FACTORS
     )
-    assert not shares["tells"].any()
+    assert not shares["reliable"].any()
 
 
 @pytest.mark.slow
-def test_noise_seldom_tells() -> None:
-    """Without any effect, the rule of `importance` is met in at most 5% of 40 draws of 20 trials."""
+def test_noise_is_seldom_reliable() -> None:
+    """Without any effect, importance is reliable in at most 5% of 40 draws of 20 trials."""
     from sklearn.ensemble import RandomForestRegressor
 
     rng = np.random.default_rng(0)

@@ -1,0 +1,781 @@
+"""Every sentence, label, caption, heading and table header of page, figures and terminal.
+
+One short function per fact of `findings`; `answer`, `sentences`, `scope` and `closing_lines` take a
+study and put them together.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import Study
+from analysis.report import findings
+from analysis.report.findings import Reason, study_findings
+from analysis.statistics import confirm, curves, search
+from analysis.statistics.arms import Arm
+from analysis.statistics.confirm import Effect, Verdict
+from analysis.statistics.curves import level_label
+from analysis.statistics.estimate import Interval
+from trainables.vocabulary import ArmRole, Stage, TrialStatus
+
+MISSING = "–"
+INTERACTIONS_SHOWN = 3
+SHARES = ("score", "importance", "least", "most", "explained")
+POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadiness")
+
+# Labels of figures
+
+OUTCOMES: Mapping[str, str] = {
+    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy",
+}
+READINGS: Mapping[str, str] = {
+    "train_loss": "Training loss (nats)",
+    "train_accuracy": "Training accuracy (%)",
+    "validation_loss": "Validation loss (nats)",
+    "validation_accuracy": "Validation accuracy (%)",
+    "test_loss": "Test loss (nats)",
+    "test_accuracy": "Test accuracy (%)",
+}
+COSTS: Mapping[str, str] = {
+    "parameters": "parameters",
+    "forward_flops": "forward FLOP per image",
+    "seconds_per_epoch": "seconds per epoch",
+    "samples": "samples",
+    "core_seconds": "core-seconds",
+}
+BEST_SO_FAR = "Best so far: validation accuracy (%)"
+TRIAL_COUNTS = "Trials read at the epoch (n)"
+EPOCH = "epoch"
+SURVIVORS = "median of survivors only (some trials ended earlier)"
+COMPLETE_TRIALS = "complete trials"
+PARETO_FRONT = "Pareto front"
+
+# Headings, findings and captions of sections
+
+HEADINGS: Mapping[str, str] = {
+    "confirmed": "Confirmed",
+    "effects": "What matters",
+    "effects-by-epoch": "Does it hold for longer training?",
+    "confirmed-curves": "Curves of the confirmed arms",
+    "curves": "Comparative curves",
+    "isolation": "Isolation",
+    "importance": "Importance",
+    "cost": "findings.Cost",
+    "pareto": "Accuracy against cost",
+    "best-so-far": "Best so far",
+    "shape": "Shape of training",
+    "by-arm": "The best arms",
+    "confusion": "The chosen model",
+}
+BEST_TRIALS = "Best trials"
+CAVEAT = (
+    "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
+)
+EDGE = "A marker on the edge of a panel is a value beyond it."
+LEVELS = (
+    "Levels differ in the other factors too; the baselines, which differ in fixed settings, are "
+    "excluded."
+)
+MEDIANS = (
+    "Bold: medians; solid with filled markers: over all trials of the level; dashed with hollow "
+    "markers: over survivors only."
+)
+SHAPE = (
+    "Medians over complete trials, in points: training less validation accuracy at the last epoch "
+    "(gap); over the last third of the epochs its rise per epoch (slope) and the standard "
+    "deviation of its changes (unsteadiness)."
+)
+SHAPE_FINDING = (
+    "How far training was ahead, how fast validation accuracy rose at the end, and how steadily"
+)
+ARM_POINTS = (
+    "Grey: one point per seed; diamonds: means, with pooled spread where arms are compared."
+)
+EFFECT_BARS = (
+    "Each interval is for one effect; verdicts are adjusted for all (Holm), p-values are in "
+    "effects.csv."
+)
+BOTH_INTERVALS = (
+    "Thin: interval for new seeds and new test images; thick: for new seeds on these images."
+)
+EFFECT_CURVES = (
+    "Band: 95% interval for new seeds on these images; grey: the margin. An effect still changes "
+    "at the end where its change over the last third of the epochs, paired over seeds, is "
+    "significant (Holm)."
+)
+ISOLATION = (
+    "Bar: the level's best complete trial, a maximum: it rises with the number of trials and has "
+    "no interval."
+)
+IMPORTANCE = "fANOVA, complete trials only, so weak regions count less; range over forests."
+RATES = "Diverged trials are on the axis; dashed: the ends of the range."
+IN_ORDER = "Trials in order of number."
+PARETO = "The Pareto front: trials that no other trial beats in both accuracy and cost"
+CONFIRMED_CURVES = "The confirmed arms by epoch"
+NONE_YET = "The first seed is not complete yet"
+NONE_CONFIRMED = "Nothing is confirmed: its arms have no complete seed in common."
+
+# Titles of tables
+
+BASELINES = "Baselines"
+BASELINES_LAST = "Baselines (last reading):"
+BEST_COMPLETE = f"Best complete trials ({CAVEAT}):"
+FIVE_BEST = "The five best trials of each"
+DIFFERENT_SETTINGS = "Settings that differ"
+BEST_BY_LEVEL = "Best of each level"
+BEST_BY_ARM = "Best by arm, and where that is at an end, which range to try next"
+SHAPE_BY_LEVEL = "Shape of training by level"
+CONFUSION = "Images by true and predicted class"
+ARMS = "Arms"
+RATES_TRIED = "Learning rates tried for each arm (validation loss)"
+MEANS_BY_EPOCH = "By epoch, means over seeds"
+INTERACTIONS = "Interactions of two factors (half of how much one's effect differs)"
+
+
+def heading(section: str) -> str:
+    """The heading of a section by its name: by-depth is `By depth`."""
+    return HEADINGS.get(section) or spoken(section.replace("-", " ")).capitalize()
+
+
+def cost_table(by: str) -> str:
+    """The title of the table of costs by a column."""
+    return f"findings.Cost by {by}"
+
+
+def effects_table(outcome: str) -> str:
+    """The title of the table of effects."""
+    return f"Effects on {OUTCOMES[outcome]}"
+
+
+def epochs_table(outcome: str) -> str:
+    """The title of the table of effects by epoch."""
+    return f"{effects_table(outcome)} by epoch (points)"
+
+
+# Values
+
+
+def show(value: Any, name: str) -> str:
+    """A value of the column `name` as text: a dash where missing, accuracies and shares in percent,
+    their differences in percentage points, other fractional numbers with three significant digits.
+    """
+    if pd.isna(value):
+        return MISSING
+    if not isinstance(value, float):
+        if name in ("parameters", "forward_flops"):
+            return f"{value / 1e6:,.1f} M"
+        return spoken(value) if name == "factor" else str(value)
+    if name.endswith("accuracy") or name in SHARES:
+        return f"{value:.1%}"
+    if name in POINTS:
+        return f"{100 * value:+.1f}"
+    return f"{value:,.1f}" if name.endswith("seconds") else f"{value:.3g}"
+
+
+def readable(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """These columns (all of them, where none is named) as text under their headings."""
+    columns = names or map(str, table)
+    return pd.DataFrame(
+        {spoken(name): [show(value, name) for value in table[name]] for name in columns}
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """Such as `1 trial`, `2 trials`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def spoken(name: str) -> str:
+    """A factor's or column's name in a sentence."""
+    return name.replace("_", " ")
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter first."""
+    return text[:1].upper() + text[1:]
+
+
+def trial_name(trial: Mapping[Any, Any]) -> str:
+    """A row of `curves.results` by the name of its baseline, or else by its number."""
+    origin = str(trial["origin"])
+    if origin.startswith(curves.BASELINE):
+        return origin.replace(":", " ", 1)
+    return f"trial {trial['trial']}"
+
+
+def arm_name(arm: Arm) -> str:
+    """How an arm is called: by its role, its baseline's name, or its label and what else it differs
+    in from others with this label."""
+    match arm.role:
+        case ArmRole.WINNER:
+            return f"winner: {arm.label}"
+        case ArmRole.BASELINE:
+            return arm.baseline
+        case ArmRole.ALONE:
+            return f"winner with {_level_of(arm, arm.factor)}"
+        case _:
+            return ", ".join([arm.label, *(_level_of(arm, name) for name in arm.distinct)])
+
+
+def _level_of(arm: Arm, factor: str) -> str:
+    return f"{spoken(factor)} {level_label(arm[factor])}"
+
+
+def levels_text(before: Any, after: Any) -> str:
+    """Such as `3 → 5`."""
+    return f"{level_label(before)} → {level_label(after)}"
+
+
+def change_text(change: confirm.Change) -> str:
+    """Such as `stem kernel 3 → 5`."""
+    return f"{spoken(change.factor)} {levels_text(change.before, change.after)}"
+
+
+def interval_text(interval: Interval) -> str:
+    """Such as `+0.2 to +1.2`, in points; a dash where there is none."""
+    if math.isnan(interval.low):
+        return MISSING
+    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+
+
+def size_text(value: float, interval: Interval) -> str:
+    """Such as `+0.7 (+0.2 to +1.2)`, in points."""
+    if math.isnan(value):
+        return MISSING
+    ends = "" if math.isnan(interval.low) else f" ({interval_text(interval)})"
+    return f"{100 * value:+.1f}{ends}"
+
+
+def points(value: float, interval: Interval) -> str:
+    """Such as `+0.7 points (+0.2 to +1.2)`."""
+    size, space, ends = size_text(value, interval).partition(" ")
+    return size if math.isnan(value) else f"{size} points{space}{ends}"
+
+
+def point_count(fraction: float, form: str = "g") -> str:
+    """Such as `1 point`, `0.5 points`."""
+    value = round(100 * fraction, 6)
+    return f"{value:{form}} point{'' if value == 1 and form == 'g' else 's'}"
+
+
+def mean_text(summary: confirm.ArmSummary, form: str = ".1%") -> str:
+    """A mean with its interval, where it has one."""
+    interval = summary.interval
+    mean = f"{summary.mean:{form}}"
+    if math.isnan(interval.low):
+        return mean
+    return f"{mean} ({interval.low:{form}} to {interval.high:{form}})"
+
+
+def status_counts(statuses: Mapping[Any, int]) -> str:
+    """Such as `19 complete, 1 stopped`."""
+    return ", ".join(f"{count} {status}" for status, count in statuses.items())
+
+
+def stage_trials(study: Study, stage: Stage) -> str:
+    """A stage's trials by state, such as `20 trials: 19 complete, 1 stopped`."""
+    counts = study.trials.loc[study.trials["stage"] == stage, "state"].value_counts()
+    counts = counts[counts > 0]
+    trials = plural(counts.sum(), "trial")
+    return f"{trials}: {status_counts(counts.to_dict())}" if len(counts) else trials
+
+
+# The confirm stage
+
+
+def sentences(study: Study) -> list[str]:
+    """What the confirm stage says: the best arm, a line for each factor, whether effects depend on
+    each other, and warnings; nothing before anything is confirmed."""
+    facts = study_findings(study)
+    if facts.nothing_confirmed:
+        return [NONE_CONFIRMED]
+    confirmed = facts.confirmed
+    if confirmed is None or confirmed.standing is None:
+        return []
+    return [
+        f"{standing(confirmed.standing)}.",
+        *effect_lines(confirmed),
+        *interaction_lines(confirmed),
+        *warnings(confirmed),
+    ]
+
+
+def standing(facts: findings.Standing) -> str:
+    """What the winner reaches and how far that is above the first baseline; of designs without a
+    winner, what the best arms reach."""
+    images = f" on {facts.images:,} test images" if facts.images else ""
+    epochs = ", each arm after its own epochs" if facts.own_epochs else ""
+    lead = f"Confirmed with {plural(facts.seeds, 'seed')}{images}{epochs}"
+    if facts.winner is None:
+        best = [f"{arm_name(row.arm)} {mean_text(row)}" for row in facts.best]
+        return f"{lead}: {'; '.join(best)} {OUTCOMES[facts.outcome]}"
+    label = facts.winner.label
+    if facts.accuracy is None:
+        return f"{lead}: the winner ({label}) is not complete with enough seeds and is excluded"
+    winner = f"the winner ({label}, learning rate {facts.winner['learning_rate']:.3g})"
+    reached = f"{lead}: {winner} reaches {mean_text(facts.accuracy)} test accuracy"
+    return f"{reached}{_beside_baseline(facts)}{_optimism(facts)}"
+
+
+def _beside_baseline(facts: findings.Standing) -> str:
+    if facts.baseline is None or facts.above_baseline is None:
+        return ""
+    values = facts.baseline.values
+    above = points(facts.above_baseline.difference, facts.above_baseline.interval)
+    seeds = f"{min(values):.1%} to {max(values):.1%} by seed"
+    if len(values) == 1:
+        seeds = f"{values[0]:.1%}"
+    return f", {above} against the baseline {facts.baseline.arm.baseline} ({seeds})"
+
+
+def _optimism(facts: findings.Standing) -> str:
+    if facts.optimism is None:
+        return ""
+    side = "above" if facts.optimism > 0 else "below"
+    return f"; its score in the search was {100 * abs(facts.optimism):.1f} points {side} that"
+
+
+def effect_lines(confirmed: findings.ConfirmFindings) -> list[str]:
+    """A line for each effect: its size, both intervals and what is concluded."""
+    return [effect_line(effect, confirmed.stage.margin) for effect in confirmed.effects]
+
+
+def effect_line(effect: Effect, margin: float) -> str:
+    """Such as `stem kernel 3 → 5: +0.7 points (+0.2 to +1.2; on these 359 test images +0.4 to
+    +1.0): matters`."""
+    estimate = effect.estimate
+    change = change_text(effect.change)
+    if math.isnan(estimate.difference):
+        return f"{change}: inconclusive, too few of its arms are complete"
+    size = points(estimate.difference, estimate.interval)
+    if estimate.images and not math.isnan(estimate.over_seeds):
+        narrow = interval_text(estimate.interval_on_images)
+        size = f"{size[:-1]}; on these {estimate.images:,} test images {narrow})"
+    return f"{change}: {size}: {verdict_text(effect, margin)}"
+
+
+def verdict_text(effect: Effect, margin: float) -> str:
+    """What is concluded, in words."""
+    if effect.verdict is Verdict.MATTERS:
+        return "matters"
+    if effect.verdict is Verdict.EQUIVALENT:
+        small = " (there is a small effect)" if effect.small else ""
+        return f"does not matter by more than {point_count(margin)}{small}"
+    half = effect.estimate.interval.half
+    if math.isnan(half):
+        return "inconclusive: one seed shows no spread"
+    return f"inconclusive, ±{point_count(half, '.1f')}"
+
+
+def effect_label(effect: Effect, margin: float) -> str:
+    """The label of an effect in its figure."""
+    return f"{change_text(effect.change)}\n{verdict_text(effect, margin)}"
+
+
+def effects_finding(effects: Sequence[Effect]) -> str:
+    """The effects by what is concluded of them."""
+    groups = []
+    for verdict in Verdict:
+        changes = [change_text(effect.change) for effect in effects if effect.verdict is verdict]
+        if changes:
+            groups.append(f"{verdict}: {', '.join(changes)}")
+    return sentence("; ".join(groups))
+
+
+def interaction_lines(confirmed: findings.ConfirmFindings) -> list[str]:
+    """Whether the effects depend on each other."""
+    if confirmed.interactions:
+        shown = [interaction_text(row) for row in confirmed.interactions[:INTERACTIONS_SHOWN]]
+        return [f"Effects depend on each other: {'; '.join(shown)}."]
+    tested = confirmed.tested
+    if not tested or math.isnan(tested[0].p):
+        return []
+    most = max(len(row.pairs) for row in tested)
+    shared = f"; these arms confound up to {most} pairs of factors" if most > 1 else ""
+    return [f"No interaction of two factors is significant ({len(tested)} tested{shared})."]
+
+
+def interaction_text(finding: findings.InteractionFinding) -> str:
+    """The effect of one factor at both levels of the other, or where pairs of factors share it,
+    these and its size."""
+    row = finding.interaction
+    if len(finding.simple) == 2:
+        sizes = [_simple_effect(row.pairs[0][0], effect) for effect in finding.simple]
+        return f"{change_text(finding.simple[0].change)} is {' and '.join(sizes)}"
+    return f"{pairs_text(row)}, {points(row.estimate.difference, row.estimate.interval)}"
+
+
+def _simple_effect(factor: str, effect: confirm.SimpleEffect) -> str:
+    size = points(effect.estimate.difference, effect.estimate.interval)
+    return f"{size} at {spoken(factor)} {level_label(effect.level)}"
+
+
+def pairs_text(row: confirm.Interaction) -> str:
+    """The pairs of factors that share an interaction."""
+    return " or ".join(f"{spoken(one)} × {spoken(other)}" for one, other in row.pairs)
+
+
+def warnings(confirmed: findings.ConfirmFindings) -> list[str]:
+    """Effects that still change, rates at an end, arms that are incomplete or vary more."""
+    lines = [drift_warning(drift) for drift in confirmed.drifts]
+    at_end = [arm for arm in confirmed.stage.arms if arm.rate_at_end]
+    if at_end:
+        arms = ", ".join(f"{arm_name(arm)} ({arm.rate_at_end})" for arm in at_end)
+        lead = "Best at an end of the learning rates tried, so a better one may lie beyond"
+        lines.append(f"{lead}: {arms}.")
+    if confirmed.incomplete:
+        arms = ", ".join(incomplete_arm(arm) for arm in confirmed.incomplete)
+        lines.append(f"Not complete with every seed: {arms}.")
+    if confirmed.noisy:
+        test = "varies more over seeds than the others (Cochran's test)"
+        lines.append(f"{arm_name(confirmed.noisy)} {test}: it has its own variance.")
+    return lines
+
+
+def drift_warning(drift: confirm.Drift) -> str:
+    """By how much an effect still changes."""
+    size = points(drift.estimate.difference, drift.estimate.interval)
+    epochs = f"from epoch {drift.start} to {drift.end}"
+    change = f"{change_text(drift.change)} still changes at the end"
+    return f"{change}: {size} {epochs}, so longer training may change it."
+
+
+def drifts_finding(drifts: Sequence[confirm.Drift]) -> str:
+    """Which effects still change."""
+    if drifts:
+        return f"Still changing at the end: {', '.join(change_text(row.change) for row in drifts)}"
+    return "No effect changes significantly at the end"
+
+
+def incomplete_arm(facts: findings.IncompleteArm) -> str:
+    """An arm with its trials by state."""
+    excluded = "; excluded" if facts.excluded else ""
+    return f"{arm_name(facts.arm)} ({status_counts(facts.statuses)}{excluded})"
+
+
+def interval_scope(confirmed: findings.ConfirmFindings) -> str:
+    """What the intervals include, and what the arms share."""
+    on_images = confirmed.stage.outcome == "test_accuracy" and confirmed.stage.images
+    texts = [
+        "Intervals: 95%, for new seeds and new test images."
+        if on_images
+        else "Intervals: 95%, for new seeds; the variation over other images is not included."
+    ]
+    if confirmed.tuned:
+        texts.append("No interval includes the choice of each arm's learning rate.")
+    if confirmed.shared_nuisances:
+        shared = ", ".join(map(spoken, confirmed.shared_nuisances))
+        texts.append(f"The same in every arm as in the winner: {shared}.")
+    return " ".join(texts)
+
+
+def arms_axis(outcome: str) -> str:
+    """What the axis of the arms shows."""
+    return f"{sentence(OUTCOMES[outcome])} after the last epoch (%)"
+
+
+def effects_axis(outcome: str) -> str:
+    """What the axis of the effects shows."""
+    return f"Difference in {OUTCOMES[outcome]} (points)"
+
+
+def effects_caption(confirmed: findings.ConfirmFindings) -> str:
+    """How to read the figure of the effects."""
+    images = any(effect.estimate.images for effect in confirmed.effects)
+    return f"{BOTH_INTERVALS} {EFFECT_BARS}" if images else EFFECT_BARS
+
+
+def effects_by_epoch_caption(outcome: str) -> str:
+    """How to read the figure of the effects by epoch."""
+    return f"{effects_axis(outcome)} by epoch. {EFFECT_CURVES}"
+
+
+def confirmed_curves_caption(arms: Sequence[Arm]) -> str:
+    """How to read the curves of the confirmed arms."""
+    return (
+        f"Bold: means over complete trials of the {len(arms)} best arms; faint: one line per seed."
+    )
+
+
+def margin_label(margin: float) -> str:
+    """The margin in a legend."""
+    return f"the margin (±{100 * margin:g})"
+
+
+# The search stage
+
+
+def headline(study: Study) -> str:
+    """The best complete search trial, and the best baseline beside it; or that there is none."""
+    ranked = study_findings(study).search.ranked
+    finished = study.manifest.get("ended")
+    if ranked.empty:
+        yet = "" if finished else " yet"
+        return f"No complete trial{yet} ({stage_trials(study, Stage.SEARCH)})"
+    best = ranked.iloc[0].to_dict()
+    so_far = "" if finished else " so far"
+    rate = f"learning rate {best['learning_rate']:.3g}"
+    score = f"{best['validation_accuracy']:.1%} validation accuracy"
+    lead = f"{sentence(trial_name(best))} ({best['arm']}, {rate}) is best{so_far}"
+    text = f"{lead}: {score} after {plural(best['epochs'], 'epoch')}"
+    for rival in ranked[curves.is_baseline(ranked)].head(1).to_dict("records"):
+        if rival["trial"] != best["trial"]:
+            return f"{text}, best {trial_name(rival)} {rival['validation_accuracy']:.1%}"
+    return text
+
+
+def ties_text(ties: findings.Ties | None) -> str:
+    """What the number of trials, images and seeds says of the best score."""
+    if ties is None:
+        return "which arm is best is not known yet"
+    trials = plural(ties.trials, "complete search trial")
+    images = plural(ties.images, "validation image")
+    optimistic = f"a maximum over {trials}, {images} and one seed is optimistic"
+    if not ties.arms:
+        return optimistic
+    arms = f"{plural(ties.arms, 'other arm')} with {ties.bound:.1%} or more"
+    return f"{optimistic}, and on these images it is not significantly above {arms}"
+
+
+def importance_finding(searched: findings.SearchFindings) -> str:
+    """Which factor matters, as far as importance is reliable."""
+    shares = searched.importances
+    trials = int(shares["trials"].max()) if len(shares) else 0
+    if not shares["reliable"].any():
+        enough = trials >= search.ENOUGH_TRIALS
+        reason = ", and the factors do not predict their scores" if enough else ""
+        complete = f"{plural(trials, 'complete trial')} beside the baselines"
+        return f"Which factor matters is not known yet: {complete}{reason}"
+    names = [factor["name"] for factor in searched.scientific]
+    first = shares.head(1)
+    scientific = shares[shares["factor"].isin(names)].head(1)
+    texts = [
+        f"{spoken(row['factor'])}, {row['importance']:.0%} "
+        f"({row['least']:.0%}–{row['most']:.0%} by forest)"
+        for row in pd.concat([first, scientific]).drop_duplicates("factor").to_dict("records")
+    ]
+    lead = f"What seems to explain most of the variance over {trials} complete trials (fANOVA)"
+    return f"{lead} is the {'; of the scientific factors the '.join(texts)}"
+
+
+def isolation_finding(gap: findings.LevelGap | None) -> str:
+    """By which factor the best of the levels are widest apart."""
+    lead = "The best of each level over everything else"
+    if gap is None:
+        return lead
+    return f"{lead}: widest apart by {spoken(gap.factor)}, {100 * gap.gap:.1f} points"
+
+
+def rates_finding(responses: pd.DataFrame, factor: str) -> str:
+    """How many arms did best at an end of a range."""
+    arms = plural(len(responses), "arm")
+    edges = (responses["edge"] != "").sum()
+    return f"{edges} of {arms} did best at an end of the range of {spoken(factor)}s"
+
+
+def level_finding(levels: findings.LevelRange | None, factor: str) -> str:
+    """The lowest and the highest median among the levels of a factor."""
+    name = spoken(factor)
+    if levels is None:
+        return f"Learning curves by {name}"
+    lead = f"After epoch {levels.epoch}, the last that all trials reached"
+    low, high = f"{levels.low:.1%} ({levels.lowest})", f"{levels.high:.1%} ({levels.highest})"
+    return f"{lead}, median validation accuracy by {name} runs from {low} to {high}"
+
+
+def best_so_far_finding(best: Sequence[findings.BestTrial]) -> str:
+    """Which sample was the best of each study."""
+    texts = [
+        f"{row.study}, trial {row.trial}, sample {row.sample} of {row.samples}" for row in best
+    ]
+    return f"The best trial: {'; '.join(texts) or 'none yet'}"
+
+
+def confusion_finding(accuracies: pd.Series) -> str:
+    """The class that is recognised least often."""
+    return f"Least accurate on class {accuracies.idxmin()}, {accuracies.min():.1%}"
+
+
+def role_labels(study: Study) -> dict[str, str]:
+    """The legend's text of the winner and of each baseline that has started, by role, the best
+    first."""
+    table = study_findings(study).search.table
+    best = curves.winner(table)
+    shown = table[table["role"] != curves.OTHER]
+    shown = shown.sort_values("trial", key=lambda trial: trial != best, kind="stable")
+    return {row["role"]: _role_label(row, best) for row in shown.to_dict("records")}
+
+
+def _role_label(trial: Mapping[Any, Any], best: int | None) -> str:
+    lead = "best: " if trial["trial"] == best else ""
+    arm = f", {trial['arm']}" if trial["role"] == curves.WINNER else ""
+    score = show(trial["validation_accuracy"], "validation_accuracy")
+    state = "" if trial["state"] == TrialStatus.COMPLETE else f" ({trial['state']})"
+    return f"{lead}{trial_name(trial)}{arm}, lr {trial['learning_rate']:.3g}: {score}{state}"
+
+
+def others_label(trials: int) -> str:
+    """All trials that are neither the best nor baselines, in a legend."""
+    return f"{trials} other trials and their median"
+
+
+def level_legend(level: str, trials: int, epoch: int, read: int) -> str:
+    """A level in a legend, with how many of its trials were read at the last epoch."""
+    return f"{level}: n = {trials}, at epoch {epoch} n = {read}"
+
+
+def level_tick(level: str, complete: int, trials: int) -> str:
+    """A level on an axis."""
+    return f"{level}\n{complete} of {trials}"
+
+
+def levels_axis(factor: str) -> str:
+    """What an axis of levels shows."""
+    return f"{spoken(factor)}; complete of all trials"
+
+
+def status_legend(status: str, trials: int) -> str:
+    """A state's marker in a legend."""
+    return f"{status} ({trials})"
+
+
+# The study
+
+
+def answer(study: Study) -> list[str]:
+    """The best arm, what each factor does, what it cost and what to run next: from the confirm
+    stage where it has a result, else from the search."""
+    facts = study_findings(study)
+    searched = [
+        f"{headline(study)}; {ties_text(facts.search.ties)}.",
+        f"{importance_finding(facts.search)}.",
+    ]
+    last = f"{cost_text(facts.cost)}. Next: {next_step(facts.next_step)}."
+    return [*(sentences(study) or searched), last]
+
+
+def cost_text(cost: findings.Cost) -> str:
+    """What the study cost, and what early stopping saved."""
+    gpu = f" and {cost.gpu:,.0f} GPU-seconds" if cost.gpu else ""
+    wall = f" and {cost.wall:,.0f} s of wall time" if cost.wall else ""
+    saved = f"; stopping early saved about {cost.saved_core:,.0f}" if cost.saved_core else ""
+    trials = plural(cost.trials, "trial")
+    return f"It cost {cost.core:,.0f} core-seconds{gpu} in {trials}{wall}{saved}"
+
+
+NEXT_STEPS: Mapping[Reason, str] = {
+    Reason.UNFINISHED: "wait for the study to end; the same command resumes it",
+    Reason.DIVERGED: "lower learning rates, as trials diverged",
+    Reason.NONE_COMPLETE: "see why no trial is complete (study.log)",
+    Reason.ONE_SEED: "{command}, for one seed shows no spread",
+    Reason.WIDE_INTERVALS: (
+        "{command} (about {seeds} seeds, until every effect is known within {bound}{floor})"
+    ),
+    Reason.TOO_FEW_IMAGES: (
+        "more test images, for no number of seeds brings every interval within {bound}{floor}"
+    ),
+    Reason.BETTER_ARM: "more trials ({command}), in case there is a better arm",
+    Reason.ALL_CONCLUDED: "nothing",
+    Reason.RATE_AT_END: "{rates}",
+    Reason.NONE_CONFIRMED: "see why nothing is confirmed (study.log)",
+    Reason.FACTORS_UNCLEAR: "more trials ({command})",
+    Reason.BEST_UNCONFIRMED: "the best arms again with several seeds ({command})",
+}
+
+
+def next_step(step: findings.Recommendation) -> str:
+    """What to run next, and why."""
+    images = f"the test images alone leave ±{100 * step.floor:.1f} points, however many seeds"
+    return NEXT_STEPS[step.reason].format(
+        command=step.command,
+        seeds=step.seeds,
+        bound=f"±{point_count(step.width)}",
+        floor=f"; {images}" if step.floor else "",
+        rates=rates_text(step.rates) if step.rates else "",
+    )
+
+
+def rates_text(rates: findings.RateRange) -> str:
+    """Which range to try next, and why."""
+    span = f"from {rates.low:.3g} to {rates.high:.3g}"
+    reason = f"for the best of {rates.arm} lies at the {rates.edge} end of the range"
+    return f"{spoken(rates.factor)}s {span}, {reason}"
+
+
+def scope(study: Study, stage: Stage = Stage.SEARCH) -> str:
+    """What a stage's numbers rest on: data set, trials, epochs, seeds; it is under every figure."""
+    dataset, settings = study.manifest["dataset"], study.manifest["settings"]
+    tested = ""
+    if stage is Stage.CONFIRM:
+        tested = f", all trained on, and {dataset['counts'].get('test', 0):,} test images"
+    images = f"Data set {dataset['name']}: {images_text(dataset)}{tested}"
+    epochs = f"at most {plural(settings['epochs'], 'epoch')}"
+    unfinished = "" if study.manifest.get("ended") else "; the study is not finished"
+    text = f"{images}. {stage_trials(study, stage)}; {epochs}{unfinished}."
+    if stage is not Stage.SEARCH:
+        return text
+    return f"{text} Search stage: validation images, one seed ({settings['seed']})."
+
+
+def images_text(dataset: Mapping[str, Any]) -> str:
+    """How many images of the data set were used, and whether it was the default."""
+    train, validation = (dataset["counts"].get(part, 0) for part in ("train", "validation"))
+    used, available = train + validation, dataset.get("available") or 0
+    part = f", only {used:,} of the {available:,} available" if available > used else ""
+    default = dataset.get("chosen")
+    chosen = f" (data set chosen by default: {default})" if default else ""
+    return f"{train:,} training and {validation:,} validation images{part}{chosen}"
+
+
+def chosen_scope(study: Study) -> str:
+    """What the confusion matrix of the chosen model is of."""
+    if findings.has_confirmed_model(study):
+        return f"The winner's first confirm seed, on test images. {scope(study, Stage.CONFIRM)}"
+    return f"The best search trial, on validation images. {scope(study)}"
+
+
+def closing_lines(study: Study) -> list[str]:
+    """Plain lines for the terminal: the answer, the five best, the baselines, warnings, and a line
+    for each effect."""
+    facts = study_findings(study)
+    ranked, table = facts.search.ranked, facts.search.table
+    columns = ("arm", "learning_rate", "validation_accuracy", "validation_loss", "epochs")
+    baselines = table[curves.is_baseline(table)]
+    tables = {
+        BEST_COMPLETE: readable(ranked.head(5), "trial", *columns),
+        BASELINES_LAST: readable(baselines, "origin", "trial", "state", *columns),
+    }
+    effects = effect_lines(facts.confirmed) if facts.confirmed else []
+    lines = [line for line in answer(study) if line not in effects]
+    lines.append(scope(study))
+    for title, rows in tables.items():
+        if len(rows):
+            lines += ["", title, *_indented(rows.to_string(index=False))]
+    for status in (TrialStatus.FAILED, TrialStatus.DIVERGED):
+        trials = study.trials.loc[study.trials["state"] == status, "trial"]
+        if len(trials):
+            numbers = ", ".join(map(str, trials))
+            lines += ["", f"Warning: {len(trials)} {status}: trial {numbers}"]
+    return [*lines, "", *effects] if effects else lines
+
+
+def _indented(text: str) -> Iterable[str]:
+    return (f"  {line}" for line in text.splitlines())
+
+
+# The page that compares studies
+
+
+def comparison_scope(dataset: str) -> str:
+    """What the scores of the compared studies are."""
+    return f"Data set {dataset}. Scores: {CAVEAT}."
+
+
+def comparison_finding(complete: bool) -> str:
+    """What the curves of the compared studies are of."""
+    if complete:
+        return "The best complete trial of each study"
+    return "No study has a complete search trial"

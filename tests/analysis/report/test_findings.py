@@ -1,0 +1,190 @@
+"""The facts that page and terminal word: what is recommended next, and how arms are identified."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confirmed import changed, findings_of, full, lost, made_study, study_of
+from synthetic import FACTORS, MadeTrial, write_study
+
+from analysis import Study, load_study
+from analysis.report import wording
+from analysis.report.findings import Reason, Recommendation, study_findings
+from analysis.report.wording import answer
+from analysis.statistics import confirm
+from analysis.statistics.arms import FIELDS, Arm
+from trainables.vocabulary import ArmRole
+
+
+def next_step(study: Study) -> Recommendation:
+    return study_findings(study).next_step
+
+
+def designed(study: Study, **changes: object) -> Study:
+    """The study with other entries in its design."""
+    design = study.manifest["design"] | changes
+    return replace(study, manifest=study.manifest | {"design": design})
+
+
+def last(accuracy: float, **config: Any) -> MadeTrial:
+    return MadeTrial("complete", [(1.0, 0.5, 1.0, accuracy)], config=config)
+
+
+DIVERGED = MadeTrial("diverged", [(float("nan"), 0.1, float("nan"), 0.1)])
+TELLING = [
+    last(0.5 + 0.1 * (depth == 34), depth=depth, stem_kernel=kernel, learning_rate=rate)
+    for depth in (10, 18, 34)
+    for kernel in (2, 3, 5, 7)
+    for rate in (0.001, 0.01, 0.05)
+]
+AT_END = last(0.9, learning_rate=0.29)
+
+
+@pytest.mark.parametrize(
+    ("made", "changes", "reason", "command"),
+    [
+        ([AT_END], {"ended": None}, Reason.UNFINISHED, ""),
+        ([DIVERGED], {}, Reason.DIVERGED, ""),
+        ([MadeTrial("failed", [])], {}, Reason.NONE_COMPLETE, ""),
+        ([last(0.9)], {}, Reason.FACTORS_UNCLEAR, "--samples 20"),
+        ([last(0.9)] * 15, {}, Reason.FACTORS_UNCLEAR, "--samples 30"),
+        ([last(0.9)] * 4, {"search": "factorial"}, Reason.FACTORS_UNCLEAR, "--samples 20"),
+        ([last(0.9)] * 12, {"search": "factorial"}, Reason.FACTORS_UNCLEAR, "--samples 24"),
+        ([], {"search": "none"}, Reason.NONE_CONFIRMED, ""),
+        (TELLING, {}, Reason.BEST_UNCONFIRMED, "--confirm-seeds 3"),
+        ([*TELLING, AT_END], {}, Reason.RATE_AT_END, ""),
+    ],
+    ids=[
+        "running", "all diverged", "all failed", "few trials", "no difference", "factorial",
+        "factorial, two per arm", "no search", "one factor explains the scores", "rate at the end",
+    ],
+)  # fmt: skip
+def test_before_anything_is_confirmed_the_next_step_is_what_the_search_lacks(
+    tmp_path: Path, made: list[MadeTrial], changes: dict, reason: Reason, command: str
+) -> None:
+    ended = {"ended": changes.pop("ended")} if "ended" in changes else {}
+    factors = [FACTORS[0], FACTORS[1], FACTORS[4]]
+    design = {"name": "search", "factors": factors, "baselines": {}, **changes}
+    step = next_step(load_study(write_study(tmp_path, made, design=design, **ended)))
+    assert (step.reason, step.command) == (reason, command)
+    if reason is Reason.RATE_AT_END:
+        assert step.rates is not None
+        assert (step.rates.factor, step.rates.edge) == ("learning_rate", "high")
+        assert (step.rates.low, step.rates.high) == pytest.approx((0.029, 2.9))
+
+
+def test_every_reason_has_words() -> None:
+    assert set(wording.NEXT_STEPS) == set(Reason)
+
+
+def test_the_width_is_that_of_the_widest_interval(study: Study) -> None:
+    """Not of the narrowest, nor of the largest effect."""
+    halves = [effect.estimate.interval.half for effect in confirm.effects(study)]
+    between = (min(halves) + max(halves)) / 2
+    assert min(halves) < between < max(halves)
+    assert next_step(designed(study, margin=between)).reason is Reason.WIDE_INTERVALS
+    assert next_step(designed(study, margin=1.01 * max(halves))).reason is Reason.BETTER_ARM
+    assert next_step(designed(study, margin=0.99 * max(halves))).reason is Reason.WIDE_INTERVALS
+
+
+def test_the_next_step_is_a_width_and_never_the_effects(study, trials, tmp_path):
+    seeds = confirm.seeds_for_width(study, 0.01)
+    assert seeds is not None and seeds > 3
+    step = next_step(study)
+    assert (step.command, step.width, step.seeds) == ("--confirm-until-width 1", 0.01, seeds)
+    # What the images alone leave of the widest interval, with the p = 0.975 quantile of Student's t
+    # of 359 degrees of freedom.
+    lasting = [
+        max(0.0, effect.estimate.over_images - effect.estimate.over_both) ** 0.5
+        for effect in confirm.effects(study)
+    ]
+    assert step.floor == pytest.approx(1.9666 * max(lasting), rel=1e-2)
+    text = answer(study)[-1].partition("Next: ")[2]
+    assert text.startswith(
+        f"--confirm-until-width 1 (about {seeds} seeds, until every effect is known within "
+        "±1 point;"
+    )
+    assert re.search(r"; the test images alone leave ±\d\.\d points, however many seeds\)\.$", text)
+    # With other effects of the same spread it is the same.
+    made, plan = trials
+    shifted = changed(made, lambda t, _: -0.1 if t.config["stem_stride"] == 2 else 0.0)
+    plain = made_study(tmp_path / "plain", changed(made, lambda *_: 0.0), plan)
+    assert next_step(plain) == next_step(made_study(tmp_path / "shifted", shifted, plan))
+    assert next_step(plain).floor == 0
+    assert "the test images alone" not in answer(plain)[-1]
+
+
+def test_where_all_is_known_well_enough_nothing_more_is_asked(study):
+    known = designed(study, margin=0.2)
+    assert next_step(known) == Recommendation(Reason.BETTER_ARM, "--samples 20")
+    assert "in case there is a better arm" in answer(known)[-1]
+    factorial = designed(study, margin=0.2, search="factorial")
+    assert next_step(factorial) == Recommendation(Reason.ALL_CONCLUDED)
+    assert answer(factorial)[-1].endswith("Next: nothing.")
+
+
+def test_where_the_images_are_too_few_no_number_of_seeds_is_named(study):
+    step = next_step(designed(study, margin=0.001))
+    assert (step.reason, step.command, step.seeds) == (Reason.TOO_FEW_IMAGES, "", 0)
+    assert wording.next_step(step).startswith(
+        "more test images, for no number of seeds brings every interval within ±0.1 points"
+    )
+
+
+def test_one_seed_concludes_nothing_and_asks_for_more(study):
+    confirm_trials = study.trials["stage"] == "confirm"
+    seed = study.trials.loc[confirm_trials, "seed"].min()
+    one = replace(study, trials=study.trials[~confirm_trials | (study.trials["seed"] == seed)])
+    lines = wording.effect_lines(findings_of(one))
+    assert all(line.endswith(": inconclusive: one seed shows no spread") for line in lines)
+    assert wording.interaction_lines(findings_of(one)) == []
+    assert next_step(one) == Recommendation(Reason.ONE_SEED, "--confirm-seeds 5")
+    assert answer(one)[-1].endswith("Next: --confirm-seeds 5, for one seed shows no spread.")
+
+
+def test_arms_are_identified_by_role_label_and_what_they_differ_in(study):
+    arms = findings_of(study).stage.arms
+    assert (arms[0].role, arms[0].label) == (ArmRole.WINNER, "k3 s1 no-pool d18")
+    assert (arms[-1].role, arms[-1].baseline) == (ArmRole.BASELINE, "imagenet-stem")
+    assert {arm.role for arm in arms[1:-1]} == {ArmRole.FRACTION}
+    assert len({wording.arm_name(arm) for arm in arms}) == len(set(arms)) == 9
+    assert all(arm.distinct == () for arm in arms)
+
+
+def test_arms_of_one_label_are_distinct_by_the_fields_that_it_does_not_name(tmp_path):
+    arms = [{"role": "arm", "config": {"weight_decay": decay}} for decay in (0.0, 0.001)]
+    study = study_of(tmp_path, [*arms, {"role": "arm", "config": {"depth": 34}}], [[0.9, 0.8]] * 3)
+    assert [wording.arm_name(arm) for arm in findings_of(study).stage.arms] == [
+        "k7 s2 pool d18, weight decay 0.0",
+        "k7 s2 pool d18, weight decay 0.001",
+        "k7 s2 pool d34",
+    ]
+
+
+def test_an_arm_that_lost_most_seeds_is_excluded_and_counted(study):
+    left = lost(study, {"stem_kernel": 3, "depth": 10, "stem_stride": 1}, 2)
+    (arm,) = findings_of(left).incomplete
+    assert (arm.arm.label, arm.excluded) == ("k3 s1 pool d10", True)
+    assert arm.statuses == {"complete": 1, "diverged": 2, "failed": 0}
+
+
+def made_arm(role: ArmRole, **values: Any) -> Arm:
+    config = full({"stem_kernel": 3, "stem_stride": 1, **values.pop("config", {})})
+    return Arm(role, tuple(config[name] for name in FIELDS), **values)
+
+
+@pytest.mark.parametrize(
+    ("arm", "name"),
+    [
+        (made_arm(ArmRole.WINNER), "winner: k3 s1 pool d18"),
+        (made_arm(ArmRole.BASELINE, baseline="imagenet-stem"), "imagenet-stem"),
+        (made_arm(ArmRole.ALONE, factor="stem_kernel"), "winner with stem kernel 3"),
+        (made_arm(ArmRole.ARM, distinct=("residual",)), "k3 s1 pool d18, residual yes"),
+        (made_arm(ArmRole.FRACTION), "k3 s1 pool d18"),
+    ],
+    ids=["winner", "baseline", "one factor changed", "same label", "fraction"],
+)
+def test_arms_in_words(arm: Arm, name: str) -> None:
+    assert wording.arm_name(arm) == name

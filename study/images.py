@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from study.phrases import counted
 from study.record import has_study
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
@@ -56,6 +55,7 @@ class Images:
             "image_shape": list(data.image_shape),
             "classes": list(data.classes),
             "skipped": data.skipped,
+            "value_range": data.value_range,
             "duplicates": self.duplicates,
             "mirrored": self.mirrored,
         }
@@ -63,9 +63,10 @@ class Images:
     @property
     def notes(self) -> list[str]:
         """What a person should know of these images before a study, a line each."""
-        notes = []
-        if self.data.skipped:
-            notes.append(f"data set: {counted(self.data.skipped, 'unreadable file')} skipped")
+        notes = [f"data set: {remark}" for remark in self.data.remarks]
+        if self.data.value_range:
+            low, high = self.data.value_range
+            notes.append(f"data set: values {low:g} to {high:g} of deep images become 0 to 255")
         if any(self.duplicates.values()):
             copies = " and ".join(f"{count} {part}" for part, count in self.duplicates.items())
             notes.append(f"data set: {copies} images equal a training image, pixel by pixel")

@@ -92,6 +92,16 @@ def test_without_mirroring_there_is_no_warning(arrows, resolve, caplog):
     assert not [line for line in caplog.records if line.levelname == "WARNING"]
 
 
+def test_the_scale_of_deep_images_is_recorded_and_noted(tmp_path, resolve):
+    for number in range(20):
+        path = tmp_path / "deep" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.arange(64).reshape(8, 8) * 65).astype(np.uint16)).save(path)
+    images = resolve(tmp_path / "deep")
+    assert images.to_dict()["value_range"] == (0, 4095)
+    assert "data set: values 0 to 4095 of deep images become 0 to 255" in images.notes
+
+
 @pytest.mark.parametrize(
     ("flip", "digits", "folder"), [(None, False, True), (True, True, True), (False, False, False)]
 )

@@ -34,17 +34,6 @@ def test_a_directory_that_holds_something_else_is_refused_before_images_are_read
         )
 
 
-def test_other_images_than_recorded_are_refused(tmp_path):
-    settings = StudySettings(dataset="digits", results_dir=str(tmp_path))
-    fingerprint = resolve_images(settings).data.fingerprint
-    assert resolve_images(settings, fingerprint).data.fingerprint == fingerprint
-    with pytest.raises(
-        UsageError,
-        match=f"--dataset: invalid value 'digits' with fingerprint {fingerprint}, the study has x",
-    ):
-        resolve_images(settings, "x")
-
-
 @pytest.fixture
 def arrows(tmp_path):
     """A folder of arrows `left` and `right`, and of crosses, each of its own brightness."""

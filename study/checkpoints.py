@@ -95,6 +95,7 @@ def keep_best(folder: Path, state: StudyState) -> None:
             pixel_std=checkpoint["pixel_std"],
             image_shape=data["image_shape"],
             classes=data["classes"],
+            value_range=data.get("value_range"),
         )
         names = pd.Index(data["classes"], name="true class")
         pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")

@@ -19,7 +19,7 @@ from study.checkpoints import finish_ended
 from study.cluster.start import ray_running
 from study.confirm import missing_confirm_trials, missing_tune_trials
 from study.designs import Design
-from study.images import Images, resolve_images
+from study.images import Images, compare_images, resolve_images
 from study.plan import Plan, begin_study, continue_study, find_study, make_plan
 from study.provenance import command, git_commit
 from study.record import CannotWrite, Record, write_views
@@ -81,9 +81,9 @@ def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Out
     with interruptible() as interrupted, ExitStack() as ending:
         settings, design, record = _open(given, ending)
         if record and not _anything_to_run(settings, design, record, advice):
+            compare_images(settings, record.state.header)
             return _already_complete(record)
-        recorded = record.state.header["dataset"]["fingerprint"] if record else None
-        images = resolve_images(settings, recorded)
+        images = resolve_images(settings, record.state.header if record else None)
         plan, dashboard = ending.enter_context(_planned(settings, design, images, interrupted))
         if record is None:
             record = ending.enter_context(closing(Record(plan.folder, plan.header())))

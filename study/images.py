@@ -1,7 +1,9 @@
 """The images of a study: which, why them, and their parts."""
 
 import logging
+import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +11,11 @@ from typing import Any
 
 import torch
 
-from study.phrases import counted
 from study.record import has_study
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
-from trainables.datasets import load_images
+from trainables.datasets import NAMES, UnusableDataDir, load_images
+from trainables.folders import MOST_NAMED
 from trainables.mirror import mirrored_classes
 from trainables.named import DataUnavailable
 from trainables.parts import ImageData, Split, duplicates, split_images
@@ -56,6 +58,7 @@ class Images:
             "image_shape": list(data.image_shape),
             "classes": list(data.classes),
             "skipped": data.skipped,
+            "value_range": data.value_range,
             "duplicates": self.duplicates,
             "mirrored": self.mirrored,
         }
@@ -63,9 +66,10 @@ class Images:
     @property
     def notes(self) -> list[str]:
         """What a person should know of these images before a study, a line each."""
-        notes = []
-        if self.data.skipped:
-            notes.append(f"data set: {counted(self.data.skipped, 'unreadable file')} skipped")
+        notes = [f"data set: {remark}" for remark in self.data.remarks]
+        if self.data.value_range:
+            low, high = self.data.value_range
+            notes.append(f"data set: values {low:g} to {high:g} of deep images become 0 to 255")
         if any(self.duplicates.values()):
             copies = " and ".join(f"{count} {part}" for part, count in self.duplicates.items())
             notes.append(f"data set: {copies} images equal a training image, pixel by pixel")
@@ -76,44 +80,129 @@ class Images:
         return notes
 
 
-def resolve_images(settings: StudySettings, recorded: str | None = None) -> Images:
-    """The asked data set, or the default one with the reason for it.
+def resolve_images(settings: StudySettings, recorded: Mapping[str, Any] | None = None) -> Images:
+    """The data set that is asked for, or the default one with the reason for it; `recorded` is the
+    header of the study that the settings continue.
 
     Raises:
         UsageError: there is no such data set, too little in it, something else is where the study
-            would be, or the images have not the fingerprint that is recorded.
+            would be, or the images are not those that are recorded.
         DataUnavailable: it is unavailable.
     """
     if settings.dataset is not None:
-        images = _images(settings, settings.dataset, None)
-        if recorded not in (None, images.data.fingerprint):
-            found = f"invalid value {settings.dataset!r} with fingerprint {images.data.fingerprint}"
-            raise UsageError(f"--dataset: {found}, the study has {recorded}: {SAME}")
-        return images
+        return _images(settings, settings.dataset, None, recorded)
     if not torch.cuda.is_available():
-        return _images(
-            settings, "digits", "no --dataset given, and no GPU on this machine for cifar10"
-        )
+        reason = "no --dataset given, and no GPU on this machine for cifar10"
+        return _images(settings, "digits", reason)
     try:
         return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
     except DataUnavailable as error:
-        return _images(
-            settings, "digits", f"no --dataset given, and cifar10 is unavailable: {error}"
+        reason = f"no --dataset given, and cifar10 is unavailable: {error}"
+        return _images(settings, "digits", reason)
+
+
+def compare_images(settings: StudySettings, recorded: Mapping[str, Any]) -> None:
+    """Compare the images that the settings name with those of a complete study, by its header; warn
+    where they are gone.
+
+    Raises:
+        UsageError: they are different, or cannot be read.
+    """
+    dataset = settings.dataset
+    assert dataset is not None, "a record has one"
+    _check_name(dataset, recorded)
+    if dataset in NAMES:
+        return  # its images are the same wherever it comes from
+    problem = f"{dataset} is not there any more"
+    if os.path.isdir(os.path.expanduser(dataset)):
+        try:
+            _check_same(settings, _load(settings, dataset), recorded)
+            return
+        except UnusableDataDir as error:
+            problem = str(error)
+    log.warning("the images could not be compared with those of the study: %s", problem)
+
+
+def dataset_for_record(dataset: str) -> str:
+    """The name of a data set, or the absolute path of a folder: a study may be resumed from another
+    directory."""
+    return dataset if dataset in NAMES else absolute(dataset)
+
+
+def absolute(path: str) -> str:
+    """The path from the root, however it is spelled."""
+    return str(Path(os.path.expanduser(path)).resolve())
+
+
+def _check_name(dataset: str, recorded: Mapping[str, Any]) -> None:
+    """Refuse a named data set for a study of another one; folders are compared by their images."""
+    previous = recorded["settings"]["dataset"]
+    if dataset != previous and {dataset, previous} & set(NAMES):
+        raise UsageError(
+            f"--dataset: invalid value {dataset!r}, the study has {previous!r}: {SAME}"
         )
 
 
-def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images:
+def _check_same(settings: StudySettings, data: ImageData, recorded: Mapping[str, Any]) -> None:
+    """Refuse other images than the study has; and other augmentation than its record, which older
+    ones do not name, means."""
+    fingerprint = recorded["dataset"]["fingerprint"]
+    if data.fingerprint != fingerprint:
+        raise UsageError(
+            f"--dataset: invalid value {settings.dataset!r}: its images are not those of the study "
+            f"(fingerprint {data.fingerprint[:12]}, the study has {fingerprint[:12]}): {SAME}"
+        )
+    flip = recorded["settings"].get("flip", data.flip)
+    if settings.flip not in (None, flip):
+        raise UsageError(f"--flip: invalid value {settings.flip}, the study has {flip}: {SAME}")
+
+
+def _warn_of_mirrored(images: Images) -> None:
+    if images.mirrored:
+        pairs = ", ".join(f"{one} and {other}" for one, other in images.mirrored[:MOST_NAMED])
+        log.warning(
+            "mirrored in training, though classes look like each other's mirror image: %s; "
+            "--no-flip turns mirroring off",
+            pairs,
+        )
+
+
+def _images(
+    settings: StudySettings,
+    dataset: str,
+    chosen: str | None,
+    recorded: Mapping[str, Any] | None = None,
+) -> Images:
     log.info("data set: %s", f"{dataset} ({chosen})" if chosen else dataset)
-    folder = settings.folder(dataset)
+    _check_directory(settings, settings.folder(dataset))
+    if recorded is not None:
+        _check_name(dataset, recorded)
+    data = _load(settings, dataset)
+    if recorded is not None:
+        _check_same(settings, data, recorded)
+    if settings.flip is not None:
+        data = replace(data, flip=settings.flip)
+    images = Images(data, split_images(data, settings.train_images), chosen)
+    _warn_of_mirrored(images)
+    return images
+
+
+def _load(settings: StudySettings, dataset: str) -> ImageData:
+    return load_images(
+        dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images
+    )
+
+
+def _check_directory(settings: StudySettings, folder: Path) -> None:
+    """Refuse a directory for the study that cannot be made, or that holds something else."""
+    parent = next(parent for parent in folder.parents if parent.exists())
     try:
-        with tempfile.TemporaryFile(
-            dir=next(parent for parent in folder.parents if parent.exists())
-        ):
+        with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        expected = f"expected a folder that can be written to ({error.strerror})"
         raise UsageError(
-            f"--results-dir: invalid value {settings.results_dir!r}: {expected}"
+            f"--results-dir: invalid value {settings.results_dir!r}: {error.strerror}: "
+            "expected a folder that can be written to"
         ) from error
     # A driver that was killed before its first line leaves an empty record.
     empty = not folder.exists() or (
@@ -124,17 +213,3 @@ def _images(settings: StudySettings, dataset: str, chosen: str | None) -> Images
             f"--name: invalid value {folder.name!r}: {folder} exists and is no study: "
             "expected a name not taken"
         )
-    data = load_images(
-        dataset, Path(settings.data_dir), settings.image_size, settings.skip_bad_images
-    )
-    if settings.flip is not None:
-        data = replace(data, flip=settings.flip)
-    images = Images(data, split_images(data, settings.train_images), chosen)
-    if images.mirrored:
-        pairs = ", ".join(f"{one} and {other}" for one, other in images.mirrored[:5])
-        log.warning(
-            "mirrored in training, though classes look like each other's mirror image: %s; "
-            "--no-flip turns mirroring off",
-            pairs,
-        )
-    return images

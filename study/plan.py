@@ -14,7 +14,7 @@ import torch
 from study.confirm import most_arms, most_tune_trials
 from study.design_files import design_from, read_design
 from study.designs import Design
-from study.images import Images
+from study.images import Images, absolute, dataset_for_record
 from study.provenance import command, git_commit, machine, package_versions
 from study.record import has_study
 from study.resources import Resources, concurrent_trials, gpus_per_trial
@@ -102,7 +102,8 @@ class Plan:
         """The settings, with what was decided in place of what was left open."""
         resolved = {
             "name": self.folder.name,
-            "dataset": self.dataset,
+            "dataset": dataset_for_record(self.dataset),
+            "data_dir": absolute(self.settings.data_dir),
             "flip": self.images.data.flip,
             "epochs": self.epochs,
             "precision": self.precision,

@@ -225,7 +225,6 @@ def invalid_option(option: str, value: Any) -> UsageError:
 
 
 QUESTION = (
-    "dataset",
     "epochs",
     "seed",
     "train_images",
@@ -247,13 +246,12 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     Raises:
         UsageError: what is given would change the question.
     """
-    # Precision is decided once, and a folder of images may have been moved: they are compared
-    # themselves.
+    # Precision is decided once. Images are compared themselves, see `study.images`.
     given = {item: value for item, value in given.items() if (item, value) != ("precision", "auto")}
     changed = [
         f"{flag(item)}: invalid value {given[item]!r}, the study has {recorded[item]!r}"
         for item in QUESTION
-        if item in given and not _same(item, given[item], recorded.get(item, given[item]))
+        if item in given and given[item] != recorded.get(item, given[item])
     ]
     if changed:
         raise UsageError(f"{'; '.join(changed)}: {SAME}")
@@ -264,12 +262,6 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     # 0 where there is no search stage: what its design decides.
     old["samples"] = old["samples"] or None
     return StudySettings(**old | given | {"name": name})
-
-
-def _same(option: str, given: Any, recorded: Any) -> bool:
-    if option == "dataset" and Path(given).resolve().name == Path(recorded).name:
-        return True
-    return bool(given == recorded)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ NAMES = (*TORCHVISION, "digits")
 """The data sets that have a name; anything else is a folder."""
 
 
+class UnusableDataDir(UsageError):  # noqa: N818
+    """The data directory cannot be written to."""
+
+
 def load_images(
     dataset: str, data_dir: Path, image_size: int = 32, skip_bad_images: bool = False
 ) -> ImageData:
@@ -52,7 +56,7 @@ def _lock(data_dir: Path) -> FileLock:
         with lock:
             return lock
     except OSError as error:
-        raise UsageError(
+        raise UnusableDataDir(
             f"--data-dir: invalid value {str(data_dir)!r}: {error.strerror}: "
             "expected a folder that can be written to"
         ) from error

@@ -1,37 +1,150 @@
-"""One image file to a square of bytes."""
+"""One image file to a square of pixels.
+
+Images of 8 bits become bytes at once. Deep images (more than 8 bits per pixel, or floats) keep
+their values: only with all files of a data set at hand is it known what range of values they use.
+"""
 
 import logging
 import os
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
 
-def decode(path: str, pixels: np.ndarray) -> int:
-    """Fill `pixels` (3×S×S) with one image, upright, its shorter side made S and the longer one
-    cropped to that.
+@dataclass(frozen=True, eq=False)
+class DeepPixels:
+    """A deep image, which is grey.
 
-    Returns how many channels the file has: 1 where it is grey, else 3, or 0 where it cannot be
-    read.
+    Attributes:
+        above_lowest: its values less `lowest`, float32, S×S.
+        lowest: the least value of the file.
+        highest: the greatest value of the file.
+        integers: whether its values are.
     """
+
+    above_lowest: np.ndarray
+    lowest: float
+    highest: float
+    integers: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What became of a file.
+
+    Attributes:
+        channels: 1 where it is grey, else 3; 0 where it is unreadable.
+        deep: its pixels where it is deep.
+        upper_byte: the highest value of a colour image of 16 bits per channel, of which Pillow
+            reads the upper 8.
+        reason: why it is unreadable.
+    """
+
+    channels: int = 0
+    deep: DeepPixels | None = None
+    upper_byte: int | None = None
+    reason: str = ""
+
+
+def decode(path: str, pixels: np.ndarray) -> Decoded:
+    """Fill `pixels` (3×S×S) with one image, upright, its shorter side made S and the longer one
+    cropped to that; not with a deep one."""
     try:
         if not os.path.isfile(path):
             raise OSError("not a regular file")  # opening a pipe would wait for ever
         with Image.open(path) as source:
+            raw_mode = _raw_mode(source)
             image = ImageOps.exif_transpose(source)
+            size = pixels.shape[1:]
+            if image.mode[0] in "IF":
+                return Decoded(1, deep=_deep(image, raw_mode, size))
+            upper_byte = _highest(image) if ";16" in raw_mode else None
             mode = "L" if Image.getmodebase(image.mode) == "L" else "RGB"
-            if image.mode.startswith("I"):  # 16 bits per pixel, which convert() would clip at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-            elif image.has_transparency_data:
+            if image.has_transparency_data:
                 # What lies under transparent pixels is arbitrary; browsers show white.
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image.convert("RGBA"))
-            size = pixels.shape[1:]
             square = ImageOps.fit(image.convert(mode), size, Image.Resampling.BILINEAR)
         pixels[...] = np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
-        return len(mode)
+        return Decoded(len(mode), upper_byte=upper_byte)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         log.debug("cannot read %s: %s", path, error)
-        return 0
+        return Decoded(reason=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """Why a file is unreadable: short, and without what could break a line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that Pillow knows"
+    words = " ".join(str(error).split()) or type(error).__name__
+    return textwrap.shorten(repr(words)[1:-1], 80, placeholder=" …")
+
+
+def _raw_mode(source: Image.Image) -> str:
+    """How the pixels lie in the file, in Pillow's words, such as `RGB;16B`; "" where unknown.
+
+    A file of 16 bits per channel of colour is read as if it had 8, which no other attribute shows.
+    """
+    tiles = getattr(source, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _highest(image: Image.Image) -> int:
+    """The highest value of any channel but transparency."""
+    ranges = image.convert("RGB").getextrema()
+    return int(max(highest for _, highest in ranges))  # type: ignore[misc]
+
+
+def _deep(image: Image.Image, raw_mode: str, size: tuple[int, ...]) -> DeepPixels:
+    values = np.asarray(image)
+    if raw_mode in ("I;32N", "I;32", "I;32B"):  # unsigned, which Pillow keeps as signed
+        values = values.view(np.uint32)
+    if not np.isfinite(values).all():
+        raise ValueError("has values that are not finite numbers")
+    # Offsets in float64, so that a small range far from 0 keeps its differences in float32.
+    lowest, highest = float(values.min()), float(values.max())
+    above_lowest = Image.fromarray((values.astype(np.float64) - lowest).astype(np.float32))
+    square = ImageOps.fit(above_lowest, (size[1], size[0]), Image.Resampling.BILINEAR)
+    return DeepPixels(np.asarray(square), lowest, highest, np.issubdtype(values.dtype, np.integer))
+
+
+def refuse_clipped(decoded: Sequence[Decoded]) -> list[Decoded]:
+    """The same, where no colour image of 16 bits lost what the lower 8 bits of its channels hold.
+
+    Where the images use all 16 bits the upper 8 are what counts; where they use fewer, all such
+    images are unreadable.
+    """
+    upper_bytes = [image.upper_byte for image in decoded if image.upper_byte is not None]
+    highest = max(upper_bytes, default=0)
+    if highest >= 128:
+        return list(decoded)
+    bits = 8 + highest.bit_length()
+    reason = f"16 bits per channel of colour, of which {bits} are used: convert it to 8 bits"
+    return [Decoded(reason=reason) if image.upper_byte is not None else image for image in decoded]
+
+
+def fill_deep(images: np.ndarray, decoded: Sequence[Decoded]) -> tuple[float, float] | None:
+    """Fill the places of deep images (uint8 N×3×S×S) by one scale for all of them.
+
+    The scale goes from their lowest to their highest value; among images of 8 bits, where 0 is
+    black, it is that of the bits that they use. Returns what becomes 0 and 255; None without any.
+    """
+    deep = [(place, image.deep) for place, image in enumerate(decoded) if image.deep]
+    if not deep:
+        return None
+    low = min(image.lowest for _, image in deep)
+    high = max(image.highest for _, image in deep)
+    shallow = any(image.channels and not image.deep for image in decoded)
+    if shallow and low >= 0 and all(image.integers for _, image in deep):
+        low, high = 0.0, float(max(255, 2 ** int(high).bit_length() - 1))
+    scale = 255 / (high - low) if high > low else 0.0
+    for place, image in deep:
+        values = (image.above_lowest.astype(np.float64) + (image.lowest - low)) * scale
+        images[place] = np.rint(values).clip(0, 255)
+    return low, high

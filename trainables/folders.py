@@ -1,8 +1,8 @@
 """A folder of images, of any formats and sizes, to arrays of bytes."""
 
-import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from trainables.config import UsageError
-from trainables.decoding import decode
+from trainables.decoding import decode, fill_deep, refuse_clipped
 from trainables.parsed_copies import ParsedCopy
 from trainables.parts import LEAST_TRAIN, ImageData, Part, stratified_draw
-
-log = logging.getLogger(__name__)
 
 LAYOUTS = "a folder train/CLASS/* with test/CLASS/*, or a folder CLASS/*"
 LEAST = {"train": LEAST_TRAIN, "test": 1, "": LEAST_TRAIN + 1}
 """Images that each class needs in a part; "" is the only part of a folder CLASS/*."""
+LEAST_GREYS = 16
+"""Of deep images that use fewer of the 256 grey values, but for outliers, a remark is made."""
 MOST_NAMED = 5
 """Files or classes that an error names."""
 
@@ -97,15 +97,35 @@ def _read_files(
             f"--image-size: invalid value {image_size}: {error}: "
             "expected a size with which all images fit into memory"
         ) from None
+    paths = [str(root / file.path) for file in files]
     with ThreadPool() as pool:  # Pillow decodes and resizes without the interpreter's lock
-        tasks = zip((str(root / file.path) for file in files), images, strict=True)
-        channels = np.array(pool.starmap(decode, tasks, chunksize=64))
-    readable = channels > 0
-    if unreadable := [file.path for file, ok in zip(files, readable, strict=True) if not ok]:
+        decoded = pool.starmap(decode, zip(paths, images, strict=True), chunksize=64)
+    decoded = refuse_clipped(decoded)
+    unreadable = [
+        f"{file.path} ({result.reason})"
+        for file, result in zip(files, decoded, strict=True)
+        if not result.channels
+    ]
+    if unreadable and not skip_bad_images:
         problem = f"{len(unreadable)} of {len(files)} files are unreadable: {named(unreadable)}"
-        if not skip_bad_images:
-            raise unusable(root, problem, "images only, or --skip-bad-images")
-        log.warning("%r: %s: skipped", str(root), problem)
+        raise unusable(root, problem, "images only, or --skip-bad-images")
+    value_range = fill_deep(images, decoded)
+    channels = np.array([result.channels for result in decoded])
+    data = _divide(root, files, channels > 0, images[:, : channels.max()])
+    remarks = [f"unreadable files skipped: {named(unreadable)}"] if unreadable else []
+    deep = images[[place for place, result in enumerate(decoded) if result.deep], 0]
+    if deep.size and np.ptp(np.percentile(deep, [0.5, 99.5])) < LEAST_GREYS:
+        remarks.append(
+            f"99% of the pixels of deep images share {LEAST_GREYS} of 256 grey values, "
+            "for outliers set the scale"
+        )
+    return replace(data, skipped=len(unreadable), value_range=value_range, remarks=tuple(remarks))
+
+
+def _divide(
+    root: Path, files: Sequence[ImageFile], readable: np.ndarray, images: np.ndarray
+) -> ImageData:
+    """The readable images by part and class; where there is no test part, a fifth becomes it."""
     classes, labels = np.unique([file.label for file in files], return_inverse=True)
     parts = np.array([file.part for file in files])
     _check_sizes(root, classes.tolist(), labels[readable], parts[readable])
@@ -113,16 +133,9 @@ def _read_files(
     if not test.any():
         drawn = stratified_draw(labels[readable], round(readable.sum() / 5), LEAST["test"])
         test[readable] = drawn
-    # Of an image without colour all three channels are the same.
-    every = Part(images[:, : channels.max()], labels)
-    return ImageData(
-        writable(root.name),
-        tuple(map(writable, classes.tolist())),
-        every[readable & ~test],
-        every[test],
-        flip=True,
-        skipped=len(unreadable),
-    )
+    every = Part(images, labels)
+    names = tuple(map(writable, classes.tolist()))
+    return ImageData(writable(root.name), names, every[readable & ~test], every[test], flip=True)
 
 
 def _check_sizes(root: Path, classes: Sequence[str], labels: np.ndarray, parts: np.ndarray) -> None:

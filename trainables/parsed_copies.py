@@ -2,6 +2,7 @@
 them again."""
 
 import hashlib
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from trainables.parts import ImageData, Part
 
 log = logging.getLogger(__name__)
 
-VERSION = "3"
+VERSION = "4"
 """To be raised with every change to what is parsed, how it is split into training and test part, or
 how it is kept."""
 
@@ -42,9 +43,12 @@ class ParsedCopy:
                     Part(stored[f"{part}_images"], stored[f"{part}_labels"])
                     for part in ("train", "test")
                 )
-                classes = tuple(stored["classes"].tolist())
-                skipped = int(stored["skipped"])
-                return ImageData(name, classes, train, test, flip=True, skipped=skipped)
+                facts = json.loads(str(stored["facts"]))
+                facts = {
+                    fact: tuple(value) if isinstance(value, list) else value
+                    for fact, value in facts.items()
+                }
+                return ImageData(name=name, train=train, test=test, **facts)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # damage can show as nearly any error
@@ -53,6 +57,10 @@ class ParsedCopy:
 
     def save(self, data: ImageData) -> None:
         """Write the copy, all of it or nothing; where there is no room, only warn."""
+        facts = {
+            name: getattr(data, name)
+            for name in ("classes", "flip", "skipped", "value_range", "remarks")
+        }
         arrays = {
             f"{part}_{name}": array
             for part in ("train", "test")
@@ -62,7 +70,7 @@ class ParsedCopy:
         temporary = self.path.parent.with_name(".parsing.npz")
         try:
             self.path.parent.mkdir(exist_ok=True)
-            np.savez(temporary, key=self.key, classes=data.classes, skipped=data.skipped, **arrays)
+            np.savez(temporary, key=self.key, facts=json.dumps(facts), **arrays)
             os.replace(temporary, self.path)
         except OSError as error:
             log.warning("cannot keep the parsed images in %s: %s", self.path, error)

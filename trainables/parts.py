@@ -37,10 +37,17 @@ class Part:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: `train` is all that may be trained or chosen on, `test` is kept from the search.
+    """A data set in memory.
 
-    `flip` says whether a mirrored image is still one of its class, `skipped` counts the unreadable
-    files that were skipped.
+    Attributes:
+        name: of the data set, or of its folder.
+        classes: their names, in the order of the labels.
+        train: all that may be trained or chosen on.
+        test: kept from the search.
+        flip: whether a mirrored image is still one of its class.
+        skipped: the number of unreadable files that were skipped.
+        value_range: the values of deep images that became 0 and 255; None without deep images.
+        remarks: what a person should know of how the files were read.
     """
 
     name: str
@@ -49,6 +56,8 @@ class ImageData:
     test: Part
     flip: bool
     skipped: int = 0
+    value_range: tuple[float, float] | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

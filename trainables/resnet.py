@@ -186,6 +186,7 @@ def save_resnet(
     pixel_mean: list[float],
     pixel_std: list[float],
     weights: dict[str, Tensor],
+    value_range: tuple[float, float] | None = None,
 ) -> None:
     """Write what `load_resnet` needs into `folder`: `config.json` and `weights.pt`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,6 +196,7 @@ def save_resnet(
         "classes": classes,
         "pixel_mean": pixel_mean,
         "pixel_std": pixel_std,
+        "value_range": value_range,
     }
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
     # Not by torch itself, which calls a full disk a RuntimeError.
@@ -217,7 +219,8 @@ def unpack(content: bytes) -> dict[str, Any]:
 def load_resnet(folder: Path | str) -> ResNet:
     """The trained network that a study left in its folder `best`, in evaluation mode.
 
-    It takes images as `(uint8 / 255 - pixel_mean) / pixel_std`, with the numbers of `config.json`.
+    It takes images as `(uint8 / 255 - pixel_mean) / pixel_std`, with the numbers of `config.json`;
+    the values of deep images first become 0 to 255 by its `value_range`.
     """
     description = json.loads((Path(folder) / "config.json").read_text())
     config = TrialConfig.from_dict(description["config"])

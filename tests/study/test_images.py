@@ -34,17 +34,6 @@ def test_a_directory_that_holds_something_else_is_refused_before_images_are_read
         )
 
 
-def test_other_images_than_recorded_are_refused(tmp_path):
-    settings = StudySettings(dataset="digits", results_dir=str(tmp_path))
-    fingerprint = resolve_images(settings).data.fingerprint
-    assert resolve_images(settings, fingerprint).data.fingerprint == fingerprint
-    with pytest.raises(
-        UsageError,
-        match=f"--dataset: invalid value 'digits' with fingerprint {fingerprint}, the study has x",
-    ):
-        resolve_images(settings, "x")
-
-
 @pytest.fixture
 def arrows(tmp_path):
     """A folder of arrows `left` and `right`, and of crosses, each of its own brightness."""
@@ -90,6 +79,16 @@ def test_without_mirroring_there_is_no_warning(arrows, resolve, caplog):
     assert not images.data.flip
     assert images.mirrored == []
     assert not [line for line in caplog.records if line.levelname == "WARNING"]
+
+
+def test_the_scale_of_deep_images_is_recorded_and_noted(tmp_path, resolve):
+    for number in range(20):
+        path = tmp_path / "deep" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.arange(64).reshape(8, 8) * 65).astype(np.uint16)).save(path)
+    images = resolve(tmp_path / "deep")
+    assert images.to_dict()["value_range"] == (0, 4095)
+    assert "data set: values 0 to 4095 of deep images become 0 to 255" in images.notes
 
 
 @pytest.mark.parametrize(

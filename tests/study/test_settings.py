@@ -310,10 +310,6 @@ def test_what_asks_the_same_question_is_taken(given):
             "--epochs: invalid value 7, the study has 6: expected the same, or another --name",
         ),
         (
-            {"dataset": "mnist"},
-            "--dataset: invalid value 'mnist', the study has 'pictures/flowers': expected",
-        ),
-        (
             {"seed": 0, "sampler": "gp"},
             "--seed: invalid value 0, the study has 4; --sampler: invalid value 'gp', the study "
             "has 'tpe'",

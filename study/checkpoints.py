@@ -11,6 +11,7 @@ import shutil
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from study.record import replace_file, writing
@@ -78,14 +79,6 @@ def keep_best(folder: Path, state: StudyState) -> None:
     else:
         return
     checkpoint, data = unpack(content), state.header["dataset"]
-    confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
-    counts_K = confusion_KxK.sum(1)
-    part = "test" if winner.stage == Stage.CONFIRM else "validation"
-    by_class = {
-        "class": data["classes"],
-        "images": counts_K,
-        f"{part}_accuracy": confusion_KxK.diagonal() / counts_K,
-    }
     with writing(best):
         save_resnet(
             new,
@@ -97,12 +90,26 @@ def keep_best(folder: Path, state: StudyState) -> None:
             classes=data["classes"],
             value_range=data.get("value_range"),
         )
-        names = pd.Index(data["classes"], name="true class")
-        pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")
-        pd.DataFrame(by_class).to_csv(new / "accuracy_by_class.csv", index=False)
+        _write_recognition(new, checkpoint["trainer"]["confusion"].numpy(), data["classes"], winner)
         (new / "trial.txt").write_text(f"{winner.trial}\n")
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)
+
+
+def _write_recognition(
+    folder: Path, confusion_KxK: np.ndarray, classes: list[str], winner: TrialRecord
+) -> None:
+    """Write the images by true and predicted class, and the accuracy of each class."""
+    counts_K = confusion_KxK.sum(1)
+    part = "test" if winner.stage == Stage.CONFIRM else "validation"
+    by_class = {
+        "class": classes,
+        "images": counts_K,
+        f"{part}_accuracy": confusion_KxK.diagonal() / counts_K,
+    }
+    names = pd.Index(classes, name="true class")
+    pd.DataFrame(confusion_KxK, names, classes).to_csv(folder / "confusion_matrix.csv")
+    pd.DataFrame(by_class).to_csv(folder / "accuracy_by_class.csv", index=False)
 
 
 def finish_ended(folder: Path, state: StudyState) -> None:

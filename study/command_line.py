@@ -26,28 +26,8 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
         UsageError: an option is unknown, or its value is invalid.
     """
     given: list[str] = []
-
-    def note_given(app: App, commands: tuple[str, ...], options: ArgumentCollection) -> None:
-        given.extend(option.field_info.name for option in options if option.tokens)
-
-    app = App(
-        name="resnet-study",
-        help="Run a study: which parts of a ResNet matter on these images?",
-        version=lambda: importlib.metadata.version("resnet-study"),
-        help_flags="--help",
-        version_flags="--version",
-        config=note_given,
-        # The last one counts, so that a script can append to a command.
-        default_parameter=Parameter(allow_repeating=True),
-        result_action="return_value",
-    )
-
-    @app.default
-    def settings(*, options: Annotated[StudySettings, Parameter(name="*")] | None = None) -> Any:
-        return options or StudySettings()
-
     try:
-        asked = app(arguments, exit_on_error=False, print_error=False)
+        asked = _app(given)(arguments, exit_on_error=False, print_error=False)
     except CoercionError as error:
         assert error.argument and error.token
         raise invalid_option(error.argument.field_info.name, error.token.value) from None
@@ -59,3 +39,28 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
     if not isinstance(asked, StudySettings):  # the help or the version was printed
         raise SystemExit(0)
     return {name: getattr(asked, name) for name in given}
+
+
+def _app(given: list[str]) -> App:
+    """The cyclopts application, which adds to `given` the names of the options that it reads."""
+
+    def note_given(app: App, commands: tuple[str, ...], options: ArgumentCollection) -> None:
+        given.extend(option.field_info.name for option in options if option.tokens)
+
+    app = App(
+        name="resnet-study",
+        help="Run a study: which parts of a ResNet matter on these images?",
+        version=lambda: importlib.metadata.version("resnet-study"),
+        help_flags="--help",
+        version_flags="--version",
+        config=note_given,
+        # Of an option given twice the last one counts, so that a script can append to a command.
+        default_parameter=Parameter(allow_repeating=True),
+        result_action="return_value",
+    )
+
+    @app.default
+    def settings(*, options: Annotated[StudySettings, Parameter(name="*")] | None = None) -> Any:
+        return options or StudySettings()
+
+    return app

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,14 +73,7 @@ class Record:
             self._file = path.open("a+b", buffering=0)
         with ExitStack() as refused:
             refused.callback(self._file.close)
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                driver = _read(path)[0].driver
-                who = f"process {driver.get('pid')} on {driver.get('host')}"
-                raise invalid("--name", folder.name, f"not what {who} is running") from None
-            except OSError as error:  # a file system without locks, as some of clusters are mounted
-                raise CannotWrite(f"{path} cannot be locked ({error.strerror})") from error
+            _lock(self._file, path)
             self.state, self._size = _read(path)
             if bool(header) == bool(self.state.header):
                 raise UsageError(
@@ -125,6 +119,18 @@ class Record:
                 write_views(self.folder, self.state)
         finally:
             self._file.close()
+
+
+def _lock(file: FileIO, path: Path) -> None:
+    """Lock the record, or raise as `Record` does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        driver = _read(path)[0].driver
+        who = f"process {driver.get('pid')} on {driver.get('host')}"
+        raise invalid("--name", path.parent.name, f"not what {who} is running") from None
+    except OSError as error:  # a file system without locks, as some of clusters are mounted
+        raise CannotWrite(f"{path} cannot be locked ({error.strerror})") from error
 
 
 @contextmanager

@@ -92,13 +92,10 @@ class StudyState:
         """
         kind, number = event["event"], event.get("trial")
         content = {key: value for key, value in event.items() if key != "event"}
-        if kind == "study" and event["version"] not in range(1, VERSION + 1):
-            raise ValueError(
-                f"written by version {event['version']!r} of the format, this reads 1 to {VERSION}"
-            )
         if (kind == "study") == bool(self.header):
             raise ValueError(f"unexpected event {kind!r}")
         if kind == "study":
+            _check_version(event["version"])
             self.header = content
         elif kind == "driver_started":
             self.wall_seconds = self.wall()
@@ -258,6 +255,11 @@ class StudyState:
         for trial in self.trials.values():
             for epoch in trial.epochs:
                 yield {"trial": trial.trial, **epoch}
+
+
+def _check_version(version: object) -> None:
+    if version not in range(1, VERSION + 1):
+        raise ValueError(f"written by version {version!r} of the format, this reads 1 to {VERSION}")
 
 
 def _may_end(trial: TrialRecord, state: TrialStatus) -> bool:

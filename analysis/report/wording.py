@@ -63,7 +63,7 @@ HEADINGS: Mapping[str, str] = {
     "curves": "Comparative curves",
     "isolation": "Isolation",
     "importance": "Importance",
-    "cost": "findings.Cost",
+    "cost": "Cost",
     "pareto": "Accuracy against cost",
     "best-so-far": "Best so far",
     "shape": "Shape of training",
@@ -142,7 +142,7 @@ def heading(section: str) -> str:
 
 def cost_table(by: str) -> str:
     """The title of the table of costs by a column."""
-    return f"findings.Cost by {by}"
+    return f"Cost by {by}"
 
 
 def effects_table(outcome: str) -> str:

@@ -15,7 +15,7 @@ CLASSES = ["a", "b"]
 
 
 def test_an_arm_that_wins_after_its_confirm_seeds_is_kept_by_its_search_trial(tmp_path):
-    """Its confirm seed's checkpoint went when that trial ended; `best/` stayed the earlier one's."""
+    """Its confirm seed's checkpoint went when that trial ended; `best/` stayed the last one's."""
     draw = np.random.default_rng(0)
     part = Part(draw.integers(0, 256, (8, 1, 8, 8), dtype=np.uint8), np.arange(8) % 2)
     state = StudyState(header={"dataset": {"classes": CLASSES, "image_shape": [1, 8, 8]}})

@@ -17,7 +17,7 @@ import tomli_w
 
 from study.designs import DESIGNS, KINDS, Design, Factor
 from trainables.config import TrialConfig, UsageError, invalid
-from trainables.vocabulary import SearchMode
+from trainables.vocabulary import Outcome, SearchMode
 
 VARIED = [name for name in KINDS if name not in ("max_epochs", "seed")]
 """The fields of a trial that a design may vary or fix."""
@@ -72,7 +72,7 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     """
     values = _table(values, DESIGN_KEYS)
     _choice("search", values.get("search", "sampled"), tuple(SearchMode))
-    _choice("outcome", values.get("outcome", "test_accuracy"), ("test_accuracy", "train_accuracy"))
+    _choice("outcome", values.get("outcome", Outcome.TEST_ACCURACY), tuple(Outcome))
     if not 0 < (margin := values.get("margin", Design.margin)) < 1:
         raise invalid("margin", margin, "a number above 0 and below 1 (0.01 is 1 point)")
     factors: list[Factor] = []
@@ -90,8 +90,11 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
             if "seed" in _table(table, {}):
                 raise UsageError("seed: invalid: expected none, for the study's is taken")
             TrialConfig.from_dict(table)
-    search = SearchMode(values.get("search", SearchMode.SAMPLED))
-    design = Design(name, **{**values, "factors": tuple(factors), "search": search})
+    enums = {
+        "search": SearchMode(values.get("search", SearchMode.SAMPLED)),
+        "outcome": Outcome(values.get("outcome", Outcome.TEST_ACCURACY)),
+    }
+    design = Design(name, **{**values, **enums, "factors": tuple(factors)})
     _check_search(design)
     _check_levels(design)
     if "samples" not in values:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from trainables.config import IN_LABEL, TrialConfig
-from trainables.vocabulary import SearchMode
+from trainables.vocabulary import Outcome, SearchMode
 
 KINDS = {item.name: item.type for item in fields(TrialConfig)}
 
@@ -78,7 +78,7 @@ class Design:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: SearchMode = SearchMode.SAMPLED
-    outcome: str = "test_accuracy"
+    outcome: Outcome = Outcome.TEST_ACCURACY
     samples: int = 20
     margin: float = 0.01
 
@@ -200,7 +200,7 @@ DEGRADATION = Design(
     ),
     FIXED,
     search=SearchMode.FACTORIAL,
-    outcome="train_accuracy",
+    outcome=Outcome.TRAIN_ACCURACY,
     samples=24,
 )
 # The course report's remark on Adam, and options A and B of the paper (section 3.3).

@@ -43,6 +43,13 @@ class SearchMode(StrEnum):
     """There is no search: the baselines are confirmed as they stand."""
 
 
+class Outcome(StrEnum):
+    """The reading that confirmed arms are compared by: a column of `epochs.csv`, a fraction."""
+
+    TEST_ACCURACY = "test_accuracy"
+    TRAIN_ACCURACY = "train_accuracy"
+
+
 class ArmRole(StrEnum):
     """What an arm is in the confirm stage."""
 

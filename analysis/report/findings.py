@@ -200,7 +200,6 @@ class StudyFindings:
     """What a study shows; `confirmed` is None before its confirm stage has a trial.
     `nothing_confirmed` is whether that stage ended without any seed in common."""
 
-    study: Study
     search: SearchFindings
     confirmed: ConfirmFindings | None
     nothing_confirmed: bool
@@ -220,7 +219,6 @@ def study_findings(study: Study) -> StudyFindings:
     core, gpu, saved = costs[["core_seconds", "gpu_seconds", "saved_core_seconds"]].sum()
     wall = (study.manifest.get("seconds") or {}).get("wall")
     return StudyFindings(
-        study=study,
         search=searched,
         confirmed=confirmed,
         nothing_confirmed=ended and (confirmed is None or confirmed.standing is None),

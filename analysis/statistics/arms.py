@@ -97,6 +97,10 @@ class ConfirmStage:
         """How many test images are known one by one."""
         return int(self.correct.shape[2])
 
+    def has_level(self, arms: Sequence[int], factor: str, level: Any) -> np.ndarray:
+        """1 for each of the arms with this level of a factor, else 0."""
+        return np.array([float(self.arms[number][factor] == level) for number in arms])
+
     def bits(self, reading: str, arms: Sequence[int], seeds: Sequence[int]) -> np.ndarray | None:
         """What these trials are right about, where the reading is their share and it is known of
         all of them."""

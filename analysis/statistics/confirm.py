@@ -163,6 +163,11 @@ class Group:
     contrasts: np.ndarray
     estimable: Sequence[bool]
 
+    def estimated(self, values: Sequence[Estimate]) -> list[tuple[Change, Estimate]]:
+        """The estimable changes with their estimates, of those of all changes."""
+        rows = zip(self.changes, values, self.estimable, strict=True)
+        return [(change, value) for change, value, estimable in rows if estimable]
+
 
 def conclude(study: Study) -> pd.DataFrame:
     """What each factor does, as `report/effects.csv` has it; empty before the confirm stage.
@@ -182,9 +187,8 @@ def conclude(study: Study) -> pd.DataFrame:
         change, estimate = effect.change, effect.estimate
         ends = *estimate.interval.ends, *estimate.interval_on_images.ends
         tests = effect.p, effect.p_equivalence, str(effect.verdict)
-        rows.append(
-            (change.factor, change.before, change.after, estimate.difference, *ends, *tests)
-        )
+        levels = change.factor, change.before, change.after
+        rows.append((*levels, estimate.difference, *ends, *tests))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -287,9 +291,7 @@ def seeds_for_width(study: Study, width: float) -> int | None:
     It depends on the spread alone, never on the effects seen: power at those says nothing (Hoenig &
     Heisey 2001), and seeds that are added until something is significant find what is not there.
     """
-    values = [
-        effect.estimate for effect in effects(study) if not math.isnan(effect.estimate.difference)
-    ]
+    values = [effect.estimate for effect in effects(study) if effect.estimate.seeds]
     if any(value.seeds == 1 for value in values):
         return 2  # which show a spread
     if not values or max(value.with_seeds(MOST_SEEDS).interval.half for value in values) > width:
@@ -316,15 +318,10 @@ def effects_by_epoch(study: Study) -> pd.DataFrame:
     for group in groups(stage):
         tables = _by_epoch(group)
         for epoch, table in enumerate(np.moveaxis(tables, 2, 0), 1):
-            values = zip(
-                group.changes, estimates(group.contrasts, table), group.estimable, strict=True
-            )
-            for change, value in ((change, value) for change, value, there in values if there):
+            for change, value in group.estimated(estimates(group.contrasts, table)):
                 size = value.difference, *value.interval.ends
                 rows.append((change.factor, change.before, change.after, epoch, *size))
-    return pd.DataFrame(
-        rows, columns=["factor", "from", "to", "epoch", "difference", "low", "high"]
-    )
+    return pd.DataFrame(rows, columns="factor from to epoch difference low high".split())
 
 
 def drifts(study: Study) -> list[Drift]:
@@ -337,8 +334,7 @@ def drifts(study: Study) -> list[Drift]:
         start = end - max(1, end // 3)
         if start >= 1:
             values = estimates(group.contrasts, tables[:, :, end - 1] - tables[:, :, start - 1])
-            pairs = zip(group.changes, values, group.estimable, strict=True)
-            rows += [(change, start, end, value) for change, value, there in pairs if there]
+            rows += [(change, start, end, value) for change, value in group.estimated(values)]
     p = holm([value.p for *_, value in rows])
     return [Drift(*row, own) for row, own in zip(rows, p, strict=True)]
 
@@ -454,10 +450,7 @@ def _indicators(
     """The place of each factor's level among the columns, and these: 1 where an arm has the level,
     after one of 1."""
     levels = [(name, level) for name, levels in stage.factors.items() for level in levels]
-    columns = [[1.0] * len(arms)]
-    columns += [
-        [float(stage.arms[number][name] == level) for number in arms] for name, level in levels
-    ]
+    columns = [np.ones(len(arms)), *(stage.has_level(arms, *level) for level in levels)]
     return {level: place for place, level in enumerate(levels, 1)}, np.array(columns).T
 
 
@@ -483,11 +476,8 @@ def _interaction(
 ) -> np.ndarray | None:
     """The contrast of an interaction beside the effects; None where these arms do not hold it."""
     signs = [
-        [
-            float(stage.arms[number][name] == two) - float(stage.arms[number][name] == one)
-            for number in arms
-        ]
-        for name, (one, two) in zip(factors, levels, strict=True)
+        stage.has_level(arms, name, after) - stage.has_level(arms, name, before)
+        for name, (before, after) in zip(factors, levels, strict=True)
     ]
     column, (_, columns) = np.prod(signs, axis=0), _indicators(stage, arms)
     own = column - columns @ (np.linalg.pinv(columns) @ column)

@@ -85,9 +85,11 @@ def regression(columns: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, floa
     indicators = np.array(
         [np.r_[np.eye(arms)[a], by_seed[s]] for a in range(arms) for s in range(seeds)]
     )
-    rest = table.ravel() - indicators @ np.linalg.lstsq(indicators, table.ravel(), rcond=None)[0]
+    residual = (
+        table.ravel() - indicators @ np.linalg.lstsq(indicators, table.ravel(), rcond=None)[0]
+    )
     freedom = table.size - np.linalg.matrix_rank(indicators)
-    return coefficients[: columns.shape[1]], rest @ rest / freedom, freedom
+    return coefficients[: columns.shape[1]], residual @ residual / freedom, freedom
 
 
 CODES = np.array(

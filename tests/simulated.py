@@ -247,7 +247,7 @@ class Simulation:
     ) -> None:
         """Record a trial that is complete after its only epoch."""
         number, part = len(self.state.trials), "test" if stage == "confirm" else "validation"
-        about = {
+        header = {
             "stage": stage,
             "origin": origin,
             "arm": config.arm,
@@ -263,7 +263,7 @@ class Simulation:
             else {"correct": base64.b64encode(np.packbits(correct).tobytes()).decode()}
         )
         self.state.apply(
-            {"event": "trial_started", "time": "t", "trial": number, "forward_flops": 1, **about}
+            {"event": "trial_started", "time": "t", "trial": number, "forward_flops": 1, **header}
         )
         self.state.apply(
             {"event": "epoch", "time": "t", "trial": number, "node": "n", **readings, **bits}

@@ -44,7 +44,7 @@ class MadeTrial:
 
 
 def manifest(name: str = "search-digits", **changes: Any) -> dict[str, Any]:
-    """A study.json as the driver writes it; `changes` replace whole top-level entries."""
+    """A study.json as the driver writes it; `changes` replace top-level entries."""
     classes = [str(digit) for digit in range(10)]
     counts = {"train": 1293, "validation": 144, "test": 360}
     return {

@@ -22,12 +22,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (tmp_path / "page" / "index.html").exists()
     assert f"Report: {tmp_path / 'page' / 'index.html'}" in capsys.readouterr().out
     assert main([one, two, "--out", str(tmp_path / "pages")]) == 0
-    said = capsys.readouterr().out
-    assert f"Report: {tmp_path / 'pages' / 'index.html'}" in said
+    output = capsys.readouterr().out
+    assert f"Report: {tmp_path / 'pages' / 'index.html'}" in output
     text = "".join(Page((tmp_path / "pages" / "index.html").read_text()).words)
     for name in ("one", "two"):
         sentence = f"{name}: {answer(load_study(tmp_path / name))[0]}"
-        assert sentence in said
+        assert sentence in output
         assert sentence in text
     assert "The five best trials of each" in text
     figures = {path.stem for path in (tmp_path / "pages" / "figures").iterdir()}

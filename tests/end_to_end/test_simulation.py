@@ -66,7 +66,7 @@ def searched(world: str, number: int) -> Simulation:
     return Simulation(WORLDS[world], np.random.default_rng([1, *world.encode(), number]))
 
 
-def begun(world: str, number: int) -> Simulation:
+def started(world: str, number: int) -> Simulation:
     """A study to be confirmed."""
     random = np.random.default_rng([2, *world.encode(), number])
     return searched(world, number * SEARCHES // STUDIES).confirmed_anew(random)
@@ -83,13 +83,13 @@ def concluded(simulation: Simulation, seeds: int) -> pd.DataFrame:
 
 def confirmed(world: str, seeds: tuple[int, ...], number: int) -> pd.DataFrame:
     """A study of the world with the first, the second … number of seeds."""
-    simulation = begun(world, number)
+    simulation = started(world, number)
     return pd.concat([concluded(simulation, each) for each in seeds]).assign(study=number)
 
 
 def extended(world: str, width: float, number: int) -> pd.DataFrame:
     """A study with 3 or 5 seeds that is extended once to those that the width asks for."""
-    simulation, first = begun(world, number), (3, 5)[number % 2]
+    simulation, first = started(world, number), (3, 5)[number % 2]
     advised = seeds_for_width(simulation.confirm(first), width) or MOST_SEEDS
     return concluded(simulation, min(max(advised, first), MOST_SEEDS)).assign(
         study=number, first=first

@@ -142,6 +142,7 @@ def test_a_wild_loss_does_not_stretch_the_axis(tmp_path: Path) -> None:
         ([0.0, 0.1], "loss", (0.1, 0.1)),
         ([0.1, 1.0], "accuracy", (0.1, 1.0)),
     ],
+    ids=["loss", "all worse than guessing", "loss of zero", "accuracy"],
 )
 def test_limits_hold_what_is_to_be_seen(
     values: list[float], quantity: str, within: tuple[float, float]

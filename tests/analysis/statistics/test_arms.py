@@ -43,7 +43,11 @@ def test_confirm_trials_of_an_earlier_plan_are_ignored_and_the_last_complete_of_
     assert stage.values("test_accuracy").tolist() == [[0.7, 0.8], [0.6, 0.7]]
 
 
-@pytest.mark.parametrize(("lost", "kept", "seeds"), [(1, [0, 1], [1, 2]), (2, [0], [0, 1, 2])])
+@pytest.mark.parametrize(
+    ("lost", "kept", "seeds"),
+    [(1, [0, 1], [1, 2]), (2, [0], [0, 1, 2])],
+    ids=["one lost", "two lost"],
+)
 def test_an_arm_that_lost_most_seeds_does_not_take_them_from_the_others(
     tmp_path, lost, kept, seeds
 ):

@@ -96,8 +96,8 @@ def test_test_images_are_in_the_leading_interval(tmp_path):
         ]
     ).T
     assert row["difference"] == pytest.approx(d.mean())
-    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
-    over_seeds = (rest**2).sum() / 14 * 8 / 16 / 3
+    residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    over_seeds = (residual**2).sum() / 14 * 8 / 16 / 3
     over_images = d.mean(0).var(ddof=1) / 360
     cross = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
     over_both = (cross**2).sum() / (2 * 359 * 3 * 360)
@@ -178,6 +178,7 @@ def test_a_baseline_neither_pools_nor_takes_seeds(tmp_path):
         ([[0.9, 0.91], [np.nan, np.nan]], None),
         ([[0.9, 0.91], [0.8, np.nan]], 1),
     ],
+    ids=["not there", "diverged", "one seed"],
 )
 def test_a_baseline_that_is_not_there_is_not_compared(tmp_path, table, seeds):
     arms = [

@@ -89,8 +89,8 @@ def test_means_of_arms_are_pooled_on_the_logit_scale_and_never_above_one(tmp_pat
     winner, other, baseline = confirm.arm_summaries(stage, "test_accuracy")
     logits = special.logit((table[:2] * 1000 + 0.5) / 1001)
     shared = 2 * logits.mean(0).var(ddof=1)
-    rest = (logits - logits.mean(1, keepdims=True) - logits.mean(0) + logits.mean()) ** 2
-    variance, square = (shared + rest.sum() / 2) / 6, rest.sum() / 2
+    residual = (logits - logits.mean(1, keepdims=True) - logits.mean(0) + logits.mean()) ** 2
+    variance, square = (shared + residual.sum() / 2) / 6, residual.sum() / 2
     freedom = (shared + square) ** 2 / (shared**2 / 2 + square**2 / 2)
     ends = special.expit(
         logits[0].mean() + np.array([-1, 1]) * stats.t.ppf(0.975, freedom) * variance**0.5

@@ -149,10 +149,10 @@ def test_quartiles_equal_those_of_numpy(tmp_path: Path, factor: dict[str, object
         there = study.epochs[
             study.epochs["trial"].isin(members) & (study.epochs["epoch"] == row["epoch"])
         ]
-        found = there[row["reading"]].dropna().to_numpy()
-        expected = np.quantile(found, [0.25, 0.5, 0.75])
+        values = there[row["reading"]].dropna().to_numpy()
+        expected = np.quantile(values, [0.25, 0.5, 0.75])
         assert [row["lower"], row["median"], row["upper"]] == pytest.approx(expected)
-        assert (row["n"], row["over_all"]) == (len(found), len(found) == len(members))
+        assert (row["n"], row["over_all"]) == (len(values), len(values) == len(members))
 
 
 def test_levels_keep_the_order_of_the_design_and_ranges_become_thirds(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def least_squares(table: np.ndarray) -> tuple[np.ndarray, float, int]:
         [np.r_[np.eye(arms)[a], np.eye(seeds)[s][1:]] for a in range(arms) for s in range(seeds)]
     )
     y = table.ravel()
-    rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     freedom = len(y) - np.linalg.matrix_rank(design)
-    square = rest @ rest / freedom
+    square = residual @ residual / freedom
     return (np.linalg.inv(design.T @ design) * square)[:arms, :arms], square, freedom
 
 
@@ -60,8 +60,8 @@ def test_two_arms_alone_are_a_paired_t_test():
 
 
 def test_an_arm_that_stands_out_has_its_own_variance_and_the_others_share_one():
-    rest = NOISY - NOISY.mean(axis=1, keepdims=True) - NOISY.mean(axis=0) + NOISY.mean()
-    squares = [sum(each**2 for each in row) for row in rest]
+    residual = NOISY - NOISY.mean(axis=1, keepdims=True) - NOISY.mean(axis=0) + NOISY.mean()
+    squares = [sum(each**2 for each in row) for row in residual]
     assert stands_out(NOISY) == 3
     assert stands_out(TABLE) is None
     square = sum(squares) / 6
@@ -71,9 +71,9 @@ def test_an_arm_that_stands_out_has_its_own_variance_and_the_others_share_one():
     other = (4 * square - noisy) / 3
     (variance, alone), (freedom, freedom_alone) = seed_variances(CONTRASTS, NOISY)
     # Each of the four arms weighs a half in the first contrast; the noisy one is not in the second.
-    noise, rest = noisy / 4 / 3, 3 * other / 4 / 3
-    assert variance == pytest.approx(noise + rest)
-    assert freedom == pytest.approx((noise + rest) / (noise / 2 + rest / (2 * 2)))
+    noise, residual = noisy / 4 / 3, 3 * other / 4 / 3
+    assert variance == pytest.approx(noise + residual)
+    assert freedom == pytest.approx((noise + residual) / (noise / 2 + residual / (2 * 2)))
     assert (alone, freedom_alone) == (pytest.approx(2 * other / 3), pytest.approx(4))
 
 
@@ -116,8 +116,10 @@ def test_image_variances_are_those_of_loops():
     by_seed, mean = [sum(row) / 7 for row in d], sum(map(sum, d)) / 21
     assert images == 7
     assert over_images == pytest.approx(sum((x - mean) ** 2 for x in by_image) / 6 / 7)
-    rest = sum((d[s][i] - by_seed[s] - by_image[i] + mean) ** 2 for s in range(3) for i in range(7))
-    assert over_both == pytest.approx(rest / (2 * 6 * 3 * 7))
+    residual = sum(
+        (d[s][i] - by_seed[s] - by_image[i] + mean) ** 2 for s in range(3) for i in range(7)
+    )
+    assert over_both == pytest.approx(residual / (2 * 6 * 3 * 7))
     assert change == pytest.approx(sum(x**2 for x in by_image) / sum(abs(x) for x in by_image))
     (_, alone, both, _), _ = image_variances(CONTRASTS, correct[:, :1])
     assert (alone, both) == (pytest.approx(np.var(d[0], ddof=1) / 7), 0.0)
@@ -144,7 +146,9 @@ def test_the_parts_add_up_to_the_variance_of_new_seeds_and_new_images():
 
 
 @pytest.mark.parametrize(
-    ("parts", "variance"), [((4.0, 2.0, 1.0), 5.0), ((4.0, 1.0, 2.0), 4.0), ((1.0, 4.0, 3.5), 4.0)]
+    ("parts", "variance"),
+    [((4.0, 2.0, 1.0), 5.0), ((4.0, 1.0, 2.0), 4.0), ((1.0, 4.0, 3.5), 4.0)],
+    ids=["the sum", "over seeds", "over images"],
 )
 def test_the_variance_is_at_least_each_part(parts, variance):
     over_seeds, over_images, over_both = parts
@@ -234,10 +238,10 @@ def test_holm_by_hand():
 def test_means_hold_what_seeds_share_and_pool_the_rest():
     a, n = TABLE.shape
     seeds = a * sum((TABLE[:, s].mean() - TABLE.mean()) ** 2 for s in range(n)) / (n - 1)
-    rest = least_squares(TABLE)[1]
-    variance = (seeds + (a - 1) * rest) / (a * n)
-    freedom = (seeds + (a - 1) * rest) ** 2 / (
-        seeds**2 / (n - 1) + ((a - 1) * rest) ** 2 / ((a - 1) * (n - 1))
+    residual = least_squares(TABLE)[1]
+    variance = (seeds + (a - 1) * residual) / (a * n)
+    freedom = (seeds + (a - 1) * residual) ** 2 / (
+        seeds**2 / (n - 1) + ((a - 1) * residual) ** 2 / ((a - 1) * (n - 1))
     )
     for row, value in zip(TABLE, mean_estimates(TABLE), strict=True):
         half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)

@@ -122,7 +122,7 @@ def test_few_trials_are_not_reliable(tmp_path: Path, n: int) -> None:
     assert shares["trials"].tolist() == [n] * 5
 
 
-def test_equal_scores_do_not_tell(tmp_path: Path) -> None:
+def test_equal_scores_are_not_reliable(tmp_path: Path) -> None:
     shares = importance(
         table_of(tmp_path, [trial(0.5, depth=depth) for depth in (10, 18, 34) * 10]), FACTORS
     )
@@ -135,14 +135,14 @@ def test_noise_is_seldom_reliable() -> None:
     from sklearn.ensemble import RandomForestRegressor
 
     rng = np.random.default_rng(0)
-    told = 0
+    reliable = 0
     for _ in range(40):
         columns = [rng.uniform(size=20), *(rng.integers(0, levels, 20) for levels in (4, 2, 2, 3))]
         forest = RandomForestRegressor(100, oob_score=True, random_state=0)
-        told += (
+        reliable += (
             forest.fit(np.column_stack(columns), rng.normal(size=20)).oob_score_ >= ENOUGH_EXPLAINED
         )
-    assert told <= 2
+    assert reliable <= 2
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,7 @@ def test_noise_is_seldom_reliable() -> None:
         (0.28, "high", (0.028, 2.8)),
         (0.5, "high", (0.05, 5.0)),
     ],
+    ids=["low", "inside", "high", "beyond the range"],
 )
 def test_a_best_rate_at_an_end_of_the_range_is_flagged(
     tmp_path: Path, rate: float, edge: str, beyond: tuple[float, float] | None

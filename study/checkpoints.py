@@ -6,11 +6,13 @@ that the weights of a trial that is recorded as finished are there; one that is 
 does not count.
 """
 
+import csv
 import re
 import shutil
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from study.record import replace_file, writing
@@ -79,13 +81,6 @@ def keep_best(folder: Path, state: StudyState) -> None:
         return
     checkpoint, data = unpack(content), state.header["dataset"]
     confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
-    counts_K = confusion_KxK.sum(1)
-    part = "test" if winner.stage == Stage.CONFIRM else "validation"
-    by_class = {
-        "class": data["classes"],
-        "images": counts_K,
-        f"{part}_accuracy": confusion_KxK.diagonal() / counts_K,
-    }
     with writing(best):
         save_resnet(
             new,
@@ -97,12 +92,33 @@ def keep_best(folder: Path, state: StudyState) -> None:
             classes=data["classes"],
             value_range=data.get("value_range"),
         )
-        names = pd.Index(data["classes"], name="true class")
-        pd.DataFrame(confusion_KxK, names, data["classes"]).to_csv(new / "confusion_matrix.csv")
-        pd.DataFrame(by_class).to_csv(new / "accuracy_by_class.csv", index=False)
+        part = "test" if winner.stage == Stage.CONFIRM else "validation"
+        write_class_tables(new, data["classes"], confusion_KxK, part)
         (new / "trial.txt").write_text(f"{winner.trial}\n")
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)
+
+
+def write_class_tables(
+    folder: Path, classes: list[str], confusion_KxK: np.ndarray, part: str
+) -> None:
+    """Write `confusion_matrix.csv`, images by true class (rows) and predicted class, and
+    `accuracy_by_class.csv`, of the part that was evaluated.
+
+    Classes are in quotation marks: whatever their names hold, such as a carriage return, which
+    Python's csv does not quote by itself, they are read back.
+    """
+    names = pd.Index(classes, name="true class")
+    confusion = pd.DataFrame(confusion_KxK, names, classes)
+    confusion.to_csv(folder / "confusion_matrix.csv", quoting=csv.QUOTE_NONNUMERIC)
+    counts_K = confusion_KxK.sum(1)
+    by_class = {
+        "class": classes,
+        "images": counts_K,
+        f"{part}_accuracy": confusion_KxK.diagonal() / counts_K,
+    }
+    path = folder / "accuracy_by_class.csv"
+    pd.DataFrame(by_class).to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def finish_ended(folder: Path, state: StudyState) -> None:

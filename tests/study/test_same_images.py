@@ -161,6 +161,6 @@ def test_other_augmentation_is_refused(home, show, recorded):
         assert '"flip"' not in record.read_text()
     assert len(show(dataset="a/images", flip=True).state.trials) == 1
     with pytest.raises(
-        UsageError, match="^--flip: invalid value False, the study has True: expected"
+        UsageError, match=r"^--flip: invalid value False, the study has True: expected"
     ):
         show(dataset="a/images", flip=False)

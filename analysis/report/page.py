@@ -248,8 +248,13 @@ def sections(study: Study) -> Iterator[Section]:
         yield Section(
             f"by-{name}", heading, level_finding(quartiles, say.spoken(name)), caption, draw
         )
-    if (confusion := read_confusion(study.path)) is not None:
-        yield _chosen(confusion, say.chosen_scope(study))
+    try:
+        confusion = read_confusion(study.path)
+    except UsageError as error:  # costs its own section, not the report
+        yield Section("confusion", "The chosen model", "No confusion matrix", str(error))
+    else:
+        if confusion is not None:
+            yield _chosen(confusion, say.chosen_scope(study))
 
 
 def _effects(

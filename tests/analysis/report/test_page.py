@@ -330,6 +330,15 @@ def test_the_confusion_matrix_says_whose_it_is(tmp_path: Path, confirmed: bool, 
     assert chosen_scope(load_study(folder)).startswith(said)
 
 
+def test_a_damaged_confusion_matrix_costs_its_own_section(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [last(0.9, depth=10), last(0.8, depth=18)])
+    (folder / "best").mkdir()
+    (folder / "best" / "confusion_matrix.csv").write_text("true class,cat,dog\ncat,5\n")
+    words = " ".join(Page(write_report(load_study(folder)).read_text()).words)
+    assert "No confusion matrix" in words
+    assert "confusion_matrix.csv: damaged" in words
+
+
 def test_the_manifest_on_the_page_is_json(made_report: Path) -> None:
     (shown, _) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
     assert json.loads(shown) == manifest(design=design(*SHOWN))

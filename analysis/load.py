@@ -143,11 +143,13 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        # A class may be called 01 or NA.
-        table = pd.read_csv(path, dtype=str, index_col=0, keep_default_na=False)
-        if table.empty or list(table.index) != list(table.columns):
+        # A class may be called 01, NA or `true class`: nothing is converted, no row is a header.
+        cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+        classes = cells.iloc[0, 1:].tolist()
+        if not classes or cells.iloc[1:, 0].tolist() != classes:
             raise ValueError("rows and columns are not the same classes")
-        return table.astype("int64")
+        names = pd.Index(classes, name="true class")
+        return pd.DataFrame(cells.iloc[1:, 1:].astype("int64").to_numpy(), names, classes)
     except (ValueError, OSError) as error:
         raise _damaged(path, error, "one row and one column per class") from None
 

@@ -6,6 +6,7 @@ that the weights of a trial that is recorded as finished are there; one that is 
 does not count.
 """
 
+import csv
 import re
 import shutil
 import zlib
@@ -79,6 +80,7 @@ def keep_best(folder: Path, state: StudyState) -> None:
     else:
         return
     checkpoint, data = unpack(content), state.header["dataset"]
+    confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
     with writing(best):
         save_resnet(
             new,
@@ -90,26 +92,33 @@ def keep_best(folder: Path, state: StudyState) -> None:
             classes=data["classes"],
             value_range=data.get("value_range"),
         )
-        _write_recognition(new, checkpoint["trainer"]["confusion"].numpy(), data["classes"], winner)
+        part = "test" if winner.stage == Stage.CONFIRM else "validation"
+        write_class_tables(new, data["classes"], confusion_KxK, part)
         (new / "trial.txt").write_text(f"{winner.trial}\n")
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)
 
 
-def _write_recognition(
-    folder: Path, confusion_KxK: np.ndarray, classes: list[str], winner: TrialRecord
+def write_class_tables(
+    folder: Path, classes: list[str], confusion_KxK: np.ndarray, part: str
 ) -> None:
-    """Write the images by true and predicted class, and the accuracy of each class."""
+    """Write `confusion_matrix.csv`, images by true class (rows) and predicted class, and
+    `accuracy_by_class.csv`, of the part that was evaluated.
+
+    Classes are in quotation marks: whatever their names hold, such as a carriage return, which
+    Python's csv does not quote by itself, they are read back.
+    """
+    names = pd.Index(classes, name="true class")
+    confusion = pd.DataFrame(confusion_KxK, names, classes)
+    confusion.to_csv(folder / "confusion_matrix.csv", quoting=csv.QUOTE_NONNUMERIC)
     counts_K = confusion_KxK.sum(1)
-    part = "test" if winner.stage == Stage.CONFIRM else "validation"
     by_class = {
         "class": classes,
         "images": counts_K,
         f"{part}_accuracy": confusion_KxK.diagonal() / counts_K,
     }
-    names = pd.Index(classes, name="true class")
-    pd.DataFrame(confusion_KxK, names, classes).to_csv(folder / "confusion_matrix.csv")
-    pd.DataFrame(by_class).to_csv(folder / "accuracy_by_class.csv", index=False)
+    path = folder / "accuracy_by_class.csv"
+    pd.DataFrame(by_class).to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def finish_ended(folder: Path, state: StudyState) -> None:

@@ -15,7 +15,7 @@ from study.record import has_study
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
 from trainables.datasets import NAMES, UnusableDataDir, load_images
-from trainables.folders import MOST_NAMED
+from trainables.layout import MOST_NAMED
 from trainables.mirror import mirrored_classes
 from trainables.named import DataUnavailable
 from trainables.parts import ImageData, Split, duplicates, split_images

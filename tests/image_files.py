@@ -57,5 +57,5 @@ def same(one: ImageData, other: ImageData) -> bool:
         for part in ("train", "test")
         for field in ("images", "labels")
     )
-    facts = replace(one, train=other.train, test=other.test) == other
+    facts = replace(one, train=other.train, test=other.test, validation=other.validation) == other
     return arrays and facts and one.fingerprint == other.fingerprint

@@ -6,12 +6,14 @@ was downloaded stays unpacked in `DATA_DIR`, what was decoded is in a parsed cop
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from trainables.config import UsageError
-from trainables.folders import LAYOUTS, load_folder
+from trainables.folders import load_folder
+from trainables.layout import LAYOUTS
 from trainables.named import TORCHVISION, digits, load_torchvision
 from trainables.parts import ImageData
 
@@ -33,6 +35,14 @@ def load_images(
         UsageError: the data set, the folder or the data directory cannot be used.
         DataUnavailable: the images are not there and cannot be downloaded.
     """
+    data = _load(dataset, data_dir, image_size, skip_bad_images)
+    if dataset in NAMES and os.path.isdir(dataset):
+        remark = f"{dataset} is the data set of that name; the folder is ./{dataset}"
+        return replace(data, remarks=(remark, *data.remarks))
+    return data
+
+
+def _load(dataset: str, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:
     if dataset == "digits":
         return digits()
     folder = os.path.expanduser(dataset)

@@ -11,9 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation in EXIF."""
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +71,8 @@ def decode(path: str, pixels: np.ndarray) -> Decoded:
             raise OSError("not a regular file")  # opening a pipe would wait for ever
         with Image.open(path) as source:
             raw_mode = _raw_mode(source)
-            image = ImageOps.exif_transpose(source)
+            source.load()  # once: a second time a damaged file may pass
+            image = _upright(source)
             size = pixels.shape[1:]
             if image.mode[0] in "IF":
                 return Decoded(1, deep=_deep(image, raw_mode, size))
@@ -74,15 +87,46 @@ def decode(path: str, pixels: np.ndarray) -> Decoded:
         return Decoded(len(mode), upper_byte=upper_byte)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         log.debug("cannot read %s: %s", path, error)
-        return Decoded(reason=_reason(error))
+        return Decoded(reason=_reason(path, error))
 
 
-def _reason(error: Exception) -> str:
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its camera was held; as it is where its EXIF data are broken."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # pixels are there all the same
+        return image
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _reason(path: str, error: Exception) -> str:
     """Why a file is unreadable: short, and without what could break a line."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+    if os.path.islink(path) and not os.path.exists(path):
+        return "a link to nothing"
     if isinstance(error, UnidentifiedImageError):
-        return "no image format that Pillow knows"
+        with open(path, "rb") as file:
+            return _what_it_is(file.read(256))
     words = " ".join(str(error).split()) or type(error).__name__
     return textwrap.shorten(repr(words)[1:-1], 80, placeholder=" …")
+
+
+def _what_it_is(head: bytes) -> str:
+    """What a file that is no image seems to be, by its first bytes."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "an empty file"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: git lfs pull gets the image"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    if text.startswith((b"<svg", b"<?xml")):
+        return "a drawing in SVG or other XML"
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
+        return "HEIC, which needs a plug-in of Pillow: convert it to JPEG or PNG"
+    return "no image format that Pillow knows"
 
 
 def _raw_mode(source: Image.Image) -> str:

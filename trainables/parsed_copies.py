@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 VERSION = "4"
 """To be raised with every change to what is parsed, how it is split into training and test part, or
 how it is kept."""
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,17 @@ class ParsedCopy:
                 if str(stored["key"]) != self.key:
                     return None
                 # Reading a member to its end checks its CRC-32.
-                train, test = (
-                    Part(stored[f"{part}_images"], stored[f"{part}_labels"])
-                    for part in ("train", "test")
-                )
+                parts: dict[str, Any] = {
+                    part: Part(stored[f"{part}_images"], stored[f"{part}_labels"])
+                    for part in PARTS
+                    if f"{part}_images" in stored
+                }
                 facts = json.loads(str(stored["facts"]))
                 facts = {
                     fact: tuple(value) if isinstance(value, list) else value
                     for fact, value in facts.items()
                 }
-                return ImageData(name=name, train=train, test=test, **facts)
+                return ImageData(name=name, **parts, **facts)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # damage can show as nearly any error
@@ -63,7 +66,8 @@ class ParsedCopy:
         }
         arrays = {
             f"{part}_{name}": array
-            for part in ("train", "test")
+            for part in PARTS
+            if getattr(data, part) is not None
             for name, array in vars(getattr(data, part)).items()
         }
         # One name is enough: the lock of the data directory is held.

@@ -44,6 +44,7 @@ class ImageData:
         classes: their names, in the order of the labels.
         train: all that may be trained or chosen on.
         test: kept from the search.
+        validation: the part that trials are chosen by, where the data set has one of its own.
         flip: whether a mirrored image is still one of its class.
         skipped: the number of unreadable files that were skipped.
         value_range: the values of deep images that became 0 and 255; None without deep images.
@@ -55,6 +56,7 @@ class ImageData:
     train: Part
     test: Part
     flip: bool
+    validation: Part | None = None
     skipped: int = 0
     value_range: tuple[float, float] | None = None
     remarks: tuple[str, ...] = ()
@@ -67,9 +69,9 @@ class ImageData:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of both parts and the class names."""
+        """A SHA-256 of all parts and the class names."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
-        for part in (self.train, self.test):
+        for part in filter(None, (self.train, self.test, self.validation)):
             digest.update(repr(part.images.shape).encode())
             digest.update(part.images.data)
             digest.update(part.labels.astype("<i8").data)
@@ -97,21 +99,24 @@ class TrialData:
 
 
 def split_images(data: ImageData, train_images: int | None = None) -> Split:
-    """The parts of a study: of `train_images` images (all, if None) a tenth is for validation; all
-    stratified.
+    """The parts of a study: of `train_images` images (all, if None) a tenth is for validation,
+    unless the data set has a validation part; all stratified.
 
     Raises:
         UsageError: there are not as many, or too few of them for each class to be in every part.
     """
     train = data.train
+    least_of_class = LEAST_TRAIN - (data.validation is not None)
     if train_images is not None:
-        least = LEAST_TRAIN * len(data.classes)
+        least = least_of_class * len(data.classes)
         if not least <= train_images <= len(train):
             raise UsageError(
                 f"--train-images: invalid value {train_images}: "
                 f"expected an integer from {least} to {len(train)} ({data.name})"
             )
-        train = train[stratified_draw(train.labels, train_images, LEAST_TRAIN)]
+        train = train[stratified_draw(train.labels, train_images, least_of_class)]
+    if data.validation is not None:
+        return Split(train, data.validation, data.test)
     validation = stratified_draw(train.labels, round(len(train) / 10), 1)
     return Split(train=train[~validation], validation=train[validation], test=data.test)
 

@@ -168,9 +168,13 @@ def sections(study: Study) -> Iterator[Section]:
     yield _shape(study, searched, scope)
     if varied:
         yield from _levels(study, searched, scope)
-    confusion = read_confusion(study.path)
-    if confusion is not None:
-        yield _chosen(confusion, wording.chosen_scope(study))
+    try:
+        confusion = read_confusion(study.path)
+    except UsageError as error:  # costs its own section, not the report
+        yield Section("confusion", wording.NO_CONFUSION, str(error))
+    else:
+        if confusion is not None:
+            yield _chosen(confusion, wording.chosen_scope(study))
 
 
 def _curves(study: Study, searched: findings.SearchFindings, scope: str) -> Section:

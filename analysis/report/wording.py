@@ -115,6 +115,7 @@ RATES = "Diverged trials are on the axis; dashed: the ends of the range."
 IN_ORDER = "Trials in order of number."
 PARETO = "The Pareto front: trials that no other trial beats in both accuracy and cost"
 CONFIRMED_CURVES = "The confirmed arms by epoch"
+NO_CONFUSION = "No confusion matrix"
 NONE_YET = "The first seed is not complete yet"
 NONE_CONFIRMED = "Nothing is confirmed: its arms have no complete seed in common."
 

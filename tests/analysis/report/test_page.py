@@ -130,6 +130,15 @@ def test_studies_may_be_called_what_a_role_is(tmp_path: Path) -> None:
     assert "other – winner" in write_comparison(studies, tmp_path / "out").read_text()
 
 
+def test_a_damaged_confusion_matrix_costs_its_own_section(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [MadeTrial("complete", falling(1))])
+    (folder / "best").mkdir()
+    (folder / "best" / "confusion_matrix.csv").write_text("true class,cat,dog\ncat,5\n")
+    words = " ".join(Page(write_report(load_study(folder)).read_text()).words)
+    assert "No confusion matrix" in words
+    assert "confusion_matrix.csv: damaged" in words
+
+
 def test_the_manifest_on_the_page_is_json(made_report: Path) -> None:
     (shown, _) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
     assert json.loads(shown) == manifest(design=design(*SHOWN))

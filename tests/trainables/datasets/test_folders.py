@@ -220,7 +220,25 @@ UNUSABLE = {
     "single": (["cat/0.png"], "it has only the class cat: expected two classes or more"),
     "half": (
         ["train/blue/0.png", "train/red/0.png"],
-        "folders in the place of images: train/blue, train/red:",
+        "it has a folder train and no folder test: expected a folder train/CLASS/* with test",
+    ),
+    "test alone": (["test/a/0.png", "test/b/0.png"], "it has a folder test and no folder train: "),
+    "train and val": (
+        ["train/a/0.png", "train/b/0.png", "val/a/0.png", "val/b/0.png"],
+        "it has a folder train and no folder test: expected ",
+    ),
+    "unlabelled": (
+        [f"train/{name}/{n}.png" for name in "ab" for n in range(3)] + ["test/0.png", "test/1.png"],
+        "test has 2 files and no folders of classes: expected test/CLASS/*; of ",
+    ),
+    "two validation parts": (
+        [f"{part}/{name}/0.png" for part in ("train", "val", "valid", "test") for name in "ab"],
+        "several validation parts: val, valid: expected one at most",
+    ),
+    "small validation part": (
+        [f"{part}/{name}/{n}.png" for part in ("train", "test") for name in "ab" for n in range(2)]
+        + ["val/b/0.png"],
+        "too few readable images in val: a (0): expected 1 or more per class",
     ),
     "deep": (
         ["red/more/0.png", "blue/1/0.png", "blue/2/0.png"],

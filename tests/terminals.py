@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -19,14 +20,14 @@ class Terminal:
 
     Attributes:
         name: the file that a process opens for it.
-        text: what was written on it.
+        text: what was written on it, without colours and movements of the cursor.
     """
 
     def __init__(self) -> None:
         self._mine, self._theirs = pty.openpty()
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
         self.name = os.ttyname(self._theirs)
-        self.text = ""
+        self._written = ""
         self._watching = True
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -53,6 +54,10 @@ class Terminal:
         os.close(self._theirs)
         return process
 
+    @property
+    def text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._written)
+
     def type(self, keys: bytes) -> None:
         os.write(self._mine, keys)
 
@@ -69,6 +74,6 @@ class Terminal:
         while self._watching:
             if select.select([self._mine], [], [], 0.1)[0]:
                 try:
-                    self.text += os.read(self._mine, 65536).decode(errors="replace")
+                    self._written += os.read(self._mine, 65536).decode(errors="replace")
                 except OSError:  # all that had it open have ended
                     return

@@ -51,7 +51,9 @@ def hang_up(terminal: Terminal, driver: subprocess.Popen) -> None:
 
 
 def temporary_files(place: Place) -> set[str]:
-    return {path.name for path in Path(place.environment["TMPDIR"]).iterdir()}
+    """All but Ray's sessions, where its logs are, and torch's cache."""
+    names = {path.name for path in Path(place.environment["TMPDIR"]).iterdir()}
+    return {name for name in names if name != "ray" and not name.startswith("torchinductor_")}
 
 
 @pytest.mark.parametrize(
@@ -65,20 +67,20 @@ def test_an_interrupted_study_ends_in_good_order(place, terminal, end):
     assert children
     asked = time.monotonic()
     end(terminal, driver)
-    assert driver.wait(timeout=120) == 130, terminal.text
+    assert driver.wait(timeout=120) == 130, terminal.text[-2000:]
     assert time.monotonic() - asked < 15
     wait_for(lambda: not alive(children), seconds=15)
     if end is not hang_up:
         assert "Traceback" not in terminal.text
         last = terminal.text.splitlines()[-1]
-        assert last.startswith("to resume: python "), terminal.text
+        assert last.startswith("to resume: python "), last
     assert "asked to end" in (study / "study.log").read_text()
     state = read_record(study)
     assert {trial.state for trial in state.trials.values()} == {"running"}
     assert state.ended is None and state.started is None, "the driver has ended, the study has not"
     assert "; the study is not finished" in scope(load_study(study))
     assert not list(study.rglob("*.tmp"))
-    assert temporary_files(place) == {"ray"}
+    assert temporary_files(place) == set()
 
 
 def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
@@ -98,7 +100,7 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(place):
     wait_for(lambda: not alive(trials), seconds=15)
     assert sum(len(trial.epochs) for trial in read_record(study).trials.values()) >= recorded
     if driver.returncode == 130:
-        assert temporary_files(place) == {"ray"}
+        assert temporary_files(place) == set()
 
 
 def test_an_interrupt_before_the_first_trial_leaves_nothing(tmp_path, pets):

@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
 from study.command_line import parse_settings
 from study.phrases import counted
+from study.terminal import SafeStream
 from trainables.config import UsageError
 from trainables.vocabulary import Stage, TrialStatus
 
@@ -41,6 +42,7 @@ class ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        console.file = cast(IO[str], SafeStream(console.file))
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "bold yellow" if record.levelno >= logging.WARNING else None

@@ -2,7 +2,6 @@
 
 import base64
 import logging
-import tempfile
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -137,6 +136,7 @@ class Stages:
         self._plan = plan
         self._record = record
         self._console = console
+        self._interrupted = interrupted
         self._keeper = RecordCallback(record, interrupted)
         apply_patches()
 
@@ -192,7 +192,7 @@ class Stages:
             return
         monitor = Monitor(state, searcher.stage, trials, self._console)
         # Tune's own state is of no use to us: what resumes a study is its record.
-        with tempfile.TemporaryDirectory(prefix="resnet-study-") as scratch, closing(monitor):
+        with self._interrupted.scratch_folder() as scratch, closing(monitor):
             Tuner(
                 ResNetTrainable,
                 param_space=self._workplace(data).to_tune(),

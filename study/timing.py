@@ -1,5 +1,4 @@
-"""Which precision trains faster here: a short timing of the most expensive arm, before a study is
-planned."""
+"""Which precision trains faster here: a timing of a few seconds, before a study is planned."""
 
 import json
 import pickle
@@ -28,6 +27,13 @@ json.dump(time_training(*pickle.load(sys.stdin.buffer)), sys.stdout)
 """
 
 
+FEW, FEW_ON_GPU = 16, 1024
+"""Images: fewer say little of a network that is fast, and a GPU is not even warm after them."""
+ROUND_FLOPS, ROUND_FLOPS_ON_GPU = 4e10, 2e13
+"""Of the forward passes of a round, so that two rounds of both precisions take about 10 s where a
+core trains at 50 GFLOP/s, and a GPU at 25 TFLOP/s."""
+
+
 class TimingJob(NamedTuple):
     """What `time_training` takes."""
 
@@ -36,21 +42,25 @@ class TimingJob(NamedTuple):
     precisions: tuple[str, ...]
     threads: int
     gpu: bool
+    scale: float
 
 
 def timing_job(settings: DecidedSettings, design: Design, data: ImageData, gpu: bool) -> TimingJob:
-    """A few images, the most expensive arm, the precisions left open."""
+    """The precisions left open, with so few images of the most expensive arm that they take
+    seconds; where two are too many, of a cheaper arm, for time goes by FLOPs."""
     flops = forward_flops(design, data, 1)
-    # A core may need a second for ten images of the most expensive arm, a GPU is not even warm
-    # after them.
-    count = 1024 if gpu else 16
+    allowed = ROUND_FLOPS_ON_GPU if gpu else ROUND_FLOPS
+    affordable = [arm for arm, cost in flops.items() if 2 * cost <= allowed]
+    arm = max(affordable or [min(flops, key=flops.__getitem__)], key=flops.__getitem__)
+    count = min(FEW_ON_GPU if gpu else FEW, max(2, int(allowed / flops[arm])))
     sample = Part(data.train.images[:count].copy(), data.train.labels[:count].copy())
     return TimingJob(
-        config=max(flops, key=lambda arm: flops[arm]),
+        config=arm,
         data=TrialData(sample, None, None, len(data.classes), data.flip),
         precisions=PRECISIONS if settings.precision == "auto" else (settings.precision,),
         threads=settings.cpus_per_trial,
         gpu=gpu,
+        scale=max(flops.values()) / flops[arm],
     )
 
 
@@ -113,7 +123,8 @@ def timing_on_ray(job: TimingJob, gpus: float) -> dict[str, float]:
     """
     # A process that used a GPU keeps its memory, so it ends with the task; any other is taken over
     # by the first trial, for which torch is imported then.
-    remote = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=int(gpus > 0))(time_training)
+    decorator = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=int(gpus > 0))
+    remote: Any = decorator(time_training)
     try:
         timings: dict[str, float] = ray.get(remote.remote(*job))
     except ray.exceptions.RayError as error:

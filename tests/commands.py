@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+from terminals import Terminal
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[1] / "study" / "run.py")]
 
@@ -65,6 +66,9 @@ class Place:
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
+    def start_on(self, terminal: Terminal, *arguments: str) -> subprocess.Popen[bytes]:
+        return terminal.start(self.arguments(*arguments), self.root, self.environment)
+
     def refused(self, *arguments: str) -> str:
         """The one line that says why, after status 2 and with nothing made."""
         done = self.run(*arguments)
@@ -78,7 +82,7 @@ class Place:
         return pd.read_csv(study / "trials.csv"), pd.read_csv(study / "epochs.csv")
 
 
-def wait_for(condition, seconds: float = 300.0) -> None:
+def wait_for(condition, seconds: float = 200.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

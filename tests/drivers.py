@@ -77,6 +77,8 @@ def run(
     design=DESIGN,
     trainable=None,
     report=False,
+    encoding="utf-8",
+    nohup=False,
 ) -> None:
     """What a driver's process does: the command, by default without writing its report, which takes
     longer than these studies. All it prints goes to the file `output`."""
@@ -85,6 +87,9 @@ def run(
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    if nohup:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     DESIGNS["search"] = design
     if trainable is not None:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -122,9 +127,9 @@ class Place:
             patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
             multiprocessing.forkserver.ensure_running()
 
-    def start(self, name: str, arguments: str, **how) -> multiprocessing.Process:
+    def start(self, name: str, arguments: str, output="", **how) -> multiprocessing.Process:
         command = with_defaults(self.usual, ["--name", name, *arguments.split()])
-        inputs = (command, str(self.beside / f"{name}.txt"), self.environment)
+        inputs = (command, output or str(self.beside / f"{name}.txt"), self.environment)
         process = self.context.Process(target=run, args=inputs, kwargs=how)
         process.start()
         return process

@@ -411,10 +411,16 @@ class Trainer:
 
 
 def time_training(
-    config: TrialConfig, data: TrialData, precisions: Sequence[str], threads: int, gpu: bool
+    config: TrialConfig,
+    data: TrialData,
+    precisions: Sequence[str],
+    threads: int,
+    gpu: bool,
+    scale: float = 1.0,
+    enough_seconds: float = 5.0,
 ) -> dict[str, float]:
-    """Seconds per image of training `config` for an epoch of `data`, by precision: the least of two
-    rounds.
+    """Seconds per image of training a network `scale` times as expensive as that of `config`, by
+    precision: the least of two rounds of an epoch of `data`, or of one where that is enough.
 
     The precisions take turns, for the machine may be busy starting Ray while this runs. Of several,
     bf16 is skipped on a processor without instructions for it, where it takes up to a hundred
@@ -426,10 +432,13 @@ def time_training(
     device = "cuda" if gpu else "cpu"
     trainers = {precision: Trainer(config, data, device, precision) for precision in precisions}
     seconds = dict.fromkeys(precisions, math.inf)
+    started = time.monotonic()
     for _ in range(2):
         for precision, trainer in trainers.items():
             seconds[precision] = min(seconds[precision], trainer.run_epoch().train_seconds)
-    return {precision: least / len(data.train) for precision, least in seconds.items()}
+        if time.monotonic() - started > enough_seconds:
+            break
+    return {precision: scale * least / len(data.train) for precision, least in seconds.items()}
 
 
 def has_bf16() -> bool:

@@ -1,9 +1,10 @@
-"""Folders of images, as a person may have them."""
+"""Folders of images, as a person may have them, and a Ray for many drivers."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drivers import ray_head
 from PIL import Image
 
 
@@ -41,3 +42,15 @@ def pets(tmp_path: Path) -> Path:
     Image.fromarray(np.full((20, 30), 50, dtype=np.uint8)).save(root / "cat" / "grey.png")
     (root / "dog" / "broken.png").write_bytes((root / "dog" / "0.png").read_bytes()[:200])
     return root
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def head(home):
+    """The address of a Ray with two cores, and its process."""
+    with ray_head(home) as head:
+        yield head

@@ -35,17 +35,6 @@ USUAL = (
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def head(home):
-    with ray_head(home) as head:
-        yield head
-
-
-@pytest.fixture(scope="module")
 def place(tmp_path_factory, home, head):
     return Place(tmp_path_factory.mktemp("studies"), head[0], home)
 

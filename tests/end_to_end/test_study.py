@@ -174,7 +174,7 @@ def real_images(tmp_path) -> Path:
     """Some of the real images of each class; test_datasets reads all of them."""
     if "RESNET_STUDY_IMAGES" not in os.environ:
         pytest.skip("RESNET_STUDY_IMAGES names no folder of images")
-    for part, count in (("train", 100), ("test", 20)):
+    for part, count in (("train", 250), ("test", 20)):
         for folder in sorted(Path(os.environ["RESNET_STUDY_IMAGES"], part).iterdir()):
             copy = tmp_path / "cifar10" / part / folder.name
             copy.mkdir(parents=True)
@@ -186,7 +186,7 @@ def real_images(tmp_path) -> Path:
 @pytest.mark.slow
 def test_the_baselines_learn_real_images(tmp_path, real_images):
     place = Place(tmp_path, real_images)
-    done = place.run(*"--image-size 32 --samples 3 --epochs 2 --name cifar".split())
+    done = place.run(*"--samples 3 --epochs 2 --name cifar".split())
     assert done.returncode == 0, done.stdout + done.stderr
     trials, epochs = place.tables("cifar")
     assert trials["state"].tolist() == ["complete"] * 3

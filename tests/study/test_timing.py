@@ -1,5 +1,6 @@
 """Training is timed before a study is planned, in a process of its own or by Ray."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from study.images import resolve_images
 from study.plan import begin_study
 from study.timing import TIMING, timing_here, timing_job, timing_on_ray
 from trainables.config import TrialConfig
-from trainables.parts import Part, TrialData
+from trainables.parts import ImageData, Part, TrialData
+from trainables.resnet import network_cost
 from trainables.training import time_training
 
 CONFIG = TrialConfig(stem_kernel=3, depth=10, width=4)
@@ -31,6 +33,41 @@ def test_timing_gives_seconds_an_image_for_each_precision():
         "what is asked for alone is taken"
     )
     assert all(0 < seconds < 1 for seconds in timings.values())
+
+
+def images_of(size: int) -> ImageData:
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (64, 3, size, size), dtype=np.uint8)
+    part = Part(pixels, draw.integers(0, 4, 64))
+    return ImageData("made", tuple("abcd"), part, part, flip=False)
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["CPU", "GPU"])
+@pytest.mark.parametrize("size", [16, 32, 64, 224])
+def test_what_is_timed_is_bounded_by_its_cost_not_by_its_images(size, gpu):
+    settings, design = begin_study({"dataset": "digits"})
+    data = images_of(size)
+    job = timing_job(settings, design, data, gpu)
+    cost = network_cost(job.config, data.image_shape, 4).forward_flops
+    costs = [network_cost(arm, data.image_shape, 4).forward_flops for arm in design.networks(1)]
+    assert job.scale * cost == pytest.approx(max(costs))
+    assert 2 <= len(job.data.train) <= 64
+    # Forward and backward are three times that, in two rounds of two precisions.
+    assert len(job.data.train) * cost <= (2e13 if gpu else 4e10)
+    if size <= 64:
+        assert job.scale == 1, "the most expensive arm itself"
+
+
+@pytest.mark.slow
+def test_large_images_are_timed_in_seconds():
+    """Sixteen of 224 pixels took minutes."""
+    settings, design = begin_study({"dataset": "digits", "precision": "float32"})
+    job = timing_job(settings, design, images_of(224), gpu=False)
+    before = time.process_time()
+    (seconds,) = time_training(*job).values()
+    assert time.process_time() - before < 30
+    # An image of the most expensive arm is 3 × 113 GFLOP.
+    assert seconds > 0.3
 
 
 def timed_in() -> psutil.Process:

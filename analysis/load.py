@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.config import EpochMetrics, TrialConfig, UsageError
-from trainables.vocabulary import ArmRole, SearchMode, Stage, TrialStatus
+from trainables.vocabulary import ArmRole, Outcome, SearchMode, Stage, TrialStatus
 
 VERSIONS = (1, 2)
 """Of study.json: version 1 has no tune stage, no plan of the confirm stage, no margin and no test
@@ -194,9 +195,10 @@ def _check_design(path: Path, design: Mapping[str, Any]) -> None:
     margin = design.get("margin", 0.01)
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
         raise _invalid(path, "margin", margin, "a number between 0 and 1")
-    search = design.get("search", SearchMode.SAMPLED)
-    if search not in list(SearchMode):
-        raise _invalid(path, "search", search, ", ".join(SearchMode))
+    modes: Mapping[str, type[StrEnum]] = {"search": SearchMode, "outcome": Outcome}
+    for name, kind in modes.items():
+        if name in design and design[name] not in list(kind):
+            raise _invalid(path, name, design[name], ", ".join(kind))
     for factor in design["factors"]:
         known = isinstance(factor, dict) and factor.get("name") in _CONFIG
         if not known or not ("levels" in factor or {"low", "high", "scale"} <= factor.keys()):

@@ -21,7 +21,7 @@ from analysis.report.figures import (
 )
 from analysis.statistics.arms import Arm, ConfirmStage
 from analysis.statistics.confirm import ArmSummary, Change, Effect, Verdict
-from trainables.vocabulary import TrialStatus
+from trainables.vocabulary import Outcome, TrialStatus
 
 PANELS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 COLORS: Mapping[Verdict, str] = {
@@ -32,7 +32,9 @@ COLORS: Mapping[Verdict, str] = {
 MARGIN_COLOR = "#e8e8e8"
 
 
-def arm_points(axes: Sequence[Axes], rows: Sequence[ArmSummary], outcome: str) -> Sequence[Axes]:
+def arm_points(
+    axes: Sequence[Axes], rows: Sequence[ArmSummary], outcome: Outcome
+) -> Sequence[Axes]:
     """Each arm's seeds as points, and its mean with its interval, where it has one."""
     (ax,) = axes
     look: dict[str, Any] = {"color": OKABE_ITO[0], "ecolor": "black"}
@@ -47,7 +49,7 @@ def arm_points(axes: Sequence[Axes], rows: Sequence[ArmSummary], outcome: str) -
 
 
 def effect_bars(
-    axes: Sequence[Axes], effects: Sequence[Effect], margin: float, outcome: str
+    axes: Sequence[Axes], effects: Sequence[Effect], margin: float, outcome: Outcome
 ) -> Sequence[Axes]:
     """Each effect with its interval (thin) and the one on these test images (thick), in the colour
     of its verdict, beside the band of what is too little to matter."""

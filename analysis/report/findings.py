@@ -19,7 +19,7 @@ from analysis.statistics.arms import Arm, ConfirmStage, confirm_stage
 from analysis.statistics.confirm import ArmSummary, Drift, Effect
 from analysis.statistics.cost import spent
 from analysis.statistics.estimate import Estimate
-from trainables.vocabulary import ArmRole, SearchMode, Stage, TrialStatus
+from trainables.vocabulary import ArmRole, Outcome, SearchMode, Stage, TrialStatus
 
 MANY_SEEDS = 1_000_000
 LEAST_SAMPLES = 20
@@ -80,7 +80,7 @@ class Standing:
     seeds: int
     images: int
     own_epochs: bool
-    outcome: str
+    outcome: Outcome
     winner: Arm | None = None
     accuracy: ArmSummary | None = None
     baseline: ArmSummary | None = None
@@ -286,7 +286,7 @@ def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmSummary]) -> 
     kept, seeds = stage.paired(stage.compared)
     if not kept:
         return None
-    on_images = stage.outcome == "test_accuracy"
+    on_images = stage.outcome is Outcome.TEST_ACCURACY
     images = study.manifest["dataset"]["counts"].get("test", 0) if on_images else 0
     own_epochs = len({stage.arms[number]["max_epochs"] for number in kept}) > 1
     winners = stage.numbers(ArmRole.WINNER)
@@ -294,7 +294,7 @@ def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmSummary]) -> 
         best = sorted(arms, key=lambda summary: -summary.mean)[:BEST_ARMS]
         return Standing(len(seeds), images, own_epochs, stage.outcome, best=tuple(best))
     winner = stage.arms[winners[0]]
-    accuracies = {row.arm: row for row in confirm.arm_summaries(stage, "test_accuracy")}
+    accuracies = {row.arm: row for row in confirm.arm_summaries(stage, Outcome.TEST_ACCURACY)}
     accuracy = accuracies.get(winner)
     pair = confirm.against_baseline(study) if on_images else None
     return Standing(

@@ -14,7 +14,7 @@ from analysis.statistics.arms import READINGS, Arm
 from analysis.statistics.confirm import Change
 from analysis.statistics.estimate import Interval
 from analysis.statistics.tuning import rates_tried
-from trainables.vocabulary import TrialStatus
+from trainables.vocabulary import Outcome, TrialStatus
 
 EPOCHS_LISTED, SEEDS_LISTED = 12, 10
 ENDED = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, TrialStatus.FAILED)
@@ -23,7 +23,7 @@ ENDED = (TrialStatus.COMPLETE, TrialStatus.DIVERGED, TrialStatus.FAILED)
 def arms_table(confirmed: ConfirmFindings) -> pd.DataFrame:
     """One row per arm: its learning rate, its trials by state, and the means of its readings."""
     stage = confirmed.stage
-    readings = dict.fromkeys([stage.outcome, "test_accuracy", "test_loss"])
+    readings = dict.fromkeys([stage.outcome, Outcome.TEST_ACCURACY, "test_loss"])
     summaries = {
         reading: {row.arm: row for row in confirm.arm_summaries(stage, reading)}
         for reading in readings

@@ -18,7 +18,7 @@ from analysis.statistics.arms import Arm
 from analysis.statistics.confirm import Effect, Verdict
 from analysis.statistics.curves import level_label
 from analysis.statistics.estimate import Interval
-from trainables.vocabulary import ArmRole, Stage, TrialStatus
+from trainables.vocabulary import ArmRole, Outcome, Stage, TrialStatus
 
 MISSING = "–"
 INTERACTIONS_SHOWN = 3
@@ -27,9 +27,9 @@ POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadin
 
 # Labels of figures
 
-OUTCOMES: Mapping[str, str] = {
-    "test_accuracy": "test accuracy",
-    "train_accuracy": "training accuracy",
+OUTCOMES: Mapping[Outcome, str] = {
+    Outcome.TEST_ACCURACY: "test accuracy",
+    Outcome.TRAIN_ACCURACY: "training accuracy",
 }
 READINGS: Mapping[str, str] = {
     "train_loss": "Training loss (nats)",
@@ -146,12 +146,12 @@ def cost_table(by: str) -> str:
     return f"Cost by {by}"
 
 
-def effects_table(outcome: str) -> str:
+def effects_table(outcome: Outcome) -> str:
     """The title of the table of effects."""
     return f"Effects on {OUTCOMES[outcome]}"
 
 
-def epochs_table(outcome: str) -> str:
+def epochs_table(outcome: Outcome) -> str:
     """The title of the table of effects by epoch."""
     return f"{effects_table(outcome)} by epoch (points)"
 
@@ -459,7 +459,7 @@ def incomplete_arm(facts: findings.IncompleteArm) -> str:
 
 def interval_scope(confirmed: findings.ConfirmFindings) -> str:
     """What the intervals include, and what the arms share."""
-    on_images = confirmed.stage.outcome == "test_accuracy" and confirmed.stage.images
+    on_images = confirmed.stage.outcome is Outcome.TEST_ACCURACY and confirmed.stage.images
     texts = [
         "Intervals: 95%, for new seeds and new test images."
         if on_images
@@ -473,12 +473,12 @@ def interval_scope(confirmed: findings.ConfirmFindings) -> str:
     return " ".join(texts)
 
 
-def arms_axis(outcome: str) -> str:
+def arms_axis(outcome: Outcome) -> str:
     """What the axis of the arms shows."""
     return f"{sentence(OUTCOMES[outcome])} after the last epoch (%)"
 
 
-def effects_axis(outcome: str) -> str:
+def effects_axis(outcome: Outcome) -> str:
     """What the axis of the effects shows."""
     return f"Difference in {OUTCOMES[outcome]} (points)"
 
@@ -489,7 +489,7 @@ def effects_caption(confirmed: findings.ConfirmFindings) -> str:
     return f"{BOTH_INTERVALS} {EFFECT_BARS}" if images else EFFECT_BARS
 
 
-def effects_by_epoch_caption(outcome: str) -> str:
+def effects_by_epoch_caption(outcome: Outcome) -> str:
     """How to read the figure of the effects by epoch."""
     return f"{effects_axis(outcome)} by epoch. {EFFECT_CURVES}"
 

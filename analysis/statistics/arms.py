@@ -16,7 +16,7 @@ from analysis.load import Study
 from analysis.statistics import curves
 from analysis.statistics.search import scientific
 from trainables.config import TrialConfig
-from trainables.vocabulary import ArmRole, SearchMode, Stage, TrialStatus
+from trainables.vocabulary import ArmRole, Outcome, SearchMode, Stage, TrialStatus
 
 FIELDS = [field.name for field in fields(TrialConfig) if field.name != "seed"]
 DEFAULTS: Mapping[str, Any] = {name: getattr(TrialConfig(), name) for name in FIELDS}
@@ -79,7 +79,7 @@ class ConfirmStage:
     readings: Mapping[str, np.ndarray]
     correct: np.ndarray
     known: np.ndarray
-    outcome: str
+    outcome: Outcome
     margin: float
 
     def numbers(self, *roles: ArmRole) -> list[int]:
@@ -105,7 +105,9 @@ class ConfirmStage:
         """What these trials are right about, where the reading is their share and it is known of
         all of them."""
         cells = np.ix_(arms, seeds)
-        known = reading == "test_accuracy" and self.images > 1 and bool(self.known[cells].all())
+        known = (
+            reading == Outcome.TEST_ACCURACY and self.images > 1 and bool(self.known[cells].all())
+        )
         return self.correct[cells] if known else None
 
     def values(self, reading: str) -> np.ndarray:
@@ -168,7 +170,7 @@ def confirm_stage(study: Study) -> ConfirmStage | None:
         readings=_readings(study.epochs, trial),
         correct=correct,
         known=known,
-        outcome=design.get("outcome", "test_accuracy"),
+        outcome=Outcome(design.get("outcome", Outcome.TEST_ACCURACY)),
         margin=design.get("margin", 0.01),
     )
 

@@ -145,6 +145,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         _edit_manifest(design=manifest()["design"] | {"search": "best"}),
         "invalid search 'best': expected sampled, factorial, none",
     ),
+    "outcome": (
+        _edit_manifest(design=manifest()["design"] | {"outcome": "loss"}),
+        "invalid outcome 'loss': expected test_accuracy, train_accuracy",
+    ),
     "plan": (
         _edit_manifest(confirm=[]),
         "invalid confirm []: expected an object with the lists factors and arms",

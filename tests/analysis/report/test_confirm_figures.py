@@ -22,6 +22,7 @@ from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
 from analysis.statistics.confirm import Change, Effect, Verdict
 from analysis.statistics.estimate import Estimate
+from trainables.vocabulary import Outcome
 
 
 def panels(count: int) -> list:
@@ -44,7 +45,7 @@ def marks(ax, name: str) -> list:
 def test_arms_stand_from_above_with_their_seeds_and_means(study):
     stage = confirm_stage(study)
     rows = confirm.arm_summaries(stage, "test_accuracy")
-    (ax,) = arm_points(panels(1), rows, "test_accuracy")
+    (ax,) = arm_points(panels(1), rows, Outcome.TEST_ACCURACY)
     names = [arm_name(arm) for arm in stage.arms]
     assert [label.get_text() for label in ax.get_yticklabels()][::-1] == names
     assert names[0] == "winner: k3 s1 no-pool d18" and names[-1] == "imagenet-stem"
@@ -63,7 +64,7 @@ def effect(difference: float, p: float, p_equivalence: float, images: int = 100)
 
 def test_effects_have_both_intervals_the_margin_and_the_colour_of_their_verdict():
     effects = [effect(0.03, 0.01, 1.0), effect(0.001, 1.0, 0.01), effect(0.01, 0.5, 0.5)]
-    (ax,) = effect_bars(panels(1), effects, 0.01, "test_accuracy")
+    (ax,) = effect_bars(panels(1), effects, 0.01, Outcome.TEST_ACCURACY)
     (band,) = [patch for patch in ax.patches if patch.get_label() == "the margin (±1)"]
     assert (band.get_x(), band.get_width()) == pytest.approx((-0.01, 0.02))
     labels = [text.get_text() for text in ax.get_yticklabels()]
@@ -84,7 +85,7 @@ def test_effects_of_one_seed_or_without_images_are_drawn_too():
     lone = Effect(Change("depth", 18, 10), Estimate(0.01, 1, math.nan, 0.0), math.nan, math.nan)
     figure = Figure()
     ax = figure.subplots()
-    effect_bars([ax], [lone, effect(0.0, 1.0, 1.0, images=0)], 0.01, "train_accuracy")
+    effect_bars([ax], [lone, effect(0.0, 1.0, 1.0, images=0)], 0.01, Outcome.TRAIN_ACCURACY)
     figure.canvas.draw()
     assert marks(ax, "on images") == []
     assert lone.verdict is Verdict.INCONCLUSIVE

@@ -52,7 +52,7 @@ def test_broken_files_are_skipped_with_a_count(spoilt, load, refusal):
         assert [len(pixels_of(data, name)) for name in data.classes] == [6, 6, 7]
         assert (pixels_of(data, "blue") == np.array(COLOURS["blue"])[:, None, None]).all()
         (remark,) = data.remarks
-        assert remark.startswith("unreadable files skipped: blue/empty.png")
+        assert remark.startswith("4 unreadable files skipped: blue/empty.png (an empty file)")
         assert "red/cut.jpg (" in remark
     # The copy without them is not taken for the other.
     assert "4 of 23" in refusal(spoilt)
@@ -98,6 +98,14 @@ def test_an_unreadable_file_is_named_with_the_reason(colours, refusal, kind):
     (colours / "red" / "spoilt.jpg").write_bytes(content)
     message = refusal(colours)
     assert f": 1 of 16 files are unreadable: red/spoilt.jpg ({reason}): expected " in message
+
+
+def test_a_reason_that_many_files_share_is_said_once(colours, refusal):
+    content, reason = REASONS["Git LFS"]
+    for path in colours.rglob("*.png"):
+        path.write_bytes(content)
+    names = ", ".join(f"blue/{number}.png" for number in range(5))
+    assert f": 15 of 15 files are unreadable: {names} ({reason}) and 10 more:" in refusal(colours)
 
 
 def test_a_link_to_nothing_and_a_pipe_have_their_reasons(colours, refusal):
@@ -177,7 +185,7 @@ def test_a_damaged_tiff_is_unreadable_and_nothing_reaches_the_terminal(colours, 
     content = file.getvalue()
     (colours / "red" / "cut.tif").write_bytes(content[:-60])
     (colours / "red" / "spoilt.tif").write_bytes(content[:20] + b"\xff\xff\xff" + content[23:])
-    assert "2 of 17 files are unreadable: red/cut.tif (" in refusal(colours)
+    assert "2 of 17 files are unreadable: red/cut.tif" in refusal(colours)
     assert capfd.readouterr() == ("", "")
 
 

@@ -84,14 +84,19 @@ def _silent_libraries() -> Iterator[None]:
     """While it lasts, no warning about a file reaches the terminal: neither Pillow's, nor what
     libtiff writes to the standard error of the process, past Python. What matters is a reason or a
     remark of ours."""
-    error = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere, warnings.catch_warnings(action="ignore"):
-            os.dup2(nowhere.fileno(), 2)
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            terminal = os.dup(2)
+        except OSError:  # whoever started this process closed it
             yield
-    finally:
-        os.dup2(error, 2)
-        os.close(error)
+            return
+        try:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _divide(root: Path, layout: Layout, readable: np.ndarray, images: np.ndarray) -> ImageData:

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -193,3 +195,14 @@ def test_a_large_image_is_read_without_a_warning(colours, load, capfd, monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # each has 1,024
     assert len(load(colours).train) == 12
     assert capfd.readouterr() == ("", "")
+
+
+def test_images_are_read_where_standard_error_is_closed(tmp_path, colours):
+    """As by a program that starts this one without a terminal."""
+    code = (
+        "import os, sys, pathlib; os.close(2);"
+        "from trainables.datasets import load_images;"
+        "print(len(load_images(sys.argv[1], pathlib.Path(sys.argv[2])).train))"
+    )
+    command = [sys.executable, "-c", code, str(colours), str(tmp_path / "data")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "12\n"

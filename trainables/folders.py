@@ -54,26 +54,23 @@ def _read(root: Path, layout: Layout, image_size: int, skip_bad_images: bool) ->
             "expected a size with which all images fit into memory"
         ) from None
     decoded = _decode([str(root / file.path) for file in files], images)
-    unreadable = [
-        f"{file.path} ({result.reason})"
-        for file, result in zip(files, decoded, strict=True)
-        if not result.channels
-    ]
-    if unreadable and not skip_bad_images:
-        problem = f"{len(unreadable)} of {len(files)} files are unreadable: {named(unreadable)}"
+    paths = [file.path for file, result in zip(files, decoded, strict=True) if result.reason]
+    unreadable = named(paths, [result.reason for result in decoded if result.reason])
+    if paths and not skip_bad_images:
+        problem = f"{len(paths)} of {len(files)} files are unreadable: {unreadable}"
         raise unusable(root, problem, "images only, or --skip-bad-images")
     value_range = fill_deep(images, decoded)
     channels = np.array([result.channels for result in decoded])
     # Of an image without colour all three channels are the same.
     data = _divide(root, layout, channels > 0, images[:, : channels.max()])
-    remarks = [f"unreadable files skipped: {named(unreadable)}"] if unreadable else []
+    remarks = [f"{len(paths)} unreadable files skipped: {unreadable}"] if paths else []
     deep = images[[place for place, result in enumerate(decoded) if result.deep], 0]
     if deep.size and np.ptp(np.percentile(deep, [0.5, 99.5])) < LEAST_GREYS:
         remarks.append(
             f"99% of the pixels of deep images share {LEAST_GREYS} of 256 grey values, "
             "for outliers set the scale"
         )
-    return replace(data, skipped=len(unreadable), value_range=value_range, remarks=tuple(remarks))
+    return replace(data, skipped=len(paths), value_range=value_range, remarks=tuple(remarks))
 
 
 def _decode(paths: Sequence[str], images: np.ndarray) -> list[Decoded]:
@@ -87,14 +84,19 @@ def _silent_libraries() -> Iterator[None]:
     """While it lasts, no warning about a file reaches the terminal: neither Pillow's, nor what
     libtiff writes to the standard error of the process, past Python. What matters is a reason or a
     remark of ours."""
-    error = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere, warnings.catch_warnings(action="ignore"):
-            os.dup2(nowhere.fileno(), 2)
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            terminal = os.dup(2)
+        except OSError:  # whoever started this process closed it
             yield
-    finally:
-        os.dup2(error, 2)
-        os.close(error)
+            return
+        try:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _divide(root: Path, layout: Layout, readable: np.ndarray, images: np.ndarray) -> ImageData:

@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,12 +134,17 @@ def _refuse_other_layouts(root: Path, parts: Sequence[str], files: Sequence[Imag
         raise unusable(root, f"it has only the class {named(classes)}", "two classes or more")
 
 
-def named(names: Sequence[str]) -> str:
+def named(names: Sequence[str], reasons: Sequence[str] = ()) -> str:
     """The first names, without what could break a line or steer a terminal, and how many more there
-    are."""
-    shown = [name if name.isprintable() else repr(name)[1:-1] for name in names[:MOST_NAMED]]
+    are; where there are reasons, one for each name, each stands once, behind its names."""
+    shown: dict[str, list[str]] = {}
+    for name, reason in zip_longest(names[:MOST_NAMED], reasons[:MOST_NAMED], fillvalue=""):
+        shown.setdefault(reason, []).append(name if name.isprintable() else repr(name)[1:-1])
+    groups = [
+        ", ".join(group) + (f" ({reason})" if reason else "") for reason, group in shown.items()
+    ]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(shown) + more
+    return ", ".join(groups) + more
 
 
 def unusable(root: Path, problem: str, expected: str) -> UsageError:

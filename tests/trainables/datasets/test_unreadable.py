@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_broken_files_are_skipped_with_a_count(spoilt, load, refusal):
         assert [len(pixels_of(data, name)) for name in data.classes] == [6, 6, 7]
         assert (pixels_of(data, "blue") == np.array(COLOURS["blue"])[:, None, None]).all()
         (remark,) = data.remarks
-        assert remark.startswith("unreadable files skipped: blue/empty.png")
+        assert remark.startswith("4 unreadable files skipped: blue/empty.png (an empty file)")
         assert "red/cut.jpg (" in remark
     # The copy without them is not taken for the other.
     assert "4 of 23" in refusal(spoilt)
@@ -98,6 +100,14 @@ def test_an_unreadable_file_is_named_with_the_reason(colours, refusal, kind):
     (colours / "red" / "spoilt.jpg").write_bytes(content)
     message = refusal(colours)
     assert f": 1 of 16 files are unreadable: red/spoilt.jpg ({reason}): expected " in message
+
+
+def test_a_reason_that_many_files_share_is_said_once(colours, refusal):
+    content, reason = REASONS["Git LFS"]
+    for path in colours.rglob("*.png"):
+        path.write_bytes(content)
+    names = ", ".join(f"blue/{number}.png" for number in range(5))
+    assert f": 15 of 15 files are unreadable: {names} ({reason}) and 10 more:" in refusal(colours)
 
 
 def test_a_link_to_nothing_and_a_pipe_have_their_reasons(colours, refusal):
@@ -177,7 +187,7 @@ def test_a_damaged_tiff_is_unreadable_and_nothing_reaches_the_terminal(colours, 
     content = file.getvalue()
     (colours / "red" / "cut.tif").write_bytes(content[:-60])
     (colours / "red" / "spoilt.tif").write_bytes(content[:20] + b"\xff\xff\xff" + content[23:])
-    assert "2 of 17 files are unreadable: red/cut.tif (" in refusal(colours)
+    assert "2 of 17 files are unreadable: red/cut.tif" in refusal(colours)
     assert capfd.readouterr() == ("", "")
 
 
@@ -185,3 +195,14 @@ def test_a_large_image_is_read_without_a_warning(colours, load, capfd, monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # each has 1,024
     assert len(load(colours).train) == 12
     assert capfd.readouterr() == ("", "")
+
+
+def test_images_are_read_where_standard_error_is_closed(tmp_path, colours):
+    """As by a program that starts this one without a terminal."""
+    code = (
+        "import os, sys, pathlib; os.close(2);"
+        "from trainables.datasets import load_images;"
+        "print(len(load_images(sys.argv[1], pathlib.Path(sys.argv[2])).train))"
+    )
+    command = [sys.executable, "-c", code, str(colours), str(tmp_path / "data")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "12\n"

@@ -17,7 +17,6 @@ import pandas as pd
 from study.record import replace_file, writing
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
-from trainables.resnet import save_resnet, unpack
 from trainables.vocabulary import Stage
 
 KEPT = 2
@@ -78,6 +77,9 @@ def keep_best(folder: Path, state: StudyState) -> None:
             break
     else:
         return
+    # Imports torch, which takes seconds and mostly is not needed: nothing has changed.
+    from trainables.resnet import save_resnet, unpack
+
     checkpoint, data = unpack(content), state.header["dataset"]
     with writing(best):
         save_resnet(

@@ -18,7 +18,6 @@ import pandas as pd
 from study.record import replace_file, writing
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
-from trainables.resnet import save_resnet, unpack
 from trainables.vocabulary import Stage
 
 KEPT = 2
@@ -79,6 +78,9 @@ def keep_best(folder: Path, state: StudyState) -> None:
             break
     else:
         return
+    # Imports torch, which takes seconds and mostly is not needed: nothing has changed.
+    from trainables.resnet import save_resnet, unpack
+
     checkpoint, data = unpack(content), state.header["dataset"]
     confusion_KxK = checkpoint["trainer"]["confusion"].numpy()
     with writing(best):

@@ -1,15 +1,12 @@
-"""Runs a planned study on Ray Tune and keeps its record; the effects between the plan and the
-report."""
+"""Runs what a study lacks on Ray Tune and keeps its record."""
 
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
@@ -17,26 +14,45 @@ from rich.console import Console
 from study.announcement import announce
 from study.checkpoints import finish_ended
 from study.cluster.start import ray_running
-from study.confirm import missing_confirm_trials, missing_tune_trials
 from study.designs import Design
-from study.images import Images, compare_images, resolve_images
-from study.plan import Plan, begin_study, continue_study, find_study, make_plan
+from study.images import Images, resolve_images
+from study.opening import Advice, missing, more_seeds, recorded_seeds
+from study.plan import Plan, make_plan
 from study.provenance import command, git_commit
-from study.record import CannotWrite, Record, write_views
+from study.record import CannotWrite, Record
 from study.resources import concurrent_trials, gpus_per_trial, ray_resources
 from study.scheduler import build_scheduler, replay
-from study.settings import MOST_SEEDS, DecidedSettings
-from study.signals import Interrupted, interruptible
+from study.settings import DecidedSettings
+from study.signals import Interrupted
 from study.stages import Stages, end_trial
-from study.state import StudyState, state_at_end
+from study.state import state_at_end
 from study.timing import timing_here, timing_job, timing_on_ray
 from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
 
-Advice = Callable[[Path, float], int | None]
-"""Of a study directory, the confirm seeds at which every effect is known within ± a fraction; None
-where no number is enough."""
+
+def run_missing(
+    settings: DecidedSettings,
+    design: Design,
+    record: Record | None,
+    console: Console,
+    interrupted: Interrupted,
+    advice: Advice,
+) -> Record:
+    """Run all trials that `record` lacks, or those of a new study; gives its record.
+
+    Raises as `study.opening.run_study` does.
+    """
+    images = resolve_images(settings, record.state.header if record else None)
+    with ExitStack() as ending:
+        plan, dashboard = ending.enter_context(_planned(settings, design, images, interrupted))
+        if record is None:
+            record = ending.enter_context(closing(Record(plan.folder, plan.header())))
+        with study_log(record.folder):
+            stages = Stages(plan, record, console, interrupted)
+            _execute(plan, record, stages, dashboard, interrupted, advice)
+    return record
 
 
 def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> None:
@@ -53,79 +69,6 @@ def take_up(record: Record, scheduler: TrialScheduler, retry_failed: bool) -> No
         if epoch and (trial.diverged or epoch >= budget or trial.trial in stopped):
             end_trial(record, trial.trial, state_at_end(epoch, trial.diverged, budget))
     finish_ended(record.folder, record.state)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a study: its directory, what its record says, how many trials it shall have,
-    and whether it was interrupted."""
-
-    folder: Path
-    state: StudyState
-    wanted: int
-    interrupted: bool
-
-
-def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Outcome:
-    """Start or resume a study with the settings given, from its images to the end of its record.
-
-    `advice` is the analysis's, for `--confirm-until-width`.
-
-    Raises:
-        UsageError, DataUnavailable, CannotStart: something asked for is impossible; nothing was
-            started.
-        RecordError: the study's record is damaged; nothing was started.
-        CannotWrite: the study directory could not be written to; the study can be resumed later.
-        KeyboardInterrupt: it was interrupted before anything was recorded.
-    """
-    with interruptible() as interrupted, ExitStack() as ending:
-        settings, design, record = _open(given, ending)
-        if record and not _anything_to_run(settings, design, record, advice):
-            compare_images(settings, record.state.header)
-            return _already_complete(record)
-        images = resolve_images(settings, record.state.header if record else None)
-        plan, dashboard = ending.enter_context(_planned(settings, design, images, interrupted))
-        if record is None:
-            record = ending.enter_context(closing(Record(plan.folder, plan.header())))
-        with study_log(record.folder):
-            stages = Stages(plan, record, console, interrupted)
-            _execute(plan, record, stages, dashboard, interrupted, advice)
-    lacking = missing(design, settings.samples, _confirm_seeds(record.state), record.state)
-    wanted = len(record.state.trials) + lacking
-    return Outcome(record.folder, record.state, wanted, interrupted.asked)
-
-
-def _open(
-    given: Mapping[str, Any], ending: ExitStack
-) -> tuple[DecidedSettings, Design, Record | None]:
-    """The settings and the design, with the record of the study that they continue; None where they
-    start one."""
-    settings, design = begin_study(given)
-    folder = find_study(settings)
-    if folder is None:
-        return settings, design, None
-    record = ending.enter_context(closing(Record(folder)))
-    return *continue_study(given, record.state, folder), record
-
-
-def _anything_to_run(
-    settings: DecidedSettings, design: Design, record: Record, advice: Advice
-) -> bool:
-    retried = [TrialStatus.FAILED] if settings.retry_failed else []
-    if record.state.in_state(TrialStatus.RUNNING, *retried):
-        return True
-    lacking = missing(design, settings.samples, settings.confirm_seeds, record.state)
-    return bool(lacking or more_seeds(settings, record, advice))
-
-
-def _already_complete(record: Record) -> Outcome:
-    state = record.state
-    finish_ended(record.folder, state)
-    if state.ended is None:  # the driver was killed after its last trial
-        record.append("driver_started", pid=os.getpid(), host=platform.node())
-        record.append("driver_ended", seconds=0.0, missing=0)
-    log.info("nothing to run: all %d trials have ended", len(state.trials))
-    return Outcome(record.folder, state, len(state.trials), interrupted=False)
 
 
 @contextmanager
@@ -148,34 +91,6 @@ def _planned(
         plan = make_plan(settings, design, images, resources, timings)
         interrupted.when_it_can = True
         yield plan, dashboard
-
-
-def missing(design: Design, samples: int, seeds: int, state: StudyState) -> int:
-    """How many trials have not started of the first stage that lacks any, in a study with so many
-    search trials and confirm seeds."""
-    if samples > len(state.in_stage(Stage.SEARCH)):
-        return samples - len(state.in_stage(Stage.SEARCH))
-    if seeds and (tune := missing_tune_trials(design, state)):
-        return len(tune)
-    return len(missing_confirm_trials(design, state, seeds))
-
-
-def more_seeds(settings: DecidedSettings, record: Record, advice: Advice) -> int:
-    """How many confirm seeds `--confirm-until-width` asks for where there are too few; else 0."""
-    if settings.confirm_until_width is None:
-        return 0
-    write_views(record.folder, record.state)
-    advised = advice(record.folder, settings.confirm_until_width / 100)
-    if advised is None:
-        log.warning("no seeds are added: with these test images no number of them is enough")
-        return 0
-    seeds = min(advised, MOST_SEEDS)
-    return seeds if seeds > _confirm_seeds(record.state) else 0
-
-
-def _confirm_seeds(state: StudyState) -> int:
-    seeds: int = state.header["settings"]["confirm_seeds"]
-    return seeds
 
 
 def _execute(
@@ -213,7 +128,7 @@ def _execute(
     finally:
         with suppress(CannotWrite):
             left = len(state.in_state(TrialStatus.RUNNING))
-            left += missing(plan.design, settings.samples, _confirm_seeds(state), state)
+            left += missing(plan.design, settings.samples, recorded_seeds(state), state)
             record.append("driver_ended", seconds=time.monotonic() - started, missing=left)
 
 

@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from study.record import has_study
+from study.resources import has_gpu
 from study.settings import SAME, StudySettings
 from trainables.config import UsageError
 from trainables.datasets import NAMES, UnusableDataDir, load_images
@@ -91,7 +90,7 @@ def resolve_images(settings: StudySettings, recorded: Mapping[str, Any] | None =
     """
     if settings.dataset is not None:
         return _images(settings, settings.dataset, None, recorded)
-    if not torch.cuda.is_available():
+    if not has_gpu():
         reason = "no --dataset given, and no GPU on this machine for cifar10"
         return _images(settings, "digits", reason)
     try:

@@ -3,75 +3,19 @@
 `Plan` is complete: no later step chooses anything. What was chosen or fell back is in `notes`.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from study.confirm import most_arms, most_tune_trials
-from study.design_files import design_from, read_design
 from study.designs import Design
 from study.images import Images, absolute, dataset_for_record
 from study.provenance import command, git_commit, machine, package_versions
-from study.record import has_study
 from study.resources import Resources, concurrent_trials, gpus_per_trial
-from study.settings import SAME, DecidedSettings, StudySettings, continued, decided
-from study.state import StudyState
+from study.settings import DecidedSettings
 from study.timing import forward_flops
-from trainables.config import UsageError
-from trainables.vocabulary import SearchMode, Stage
-
-
-def find_study(settings: StudySettings) -> Path | None:
-    """The directory of the study that these settings continue; None where they begin one."""
-    default = ["cifar10", "digits"] if torch.cuda.is_available() else ["digits"]
-    names = [settings.dataset] if settings.dataset is not None else default
-    return next((folder for folder in map(settings.folder, names) if has_study(folder)), None)
-
-
-def begin_study(given: Mapping[str, Any]) -> tuple[DecidedSettings, Design]:
-    """The settings and the design of a new study.
-
-    Raises:
-        UsageError: there is no such design, or it does not go with the settings.
-    """
-    settings = StudySettings(**given)
-    design = read_design(settings.design)
-    # A baseline's own budget of epochs gives way to one that is asked for.
-    return decided(settings, design), design.one_budget() if settings.epochs else design
-
-
-def continue_study(
-    given: Mapping[str, Any], state: StudyState, folder: Path
-) -> tuple[DecidedSettings, Design]:
-    """The settings that continue a study: what is given, else what is recorded; and its design, as
-    recorded.
-
-    Raises:
-        UsageError: they ask another question.
-    """
-    settings = continued(given, state.header["settings"], folder.name)
-    recorded = {key: value for key, value in state.header["design"].items() if key != "name"}
-    design = design_from(state.header["design"]["name"], recorded)
-    if state.version == 1:
-        design = design.with_running_statistics()
-    if "design" in given:
-        asked = read_design(given["design"])
-        if state.version == 1:
-            asked = asked.with_running_statistics()
-        if design == design.one_budget():  # by --epochs, perhaps
-            asked = asked.one_budget()
-        if json.loads(json.dumps(asked.to_dict())) != json.loads(json.dumps(design.to_dict())):
-            raise UsageError(
-                f"--design: invalid value {given['design']!r}, not the study's design: {SAME}"
-            )
-    settings = decided(settings, design)
-    # Trials that have started stay.
-    samples = max(settings.samples, len(state.in_stage(Stage.SEARCH)))
-    return replace(settings, samples=samples), design
+from trainables.vocabulary import SearchMode
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from study.resources import usable_cores
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
@@ -36,6 +34,8 @@ def git_commit() -> str | None:
 
 def machine() -> dict[str, Any]:
     """The machine that the driver runs on."""
+    import torch  # not with the module: that takes seconds, and `command` needs none of it
+
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "host": platform.node(),

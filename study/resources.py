@@ -6,9 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-import torch
-
 from study.settings import StudySettings
 from trainables.config import UsageError
 
@@ -73,9 +70,18 @@ class Resources:
         return max(node.gpus for node in self.nodes)
 
 
+def has_gpu() -> bool:
+    """Whether torch finds a GPU here that it can use."""
+    import torch  # not before somebody asks: that takes seconds
+
+    return torch.cuda.is_available()
+
+
 def ray_resources(settings: StudySettings) -> Resources:
     """What the running Ray has. Here it counts GPUs that torch cannot use, too: those are none."""
-    usable = settings.address is not None or torch.cuda.is_available()
+    import ray  # takes seconds, too
+
+    usable = settings.address is not None or has_gpu()
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(
         tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0) if usable else 0.0) for node in alive)

@@ -31,7 +31,7 @@ RAY_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune's newer output prints a table however quiet it is told to be.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Signals are the driver's, see study.driver.interruptible.
+    # Signals are the driver's, see study.signals.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
@@ -71,11 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Mapping[str, Any], console: Console) -> int:
-    # Not before the command line is known to be right: ray and torch take seconds to import.
+    # Not before the command line is known to be right: this takes a second to import.
     from study.design_files import show_design
-    from study.driver import run_study
     from study.errors import CannotStart
-    from study.plan import begin_study
+    from study.opening import begin_study, run_study
     from study.provenance import command
     from study.record import CannotWrite, RecordError
     from trainables.named import DataUnavailable

@@ -9,7 +9,8 @@ import pytest
 import study.timing
 from study.designs import DESIGNS
 from study.images import resolve_images
-from study.plan import Plan, begin_study, continue_study, find_study, make_plan
+from study.opening import begin_study, continue_study, find_study
+from study.plan import Plan, make_plan
 from study.resources import Node, Resources
 from study.settings import StudySettings
 from study.state import StudyState

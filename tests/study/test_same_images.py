@@ -1,6 +1,8 @@
 """A complete study is shown only for its own images, whatever the spelling of their folder."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,9 @@ from image_files import colour_folder, write_image
 from records import end, epoch, start
 from rich.console import Console
 
-from study.driver import Outcome, run_study
 from study.images import resolve_images
-from study.plan import begin_study, make_plan
+from study.opening import Outcome, begin_study, run_study
+from study.plan import make_plan
 from study.record import Record
 from study.resources import Node, Resources
 from trainables.config import UsageError
@@ -46,6 +48,25 @@ def show(home):
         return run_study(asked, Console(quiet=True), lambda folder, width: None)
 
     return ask
+
+
+REPORT = """
+import sys
+from study.run import main
+slow = {"ray", "torch", "torchvision", "optuna", "sklearn"}
+print(main(sys.argv[1:]), *sorted(slow & {*sys.modules}))
+"""
+
+
+def test_the_report_of_a_complete_study_is_written_without_ray_and_torch(home, show):
+    command = [sys.executable, "-c", REPORT, "--name", "search-images"]
+    report = home / "results" / "search-images" / "report" / "index.html"
+    assert not report.exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.stderr == ""
+    assert "nothing to run: all 1 trials have ended" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0"
+    assert report.exists()
 
 
 def test_the_record_holds_absolute_paths(home, show):

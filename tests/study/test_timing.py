@@ -12,7 +12,7 @@ import ray
 import study.timing
 from study.errors import CannotStart
 from study.images import resolve_images
-from study.plan import begin_study
+from study.opening import begin_study
 from study.timing import TIMING, timing_here, timing_job, timing_on_ray
 from trainables.config import TrialConfig
 from trainables.parts import ImageData, Part, TrialData

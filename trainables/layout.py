@@ -125,7 +125,7 @@ def _refuse_other_layouts(root: Path, parts: Sequence[str], files: Sequence[Imag
             raise unusable(
                 root,
                 f"{part} has {len(loose)} files and no folders of classes",
-                f"{part}/CLASS/*; of {root / 'train'} alone a fifth is for testing",
+                f"{part}/CLASS/*, or --dataset {root / 'train'} (a fifth becomes the test part)",
             )
     classes = sorted({file.label for file in files})
     if not classes:

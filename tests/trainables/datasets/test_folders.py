@@ -229,7 +229,7 @@ UNUSABLE = {
     ),
     "unlabelled": (
         [f"train/{name}/{n}.png" for name in "ab" for n in range(3)] + ["test/0.png", "test/1.png"],
-        "test has 2 files and no folders of classes: expected test/CLASS/*; of ",
+        "test has 2 files and no folders of classes: expected test/CLASS/*, or --dataset ",
     ),
     "two validation parts": (
         [f"{part}/{name}/0.png" for part in ("train", "val", "valid", "test") for name in "ab"],

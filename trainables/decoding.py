@@ -9,6 +9,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -25,6 +26,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes an image upright, by its orientation in EXIF."""
+UNSIGNED, SIGNED = 1, 2
+"""Of a TIFF's tag SampleFormat."""
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -74,8 +77,9 @@ def decode(path: str, pixels: np.ndarray) -> Decoded:
             source.load()  # once: a second time a damaged file may pass
             image = _upright(source)
             size = pixels.shape[1:]
-            if image.mode[0] in "IF":
-                return Decoded(1, deep=_deep(image, raw_mode, size))
+            stored = _stored_type(source)
+            if image.mode[0] in "IF" or stored:
+                return Decoded(1, deep=_deep(image, stored, size))
             upper_byte = _highest(image) if ";16" in raw_mode else None
             mode = "L" if Image.getmodebase(image.mode) == "L" else "RGB"
             if image.has_transparency_data:
@@ -145,10 +149,25 @@ def _highest(image: Image.Image) -> int:
     return int(max(highest for _, highest in ranges))  # type: ignore[misc]
 
 
-def _deep(image: Image.Image, raw_mode: str, size: tuple[int, ...]) -> DeepPixels:
+def _stored_type(source: Image.Image) -> type[np.integer[Any]] | None:
+    """The type of the integers of a TIFF that Pillow keeps, bit by bit, as another type."""
+    tags = getattr(source, "tag_v2", None)
+    if tags is None:
+        return None
+    format = tuple(tags.get(ExifTags.Base.SampleFormat, (UNSIGNED,)))
+    stored: dict[Any, type[np.integer[Any]]] = {
+        ("L", (SIGNED,)): np.int8,
+        ("I", (UNSIGNED,)): np.uint32,
+    }
+    return stored.get((source.mode, format))
+
+
+def _deep(
+    image: Image.Image, stored: type[np.integer[Any]] | None, size: tuple[int, ...]
+) -> DeepPixels:
     values = np.asarray(image)
-    if raw_mode in ("I;32N", "I;32", "I;32B"):  # unsigned, which Pillow keeps as signed
-        values = values.view(np.uint32)
+    if stored is not None:
+        values = values.view(stored)
     if not np.isfinite(values).all():
         raise ValueError("has values that are not finite numbers")
     # Offsets in float64, so that a small range far from 0 keeps its differences in float32.

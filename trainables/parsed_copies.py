@@ -15,7 +15,7 @@ from trainables.parts import ImageData, Part
 
 log = logging.getLogger(__name__)
 
-VERSION = "4"
+VERSION = "5"
 """To be raised with every change to what is parsed, how it is split into training and test part, or
 how it is kept."""
 PARTS = ("train", "validation", "test")

@@ -75,6 +75,22 @@ def test_a_ramp_stays_a_ramp(tmp_path, load, depth):
     assert same(data, load(tmp_path / "set", image_size=8))
 
 
+def test_signed_integers_of_8_bits(tmp_path, load):
+    """Which Pillow reads as unsigned: -1 became white, 127 grey."""
+    values = (RAMP * 4 - 128).astype(np.int8)
+    for name in "ab":
+        for number in range(4):
+            path = tmp_path / "set" / name / f"{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.view(np.uint8)).save(path, tiffinfo={339: 2})
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        assert image.tag_v2[339] == (2,)
+    data = load(tmp_path / "set", image_size=8)
+    assert data.value_range == (-128, 124)
+    assert np.abs(data.train.images[:, 0] - RAMP * (255 / 63)).max() <= 0.51
+
+
 def test_an_outlier_that_leaves_few_grey_values_is_remarked(tmp_path, load):
     """Such as a hot pixel of a camera."""
     ramp = RAMP.astype(np.uint16)

@@ -14,7 +14,7 @@ from filelock import FileLock
 from trainables.config import UsageError
 from trainables.folders import load_folder
 from trainables.layout import LAYOUTS
-from trainables.named import TORCHVISION, digits, load_torchvision
+from trainables.named import TORCHVISION, DataUnavailable, digits, load_torchvision
 from trainables.parts import ImageData
 
 NAMES = (*TORCHVISION, "digits")
@@ -35,11 +35,14 @@ def load_images(
         UsageError: the data set, the folder or the data directory cannot be used.
         DataUnavailable: the images are not there and cannot be downloaded.
     """
-    data = _load(dataset, data_dir, image_size, skip_bad_images)
+    remarks = []
     if dataset in NAMES and os.path.isdir(dataset):
-        remark = f"{dataset} is the data set of that name; the folder is ./{dataset}"
-        return replace(data, remarks=(remark, *data.remarks))
-    return data
+        remarks.append(f"{dataset} is the data set of that name; the folder is ./{dataset}")
+    try:
+        data = _load(dataset, data_dir, image_size, skip_bad_images)
+    except DataUnavailable as error:
+        raise DataUnavailable("; ".join([str(error), *remarks])) from error
+    return replace(data, remarks=(*remarks, *data.remarks))
 
 
 def _load(dataset: str, data_dir: Path, image_size: int, skip_bad_images: bool) -> ImageData:

@@ -163,6 +163,16 @@ def test_archive_put_by_hand(tmp_path, small_cifar, capfd, load, refusal):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("small_cifar")
+def test_a_folder_of_that_name_is_said_where_the_data_set_is_unavailable(
+    tmp_path, monkeypatch, refusal
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar10").mkdir()
+    message = refusal("cifar10", DataUnavailable)
+    assert message.endswith("; cifar10 is the data set of that name; the folder is ./cifar10")
+
+
 def test_wrong_archive_is_refused_and_left(tmp_path, small_cifar, refusal):
     archive, _ = small_cifar
     (tmp_path / "data").mkdir()

@@ -1,5 +1,5 @@
 """Changes of Ray's private parts, all of them, one function each: Ray's version, the symptom, and
-when it may go."""
+when it may be deleted. `tests/study/cluster/test_ray_patches.py` shows each symptom without it."""
 
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -7,21 +7,21 @@ from ray.tune.execution import class_cache, tune_controller
 
 
 def share_worker_environment() -> None:
-    """Ray 2.60: Tune asks for worker processes with an environment variable that only another
+    """Ray 2.60.0: Tune asks for worker processes with an environment variable that only another
     library reads.
 
     Symptom: the first trials cannot take over the processes that Ray starts and preloads, and wait
-    seconds for their own. May go when `DEFAULT_ENV_VARS` of `ray.tune.execution.class_cache` is
-    empty.
+    seconds for their own. May be deleted when `DEFAULT_ENV_VARS` of
+    `ray.tune.execution.class_cache` is empty.
     """
     class_cache.DEFAULT_ENV_VARS.clear()
 
 
 def memory_kill_fails_trial() -> None:
-    """Ray 2.60: Tune knows two ways for a trial to fail, and that Ray ended its process for lack of
-    memory is neither.
+    """Ray 2.60.0: Tune knows two ways for a trial to fail, and that Ray ended its process for lack
+    of memory is neither.
 
-    Symptom: one such trial ends the complete experiment with `OutOfMemoryError`. May go when
+    Symptom: one such trial ends the complete experiment with `RuntimeError`. May be deleted when
     `OutOfMemoryError` is a `RayActorError`, or Tune catches it.
     """
     for module in (actor_manager, tune_controller):

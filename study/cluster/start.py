@@ -69,6 +69,8 @@ def _hint(error: Exception) -> str:
         return "; set TMPDIR to a shorter path, such as /tmp"
     if isinstance(error, OSError) and str(error.filename).startswith(str(Path.home())):
         return "; set HOME to a folder that can be written to"
+    if isinstance(error, UnicodeError):
+        return "; set only paths that are UTF-8: options, working directory, TMPDIR, HOME"
     return ""
 
 

@@ -1,5 +1,11 @@
 """The command refuses wrong usage in one line, and its exit status says what became of a study."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -16,6 +22,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+RUN = Path(__file__).resolve().parents[2] / "study" / "run.py"
 REFUSED = {
     "--samples 0": "--samples: invalid value 0",
     "--design none": "--design: invalid value 'none': expected search, course, stem",
@@ -48,6 +55,43 @@ def test_wrong_use_is_one_line_and_status_2_and_starts_nothing(folder, capsys, a
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line
     assert not (folder / "results").exists()
+
+
+LONG = "x" * 100
+ENVIRONMENTS = {
+    "sockets": ({"TMPDIR": f"/tmp/{LONG}"}, "", "set TMPDIR to a shorter path"),
+    "home": ({"HOME": "/proc/nothing"}, "", "set HOME to a folder that can be written to"),
+    "not UTF-8": (
+        {},
+        "caf\udce9",
+        "set only paths that are UTF-8",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "folder", "hint"), ENVIRONMENTS.values(), ids=list(ENVIRONMENTS)
+)
+def test_an_environment_in_which_ray_cannot_start_is_one_line_that_says_what_to_set(
+    tmp_path, environment, folder, hint
+):
+    """By a process of its own, for Ray reads its environment once."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    command = [sys.executable, str(RUN), "--dataset", "digits", "--no-dashboard"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path / folder,
+        env={**os.environ, "HOME": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+    )
+    shutil.rmtree(f"/tmp/{LONG}", ignore_errors=True)
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("resnet-study: Ray cannot be started: ")
+    assert hint in line
+    assert not (tmp_path / folder / "results").exists()
 
 
 def test_images_that_are_unavailable_start_nothing(folder, capsys, monkeypatch):

@@ -135,7 +135,7 @@ def _execute(
 @contextmanager
 def study_log(folder: Path) -> Iterator[None]:
     """While it lasts, what the terminal shows also goes to `study.log`, with the time."""
-    handler = logging.FileHandler(folder / "study.log", encoding="utf-8")
+    handler = logging.FileHandler(folder / "study.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # A full disk is reported once, by what must be written.
     handler.handleError = lambda record: None  # type: ignore[method-assign]

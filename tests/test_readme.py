@@ -1,12 +1,16 @@
 """The README is the way in: short, and what it quotes is what the example study says."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from analysis import load_study
 from analysis.report.wording import sentences
+from trainables.config import TrialConfig
+from trainables.resnet import build_resnet, save_resnet
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/**/README.md"))]
@@ -14,6 +18,27 @@ READMES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/**/README.md"))]
 
 def test_it_has_at_most_a_thousand_words():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A directory with the example study, a network that it might have left, and a photo."""
+    example = ROOT / "analysis/notebooks/example/search-digits"
+    shutil.copytree(example, tmp_path / "results" / "search-digits")
+    config, classes = TrialConfig(width=4, depth=10), tuple("0123456789")
+    best = tmp_path / "results" / "search-digits" / "best"
+    weights = build_resnet(config, (1, 16, 16), 10).state_dict()
+    save_resnet(best, config, (1, 16, 16), classes, [0.5], [0.5], weights)
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_its_python_example_runs_as_it_stands(finished, capsys):
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    exec(compile(example, "README.md", "exec"), {})
+    assert re.fullmatch(r"photo\.png: \d \d+\.\d%", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_it_quotes_the_example_studys_own_sentences():

@@ -206,8 +206,14 @@ def fill_deep(images: np.ndarray, decoded: Sequence[Decoded]) -> tuple[float, fl
     shallow = any(image.channels and not image.deep for image in decoded)
     if shallow and low >= 0 and all(image.integers for _, image in deep):
         low, high = 0.0, float(max(255, 2 ** int(high).bit_length() - 1))
-    scale = 255 / (high - low) if high > low else 0.0
     for place, image in deep:
-        values = (image.above_lowest.astype(np.float64) + (image.lowest - low)) * scale
-        images[place] = np.rint(values).clip(0, 255)
+        images[place] = scale_deep(image, low, high)
     return low, high
+
+
+def scale_deep(image: DeepPixels, low: float, high: float) -> np.ndarray:
+    """The image, S×S, with `low` and `high` at 0 and 255; what is outside is cut off."""
+    scale = 255 / (high - low) if high > low else 0.0
+    values = (image.above_lowest.astype(np.float64) + (image.lowest - low)) * scale
+    scaled: np.ndarray = np.rint(values).clip(0, 255)
+    return scaled

@@ -53,7 +53,7 @@ def _read(root: Path, layout: Layout, image_size: int, skip_bad_images: bool) ->
             f"--image-size: invalid value {image_size}: {error}: "
             "expected a size with which all images fit into memory"
         ) from None
-    decoded = _decode([str(root / file.path) for file in files], images)
+    decoded = decode_files([str(root / file.path) for file in files], images)
     paths = [file.path for file, result in zip(files, decoded, strict=True) if result.reason]
     unreadable = named(paths, [result.reason for result in decoded if result.reason])
     if paths and not skip_bad_images:
@@ -73,7 +73,8 @@ def _read(root: Path, layout: Layout, image_size: int, skip_bad_images: bool) ->
     return replace(data, skipped=len(paths), value_range=value_range, remarks=tuple(remarks))
 
 
-def _decode(paths: Sequence[str], images: np.ndarray) -> list[Decoded]:
+def decode_files(paths: Sequence[str], images: np.ndarray) -> list[Decoded]:
+    """Fill `images` (uint8 N×3×S×S) with the files but deep ones; see `decode`."""
     # Pillow decodes and resizes without the interpreter's lock.
     with _silent_libraries(), ThreadPool() as pool:
         return refuse_clipped(pool.starmap(decode, zip(paths, images, strict=True), chunksize=64))

@@ -8,16 +8,23 @@ dimensions: B images, C channels, H×W pixels, K classes.
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.config import DEPTHS, TrialConfig
 from trainables.convolution import Conv2d
+from trainables.pixels import Pixels
+from trainables.prediction import Predictions, read_images
+
+BATCH = 256
+"""Images at once of those whose classes are predicted."""
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -216,14 +223,49 @@ def unpack(content: bytes) -> dict[str, Any]:
     return state
 
 
-def load_resnet(folder: Path | str) -> ResNet:
+class TrainedResNet(ResNet):
+    """A network with all that reading images by it needs: classes, shape, normalisation."""
+
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        image_shape, classes = description["image_shape"], description["classes"]
+        super().__init__(TrialConfig.from_dict(description["config"]), image_shape[0], len(classes))
+        self.image_shape = tuple(image_shape)
+        self.classes = tuple(classes)
+        self.value_range = description.get("value_range")
+        for name in ("pixel_mean", "pixel_std"):
+            # A buffer, so that it moves to a device with the network; not one of its weights.
+            self.register_buffer(name, torch.tensor(description[name]), persistent=False)
+
+    def predict(self, images: str | Path | np.ndarray) -> Predictions:
+        """The probability of each class for an image file, the images of a folder, or an array of
+        images (uint8, N×H×W×C or N×H×W); resized and normalised as in training.
+
+        Raises:
+            UsageError: there are no such images, or one cannot be read.
+        """
+        names, pixels_NxCxHxW = read_images(images, self.image_shape, self.value_range)
+        return Predictions(names, self.classes, self.probabilities(pixels_NxCxHxW))
+
+    @torch.inference_mode()
+    def probabilities(self, images_NxCxHxW: np.ndarray) -> np.ndarray:
+        """Of each class (float64 N×K), for images of the network's shape (uint8)."""
+        pixels = Pixels(self.get_buffer("pixel_mean"), self.get_buffer("pixel_std"))
+        batches = [
+            self(pixels.normalize(torch.tensor(batch_BxCxHxW, device=pixels.mean_C.device)))
+            for batch_BxCxHxW in np.split(images_NxCxHxW, range(BATCH, len(images_NxCxHxW), BATCH))
+        ]
+        probabilities_NxK: np.ndarray = torch.cat(batches).double().softmax(1).cpu().numpy()
+        return probabilities_NxK
+
+
+def load_resnet(folder: Path | str) -> TrainedResNet:
     """The trained network that a study left in its folder `best`, in evaluation mode.
 
-    It takes images as `(uint8 / 255 - pixel_mean) / pixel_std`, with the numbers of `config.json`;
-    the values of deep images first become 0 to 255 by its `value_range`.
+    Called, it takes images as `(uint8 / 255 - pixel_mean) / pixel_std` and gives logits; `predict`
+    takes them as they are.
     """
     description = json.loads((Path(folder) / "config.json").read_text())
-    config = TrialConfig.from_dict(description["config"])
-    model = build_resnet(config, tuple(description["image_shape"]), len(description["classes"]))
+    with torch.random.fork_rng(devices=[]):  # its weights are drawn, then replaced
+        model = TrainedResNet(description)
     model.load_state_dict(unpack((Path(folder) / "weights.pt").read_bytes()))
     return model.eval()

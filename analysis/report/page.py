@@ -1,10 +1,7 @@
 """Writes the report, one self-contained page with its figures, and the page that compares
 studies."""
 
-import base64
-import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,10 +12,9 @@ import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis.load import Study, read_confusion
-from analysis.report import confirm_figures, figures, findings, tables, wording
+from analysis.report import confirm_figures, figures, findings, panels, tables, wording
 from analysis.report.figures import Draw
 from analysis.report.findings import study_findings
 from analysis.statistics import confirm, curves, search
@@ -32,12 +28,6 @@ LISTED += ["validation_accuracy", "validation_loss", "train_accuracy", "train_lo
 TRIAL_COLUMNS = [*LISTED, "train_seconds", "parameters", "forward_flops", "error"]
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 MOST_EFFECT_CURVES, MOST_ARM_CURVES = 8, 6
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text,
-    "text.parse_math": False,  # a `$` in a name too
-    "svg.hashsalt": "resnet-study",  # the same study gives the same bytes
-    "font.sans-serif": ["DejaVu Sans"],  # else every text in an SVG lists a dozen fonts
-}
 
 
 @dataclass(frozen=True)
@@ -49,8 +39,7 @@ class Section:
         finding: what it shows.
         caption: how to read it, and what its numbers rest on.
         draw: what draws its figure, if it has one.
-        panels: how many Axes that fills.
-        rows: lines of text that a panel is high, where they count.
+        heights: of the panels that this fills, inches.
         tables: by title.
         heading: where that is not `wording.heading` of the name.
     """
@@ -59,8 +48,7 @@ class Section:
     finding: str
     caption: str
     draw: Draw | None = None
-    panels: int = 5
-    rows: int = 0
+    heights: Sequence[float] = figures.CURVE_HEIGHTS
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     heading: str = ""
 
@@ -163,7 +151,7 @@ def sections(study: Study) -> Iterator[Section]:
     yield _cost(facts, scope)
     if len(searched.table):
         draw = partial(figures.pareto_points, table=searched.table)
-        yield Section("pareto", wording.PARETO, scope, draw, 3)
+        yield Section("pareto", wording.PARETO, scope, draw, [figures.HEIGHT] * 3)
         yield _best_so_far({study.manifest["name"]: study}, scope)
     yield _shape(study, searched, scope)
     if varied:
@@ -209,8 +197,8 @@ def _factors(
             wording.rates_finding(responses, name),
             f"{wording.RATES} {caption}",
             partial(figures.rate_points, table=searched.table, factor=factor),
-            panels=1,
-            tables={wording.BEST_BY_ARM: responses.head(20)},
+            [figures.HEIGHT],
+            {wording.BEST_BY_ARM: responses.head(20)},
         )
 
 
@@ -224,8 +212,8 @@ def _isolation(searched: findings.SearchFindings, caption: str) -> Section:
         wording.isolation_finding(findings.widest_gap(best)),
         f"{wording.ISOLATION} {caption}",
         partial(figures.isolation_points, table=searched.table, factors=factors),
-        panels=len(factors),
-        tables={wording.BEST_BY_LEVEL: best},
+        [figures.HEIGHT] * len(factors),
+        {wording.BEST_BY_LEVEL: best},
     )
 
 
@@ -246,7 +234,9 @@ def _best_so_far(named: Mapping[str, Study], scope: str) -> Section:
         rows[name] = curves.best_so_far(study_findings(study).search.table, cores)
     finding = wording.best_so_far_finding(findings.best_trials(named))
     draw = partial(figures.best_lines, tables=rows)
-    return Section("best-so-far", finding, f"{wording.IN_ORDER} {scope}", draw, 2)
+    return Section(
+        "best-so-far", finding, f"{wording.IN_ORDER} {scope}", draw, [figures.HEIGHT] * 2
+    )
 
 
 def _shape(study: Study, searched: findings.SearchFindings, scope: str) -> Section:
@@ -306,9 +296,8 @@ def _confirmed(study: Study, confirmed: findings.ConfirmFindings) -> Iterator[Se
         finding,
         f"{wording.ARM_POINTS} {intervals}",
         partial(confirm_figures.arm_points, rows=confirmed.arms, outcome=stage.outcome),
-        panels=1,
-        rows=len(confirmed.arms),
-        tables=listed,
+        [figures.row_height(len(confirmed.arms), 1)],
+        listed,
     )
     if confirmed.effects:
         yield _effects(confirmed, intervals)
@@ -319,7 +308,7 @@ def _confirmed(study: Study, confirmed: findings.ConfirmFindings) -> Iterator[Se
     arms = [row.arm for row in best]
     draw = partial(confirm_figures.seed_curves, stage=stage, bold=arms)
     caption = f"{wording.confirmed_curves_caption(arms)} {scope}"
-    yield Section("confirmed-curves", wording.CONFIRMED_CURVES, caption, draw, 4)
+    yield Section("confirmed-curves", wording.CONFIRMED_CURVES, caption, draw, [figures.HEIGHT] * 4)
 
 
 def _effects(confirmed: findings.ConfirmFindings, intervals: str) -> Section:
@@ -332,9 +321,8 @@ def _effects(confirmed: findings.ConfirmFindings, intervals: str) -> Section:
         partial(
             confirm_figures.effect_bars, effects=effects, margin=stage.margin, outcome=stage.outcome
         ),
-        panels=1,
-        rows=2 * len(effects),
-        tables={
+        [figures.row_height(len(effects), 2)],
+        {
             wording.effects_table(stage.outcome): tables.effects_table(confirmed),
             wording.INTERACTIONS: tables.interactions_table(confirmed),
         },
@@ -351,8 +339,8 @@ def _effects_by_epoch(
         wording.drifts_finding(confirmed.drifts),
         f"{wording.effects_by_epoch_caption(stage.outcome)} {scope}",
         partial(confirm_figures.effect_curves, table=rows, margin=stage.margin),
-        panels=min(by_epoch.shape[1] - 1, MOST_EFFECT_CURVES),
-        tables={wording.epochs_table(stage.outcome): by_epoch},
+        [figures.HEIGHT] * min(by_epoch.shape[1] - 1, MOST_EFFECT_CURVES),
+        {wording.epochs_table(stage.outcome): by_epoch},
     )
 
 
@@ -374,7 +362,7 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
         {
             "part": part,
             "heading": part.heading or wording.heading(part.name),
-            "images": _write_figures(folder / "figures", part, part.draw) if part.draw else {},
+            "drawing": _write_figures(folder / "figures", part, part.draw) if part.draw else None,
             "tables": {
                 title: wording.readable(table) for title, table in part.tables.items() if len(table)
             },
@@ -387,38 +375,22 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
         undefined=jinja2.StrictUndefined,
     )
     template = environment.get_template("template.html.jinja")
-    text = template.render(sections=shown, caveat=wording.CAVEAT, **page)
+    markup = [panel.markup for each in shown if each["drawing"] for panel in each["drawing"].panels]
+    colors = panels.dark_colors({"#000000", "#ffffff", *panels.colors_of(markup)})
+    text = template.render(sections=shown, colors=colors, caveat=wording.CAVEAT, **page)
     temporary = folder / ".index.html"  # the page is there complete or not at all
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(folder / "index.html")
 
 
-def _write_figures(folder: Path, part: Section, draw: Draw) -> dict[str, str]:
-    """Write a section's figure; gives it for wide and for narrow screens, as base64 of SVG."""
-    make = partial(
-        figures.compose, draw, part.finding, part.caption, panels=part.panels, rows=part.rows
-    )
-    with mpl.rc_context(STYLE):
-        wide = make(columns=2)
-        svg = _image(wide, "svg")
-        narrow = _image(make(columns=1), "svg")
-        (folder / f"{part.name}.svg").write_bytes(svg)
-        (folder / f"{part.name}.png").write_bytes(_image(wide, "png"))
-    return {"wide": base64.b64encode(svg).decode(), "narrow": base64.b64encode(narrow).decode()}
-
-
-def _image(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    if kind == "png":
-        figure.savefig(buffer, format=kind, dpi=150)
-        return buffer.getvalue()
-    # Only what is dense is a picture, at this resolution.
-    figure.savefig(buffer, format=kind, dpi=60, metadata={"Date": None})
-    # A hundredth of a point is fine enough, and a third of the size is digits. (In tags alone: text
-    # stays as it is.)
-    return re.sub(
-        rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), buffer.getvalue()
-    )
+def _write_figures(folder: Path, part: Section, draw: Draw) -> panels.Drawing:
+    """Write a section's figure; gives it for the page."""
+    with mpl.rc_context(panels.STYLE):
+        composed = figures.compose(draw, part.finding, part.caption, part.heights)
+        drawing = panels.draw(composed, part.name)
+    (folder / f"{part.name}.svg").write_bytes(drawing.svg)
+    (folder / f"{part.name}.png").write_bytes(drawing.png)
+    return drawing
 
 
 def shown_trials(table: pd.DataFrame) -> pd.DataFrame:

@@ -68,13 +68,16 @@ def shown(page) -> list[int]:
 
 
 @pytest.mark.parametrize("page", [1400, 400], indirect=True)
-def test_the_page_fits_and_its_images_load(page) -> None:
+def test_the_page_fits_and_its_panels_are_readable(page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
-    images = page.evaluate(
-        "Array.from(document.images, (image) => [image.complete, image.naturalWidth, image.alt])"
+    panels = page.evaluate(
+        "Array.from(document.querySelectorAll('.panel'), (svg) => ["
+        "svg.getBoundingClientRect().width, svg.querySelectorAll('text').length,"
+        " Math.min(...Array.from(svg.querySelectorAll('text'),"
+        " (text) => text.getBoundingClientRect().height))])"
     )
-    assert len(images) > 5
-    assert all(complete and width > 100 and len(alt) > 50 for complete, width, alt in images)
+    assert len(panels) > 10
+    assert all(350 < width <= 620 and texts > 3 and least >= 11 for width, texts, least in panels)
     assert shown(page) == list(range(20))
 
 

@@ -148,7 +148,8 @@ def _key(label: str, handle: Artist) -> Key:
         color = to_hex(handle.get_color())
         line = handle.get_linestyle()
         dash = None if line == "None" else DASHES.get(str(line), "none")
-        filled = style.is_filled() and to_hex(handle.get_markerfacecolor()) == color
+        face: Any = handle.get_markerfacecolor()
+        filled = style.is_filled() and to_hex(face) == color
         return Key(label, name, color, dash, _outline(shape), filled)
     if isinstance(handle, PathCollection):
         shape = handle.get_paths()[0]
@@ -160,10 +161,10 @@ def _key(label: str, handle: Artist) -> Key:
 
 
 def _outline(path: Path) -> str:
-    lines = path.to_polygons(closed_only=False)
-    return "".join(
-        "M" + "L".join(f"{8 * x:.1f},{-8 * y:.1f}" for x, y in line) for line in map(list, lines)
-    )
+    """A marker as the data of an SVG path, about 8 units wide."""
+    lines: Any = path.to_polygons(closed_only=False)
+    corners = ([f"{8 * x:.1f},{-8 * y:.1f}" for x, y in line] for line in lines)
+    return "".join("M" + "L".join(line) for line in corners)
 
 
 def dark_colors(colors: Iterable[str]) -> dict[str, str]:

@@ -58,7 +58,9 @@ def effect_bars(
     """Each effect with its interval (thin) and the one on these test images (thick), in the colour
     of its verdict, beside the band of what is too little to matter."""
     (ax,) = axes
-    ax.axvspan(-margin, margin, color=MARGIN_COLOR, lw=0, label=wording.margin_label(margin))
+    ax.axvspan(
+        -margin, margin, color=MARGIN_COLOR, lw=0, zorder=0, label=wording.margin_label(margin)
+    )
     for place, effect in enumerate(effects[::-1]):
         estimate = effect.estimate
         look: dict[str, Any] = {"color": COLORS[effect.verdict]}

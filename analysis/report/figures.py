@@ -25,7 +25,7 @@ from analysis.report import wording
 from analysis.statistics import curves
 from analysis.statistics.cost import COSTS, pareto
 from analysis.statistics.curves import READINGS, is_baseline
-from analysis.statistics.search import SCORE, isolation
+from analysis.statistics.search import SCORE
 from trainables.vocabulary import TrialStatus
 
 Draw = Callable[[Sequence[Axes]], object]
@@ -124,24 +124,28 @@ def level_curves(
     return _draw_levels(axes, readings.merge(levels, on="trial"), quartiles, styles, classes)
 
 
-def isolation_points(
-    axes: Sequence[Axes], table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]
+def factor_panels(
+    axes: Sequence[Axes],
+    readings: pd.DataFrame,
+    levels: pd.DataFrame,
+    quartiles: pd.DataFrame,
+    classes: int,
+    table: pd.DataFrame,
 ) -> Sequence[Axes]:
-    """For each factor its trials by level, at their last reading and with their state, and a bar at
-    the best complete one of each level."""
-    for ax, factor in zip(axes, factors, strict=True):
-        best = isolation(table, factor)
-        rows = table.merge(curves.factor_levels(table, factor), on="trial")
-        # By the golden ratio, so that neighbours in number are apart however many there are.
-        place = rows["level"].cat.codes + (rows["trial"] * 0.618034 % 1 - 0.5) * 0.6
-        colors = rows["level"].astype(str).map(level_palette(list(best["level"])))
-        _mark_states(ax, rows, place, rows[SCORE], colors)
-        bars = np.arange(len(best))
-        ax.hlines(best[SCORE], bars - 0.36, bars + 0.36, color="black", lw=2, zorder=6, gid="best")
-        ticks = zip(best["level"], best["complete"], best["trials"], strict=True)
-        ax.set_xticks(bars, [wording.level_tick(*tick) for tick in ticks])
-        ax.set_xlim(-0.6, len(best) - 0.4)
-        dress(ax, wording.READINGS[SCORE], wording.levels_axis(factor["name"]), "y")
+    """`level_curves`, and on a sixth Axes each trial's last reading by its learning rate."""
+    *first, ax = axes
+    level_curves(first, readings, levels, quartiles, classes)
+    rows = table.merge(levels, on="trial")
+    palette = level_palette(list(levels["level"].cat.categories))
+    for name, color in palette.items():
+        here = rows[rows["level"] == name]
+        dense = len(rows) > 10 * MANY
+        gid = series("marks", name, () if dense else here["trial"])
+        x, y = here["learning_rate"], here[SCORE]
+        ax.scatter(x, y, s=20, c=color, gid=gid, rasterized=dense, clip_on=False)
+    if len(rows):
+        make_log(ax, "x", "{x:g}")
+    dress(ax, wording.READINGS[SCORE], wording.LEARNING_RATE, "y")
     return axes
 
 
@@ -355,7 +359,8 @@ def make_log(ax: Axes, axis: str, formatter: Any) -> None:
     low, high = getattr(ax, f"get_{axis}lim")()
     scaled = getattr(ax, f"{axis}axis")
     decades = axis == "x" and high > 50 * low
-    scaled.set_major_locator(LogLocator(subs=(1,) if decades else (1, 2, 5)))
+    locator = LogLocator(subs=(1,) if decades else (1, 2, 5))
+    scaled.set_major_locator(locator if high > 1.5 * low else MaxNLocator(2))
     scaled.set_major_formatter(formatter)
     scaled.set_minor_locator(NullLocator())
 

@@ -145,19 +145,24 @@ def _key(label: str, handle: Artist) -> Key:
     if isinstance(handle, Line2D):
         style = MarkerStyle(handle.get_marker())
         shape = style.get_path().transformed(style.get_transform())
-        color = to_hex(handle.get_color())
+        color = _hex(handle.get_color())
         line = handle.get_linestyle()
         dash = None if line == "None" else DASHES.get(str(line), "none")
-        face: Any = handle.get_markerfacecolor()
-        filled = style.is_filled() and to_hex(face) == color
+        filled = style.is_filled() and _hex(handle.get_markerfacecolor()) == color
         return Key(label, name, color, dash, _outline(shape), filled)
     if isinstance(handle, PathCollection):
         shape = handle.get_paths()[0]
         filled = len(handle.get_facecolor()) > 0
-        color = to_hex((handle.get_facecolor() if filled else handle.get_edgecolor())[0])
+        colors: Any = handle.get_facecolor() if filled else handle.get_edgecolor()
+        color = _hex(colors[0])
         return Key(label, name, color, None, _outline(shape), filled)
-    color = to_hex(getattr(handle, "get_facecolor", lambda: "black")())
+    color = _hex(getattr(handle, "get_facecolor", lambda: "black")())
     return Key(label, name, color, None, "M-9,-4H9V4H-9Z", True)
+
+
+def _hex(color: Any) -> str:
+    """A colour in any of matplotlib's forms as #rrggbb."""
+    return to_hex(color)
 
 
 def _outline(path: Path) -> str:

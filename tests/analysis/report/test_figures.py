@@ -20,7 +20,7 @@ from analysis.report.figures import (
     best_lines,
     comparative_curves,
     compose,
-    isolation_points,
+    factor_panels,
     level_curves,
     level_palette,
     pareto_points,
@@ -252,32 +252,23 @@ def test_a_colour_for_every_level() -> None:
         assert len(set(palette.values())) == count
 
 
-def test_isolation_marks_every_trial_and_the_best_of_each_level(tmp_path: Path) -> None:
+def test_slices_mark_every_trial_at_its_learning_rate_in_the_series_of_its_level(
+    tmp_path: Path,
+) -> None:
     made = search_like()
-    table, _ = curves_of(tmp_path, made)
-    (ax,) = isolation_points(panels(1), table, [FACTORS[3]])
-    varied = [trial for trial in made if not trial.origin.startswith("baseline")]
-    for state in ("complete", "stopped"):
-        drawn = sorted((round(x), y) for x, y in marks(ax, state))
-        expected = sorted(
-            (int(not t.config["stem_maxpool"]), t.readings[-1][3])
-            for t in varied
-            if t.state == state
-        )
-        np.testing.assert_allclose(drawn, expected)
-    (bars,) = [mark for mark in ax.collections if mark.get_gid() == "best"]
-    best = [
-        max(
-            t.readings[-1][3]
-            for t in varied
-            if t.state == "complete" and t.config["stem_maxpool"] == pool
-        )
-        for pool in (True, False)
-    ]
-    assert [float(np.asarray(path.vertices)[0, 1]) for path in bars.get_paths()] == pytest.approx(
-        best
-    )
-    assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == ["yes", "no"]
+    table, curves = curves_of(tmp_path, made)
+    levels = factor_levels(table, FACTORS[3])
+    quartiles = curve_tables.level_curves(curves, levels)
+    ax = factor_panels(panels(6), curves, levels, quartiles, 10, table)[5]
+    for level, pool in (("yes", True), ("no", False)):
+        expected = {
+            number: [t.config["learning_rate"], t.readings[-1][3]]
+            for number, t in enumerate(made)
+            if not t.origin.startswith("baseline") and t.config["stem_maxpool"] == pool
+        }
+        (drawn,) = [c for c in ax.collections if c.get_gid() == series("marks", level, expected)]
+        np.testing.assert_array_equal(np.asarray(drawn.get_offsets()), list(expected.values()))
+    assert ax.get_xscale() == "log"
 
 
 def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) -> None:
@@ -311,7 +302,6 @@ def test_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
 def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
     table, _ = curves_of(tmp_path, [])
     for draw, count in (
-        (lambda axes: isolation_points(axes, table, FACTORS[1:]), 4),
         (lambda axes: rate_points(axes, table, FACTORS[0]), 1),
         (lambda axes: best_lines(axes, {"a": curve_tables.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),

@@ -17,7 +17,9 @@ from analysis.report.figures import (
     OKABE_ITO,
     dress,
     dress_reading,
+    label_rows,
     mark_epochs,
+    series,
 )
 from analysis.statistics.arms import Arm, ConfirmStage
 from analysis.statistics.confirm import ArmSummary, Change, Effect, Verdict
@@ -40,10 +42,12 @@ def arm_points(
     look: dict[str, Any] = {"color": OKABE_ITO[0], "ecolor": "black"}
     look |= {"capsize": 4, "ms": 7, "zorder": 3}
     for place, row in enumerate(rows[::-1]):
-        ax.plot(row.values, [place] * len(row.values), "o", color=FAINT, ms=5, gid="seed")
+        ax.plot(
+            row.values, [place] * len(row.values), "o", color=FAINT, ms=5, gid=series("seed", "")
+        )
         spread = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
-        ax.errorbar([row.mean], [place], xerr=spread, fmt="D", gid="mean", **look)
-    _label_rows(ax, [wording.arm_name(row.arm) for row in rows[::-1]])
+        ax.errorbar([row.mean], [place], xerr=spread, fmt="D", gid=series("mean", ""), **look)
+    label_rows(ax, [wording.arm_name(row.arm) for row in rows[::-1]])
     dress(ax, "", wording.arms_axis(outcome), "x")  # below, where it fits beside long labels
     return axes
 
@@ -54,23 +58,31 @@ def effect_bars(
     """Each effect with its interval (thin) and the one on these test images (thick), in the colour
     of its verdict, beside the band of what is too little to matter."""
     (ax,) = axes
-    ax.axvspan(-margin, margin, color=MARGIN_COLOR, lw=0, label=wording.margin_label(margin))
+    ax.axvspan(
+        -margin, margin, color=MARGIN_COLOR, lw=0, zorder=0, label=wording.margin_label(margin)
+    )
     for place, effect in enumerate(effects[::-1]):
         estimate = effect.estimate
         look: dict[str, Any] = {"color": COLORS[effect.verdict]}
         if estimate.images:
             thick = look | {"lw": 5, "alpha": 0.4, "solid_capstyle": "butt"}
             ends = estimate.interval_on_images.ends
-            ax.plot(ends, [place] * 2, gid="on images", **thick)
+            ax.plot(ends, [place] * 2, gid=series("images", effect.verdict), **thick)
         wide = estimate.interval
         spread = [[estimate.difference - wide.low], [wide.high - estimate.difference]]
-        look |= {"fmt": "D", "capsize": 4, "ms": 7, "zorder": 3, "gid": str(effect.verdict)}
+        look |= {
+            "fmt": "D",
+            "capsize": 4,
+            "ms": 7,
+            "zorder": 3,
+            "gid": series("effect", effect.verdict),
+        }
         ax.errorbar([estimate.difference], [place], xerr=spread, **look)
     for verdict, color in COLORS.items():
         if any(effect.verdict is verdict for effect in effects):
-            ax.plot([], [], "D", color=color, label=verdict)
+            ax.plot([], [], "D", color=color, label=verdict, gid=series("key", verdict))
     ax.axvline(0, color="black", lw=1)
-    _label_rows(ax, [wording.effect_label(effect, margin) for effect in effects[::-1]])
+    label_rows(ax, [wording.effect_label(effect, margin) for effect in effects[::-1]])
     dress(ax, "", wording.effects_axis(outcome), "x")
     return axes
 
@@ -84,7 +96,14 @@ def effect_curves(axes: Sequence[Axes], table: pd.DataFrame, margin: float) -> S
         ax.axhspan(-margin, margin, color=MARGIN_COLOR, lw=0)
         ax.axhline(0, color="black", lw=1)
         ax.fill_between(epoch, rows["low"], rows["high"], color=OKABE_ITO[0], alpha=0.25, lw=0)
-        ax.plot(epoch, rows["difference"], color=OKABE_ITO[0], marker="o", ms=4, gid=name)
+        ax.plot(
+            epoch,
+            rows["difference"],
+            color=OKABE_ITO[0],
+            marker="o",
+            ms=4,
+            gid=series("effect", name),
+        )
         # Of the first epochs the intervals are wide; the scale is that of the second half.
         last = rows.loc[epoch > epoch.max() / 2, ["difference", "low", "high"]]
         reach = max(2 * margin, 1.2 * float(last.abs().max(axis=None)))
@@ -103,19 +122,15 @@ def seed_curves(axes: Sequence[Axes], stage: ConfirmStage, bold: Sequence[Arm]) 
         for values, states, arm in zip(table, stage.states, stage.arms, strict=True):
             place = bold.index(arm) if arm in bold else None
             color = FAINT if place is None else OKABE_ITO[place % 6]
+            name = wording.arm_name(arm)
             for seed in values[states != ""]:
-                ax.plot(epochs, seed, color=color, lw=0.8, alpha=0.5)
+                ax.plot(epochs, seed, color=color, lw=0.8, alpha=0.5, gid=series("seed", name))
             complete = values[states == TrialStatus.COMPLETE]
             if place is not None and len(complete):
-                name = wording.arm_name(arm)
-                look: dict[str, Any] = {"color": color, "lw": 2, "label": name, "gid": name}
+                look: dict[str, Any] = {"color": color, "lw": 2, "label": name}
+                look["gid"] = series("mean", name)
                 look |= {"ls": ("-", *LINES)[place % 4], "marker": MARKERS[place % 7]}
                 look["markevery"] = max(1, len(epochs) // 8)
                 ax.plot(epochs, complete.mean(axis=0), **look)
         dress_reading(ax, reading)
     return axes
-
-
-def _label_rows(ax: Axes, labels: Sequence[str]) -> None:
-    ax.set_yticks(range(len(labels)), labels)
-    ax.set_ylim(-0.6, len(labels) - 0.4)

@@ -7,7 +7,7 @@ distinguish them in grey.
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
@@ -24,7 +25,7 @@ from analysis.report import wording
 from analysis.statistics import curves
 from analysis.statistics.cost import COSTS, pareto
 from analysis.statistics.curves import READINGS, is_baseline
-from analysis.statistics.search import SCORE, isolation
+from analysis.statistics.search import SCORE
 from trainables.vocabulary import TrialStatus
 
 Draw = Callable[[Sequence[Axes]], object]
@@ -43,9 +44,13 @@ STATES: Mapping[TrialStatus, str] = {
     TrialStatus.RUNNING: ">",
 }
 """The marker of a trial in each state, in curves at its last reading."""
-WIDE, NARROW = 9.0, 4.6  # of a figure, inches
+PANEL, HEIGHT, STRIP = 4.5, 2.7, 1.35  # of a panel, and of a thin one, inches
+CURVE_HEIGHTS = (HEIGHT, HEIGHT, HEIGHT, HEIGHT, STRIP)
+COLUMNS = 2
+LEFT, RIGHT, OVER, UNDER = 0.58, 0.14, 0.32, 0.5  # beside the axes of a panel, inches
+ROW, LINE = 0.36, 0.18  # of a labelled row of a panel, without its label and by line, inches
 MARGIN = 0.1  # inches
-TITLE_SIZE, CAPTION_SIZE = 12, 8  # points
+TITLE_SIZE, CAPTION_SIZE, TEXT_SIZE = 12, 8, 10  # points
 TITLE_LETTER, CAPTION_LETTER = 0.62, 0.542  # mean width of a letter (bold, plain), of its size
 
 
@@ -119,24 +124,28 @@ def level_curves(
     return _draw_levels(axes, readings.merge(levels, on="trial"), quartiles, styles, classes)
 
 
-def isolation_points(
-    axes: Sequence[Axes], table: pd.DataFrame, factors: Sequence[Mapping[str, Any]]
+def factor_panels(
+    axes: Sequence[Axes],
+    readings: pd.DataFrame,
+    levels: pd.DataFrame,
+    quartiles: pd.DataFrame,
+    classes: int,
+    table: pd.DataFrame,
 ) -> Sequence[Axes]:
-    """For each factor its trials by level, at their last reading and with their state, and a bar at
-    the best complete one of each level."""
-    for ax, factor in zip(axes, factors, strict=True):
-        best = isolation(table, factor)
-        rows = table.merge(curves.factor_levels(table, factor), on="trial")
-        # By the golden ratio, so that neighbours in number are apart however many there are.
-        place = rows["level"].cat.codes + (rows["trial"] * 0.618034 % 1 - 0.5) * 0.6
-        colors = rows["level"].astype(str).map(level_palette(list(best["level"])))
-        _mark_states(ax, place, rows[SCORE], rows["state"], colors)
-        bars = np.arange(len(best))
-        ax.hlines(best[SCORE], bars - 0.36, bars + 0.36, color="black", lw=2, zorder=6, gid="best")
-        ticks = zip(best["level"], best["complete"], best["trials"], strict=True)
-        ax.set_xticks(bars, [wording.level_tick(*tick) for tick in ticks])
-        ax.set_xlim(-0.6, len(best) - 0.4)
-        dress(ax, wording.READINGS[SCORE], wording.levels_axis(factor["name"]), "y")
+    """`level_curves`, and on a sixth Axes each trial's last reading by its learning rate."""
+    *first, ax = axes
+    level_curves(first, readings, levels, quartiles, classes)
+    rows = table.merge(levels, on="trial")
+    palette = level_palette(list(levels["level"].cat.categories))
+    for name, color in palette.items():
+        here = rows[rows["level"] == name]
+        dense = len(rows) > 10 * MANY
+        gid = series("marks", name, () if dense else here["trial"])
+        x, y = here["learning_rate"], here[SCORE]
+        ax.scatter(x, y, s=20, c=color, gid=gid, rasterized=dense, clip_on=False)
+    if len(rows):
+        make_log(ax, "x", "{x:g}")
+    dress(ax, wording.READINGS[SCORE], wording.LEARNING_RATE, "y")
     return axes
 
 
@@ -155,7 +164,7 @@ def rate_points(
     heights = varied[SCORE].where(varied["state"] != TrialStatus.DIVERGED, floor)
     for arm, color in palette.items():
         ax.plot([], [], "o", color=color, label=arm)
-    _mark_states(ax, varied[factor["name"]], heights, varied["state"], colors)
+    _mark_states(ax, varied, varied[factor["name"]], heights, colors)
     for end in (factor["low"], factor["high"]):
         ax.axvline(end, color=DARK, ls="--", lw=0.8)
     if factor["scale"] == "log":
@@ -169,7 +178,7 @@ def best_lines(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame]) -> Sequ
     """The best score so far (of `best_so_far`) of each study, by samples and by core-seconds."""
     for ax, column in zip(axes, ("samples", "core_seconds"), strict=True):
         for number, (name, rows) in enumerate(tables.items()):
-            style: dict[str, Any] = {"color": OKABE_ITO[number % 6], "gid": name}
+            style: dict[str, Any] = {"color": OKABE_ITO[number % 6], "gid": series("study", name)}
             style["rasterized"] = len(rows) > 10 * MANY
             x = rows[column]
             ax.plot(x, rows["score"], MARKERS[number % 7], ms=4, alpha=0.5, **style)
@@ -187,14 +196,16 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
         front = rows[rows["front"]]
         dense = len(rows) > 10 * MANY
         label = wording.COMPLETE_TRIALS
-        ax.scatter(rows[cost], rows[SCORE], s=16, c=FAINT, label=label, rasterized=dense)
+        gid = series("marks", label, () if dense else rows["trial"])
+        ax.scatter(rows[cost], rows[SCORE], s=16, c=FAINT, label=label, rasterized=dense, gid=gid)
         steps: dict[str, Any] = {"where": "post", "color": "black", "ms": 5}
+        steps["gid"] = series("front", wording.PARETO_FRONT)
         ax.step(front[cost], front[SCORE], "o-", label=wording.PARETO_FRONT, **steps)
         baselines = rows[is_baseline(rows)].sort_values("trial")
         for number, row in enumerate(baselines.to_dict("records")):
             name = row["origin"].removeprefix(curves.BASELINE)
             style: dict[str, Any] = {"marker": MARKERS[1 + number % 6], "zorder": 3}
-            style["color"] = OKABE_ITO[number % 6]
+            style |= {"color": OKABE_ITO[number % 6], "gid": series("marks", name, [row["trial"]])}
             ax.scatter(row[cost], row[SCORE], s=50, label=name, **style)
         if len(rows):
             make_log(ax, "x", "{x:g}" if cost == "seconds_per_epoch" else EngFormatter(sep=""))
@@ -223,46 +234,83 @@ def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, 
     return low / pad, top * pad
 
 
-def compose(
-    draw: Draw, title: str, caption: str, panels: int, columns: int, rows: int = 0
-) -> Figure:
-    """A figure whose `panels` are filled by `draw`, an odd last one as wide as all; `columns` of 1
-    is for narrow screens. The title is above, the legend and the caption below, nothing over the
-    data. With `rows` a panel is as high as so many lines of text need."""
-    width = WIDE if columns > 1 else NARROW
-    figure = Figure(layout="constrained")
-    grid: Any = _panel_grid(panels, min(columns, panels))
-    axes = list(figure.subplot_mosaic(grid).values())
+class Box(NamedTuple):
+    """Where a panel is in its figure, inches from its left and upper edge."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class Composed(NamedTuple):
+    """A figure, the place of each of its panels, and its legend."""
+
+    figure: Figure
+    boxes: Sequence[Box]
+    legend: Mapping[str, Artist]
+
+
+def compose(draw: Draw, title: str, caption: str, heights: Sequence[float]) -> Composed:
+    """A figure with a panel for each of `heights` (inches), filled by `draw`. The title is above,
+    the legend and the caption below, nothing over the data. Margins are fixed: measuring every
+    label takes as long as drawing them."""
+    figure = Figure()
+    axes = [figure.add_axes((0, 0, 1, 1), label=str(number)) for number in range(len(heights))]
     draw(axes)
     legend = _legend_entries(axes)
-    legend_columns = 2 if columns > 1 else 1
+    columns = min(COLUMNS, len(heights))
+    width = PANEL * columns
     head = _wrapped(title, width, TITLE_SIZE * TITLE_LETTER)
     foot = _wrapped(caption, width, CAPTION_SIZE * CAPTION_LETTER)
     # Heights in inches: a line of the title takes 0.2, of the caption 0.15, of the legend 0.2.
     above = 0.4 + 0.2 * head.count("\n")
-    below = 0.4 + 0.15 * foot.count("\n") + 0.2 * math.ceil(len(legend) / legend_columns)
-    panel = 2.4 if panels > 1 else 3.4
-    if rows:
-        panel = 0.8 + 0.36 * rows
-    height = above + below + len(grid) * panel
+    below = 0.4 + 0.15 * foot.count("\n") + 0.2 * math.ceil(len(legend) / columns)
+    boxes = _boxes(heights, columns, above)
+    height = max(box.top + box.height for box in boxes) + below
     figure.set_size_inches(width, height)
-    bottom = below / height
-    _lay_out(figure, axes, bottom, 1 - above / height)
-    left, low = MARGIN / width, MARGIN / height
-    figure.text(left, 1 - low, head, fontsize=TITLE_SIZE, fontweight="bold", va="top")
-    figure.text(left, low, foot, fontsize=CAPTION_SIZE, color="#444444", va="bottom")
+    for ax, box in zip(axes, boxes, strict=True):
+        left, low = box.left + LEFT, height - box.top - box.height + UNDER
+        size = (box.width - LEFT - RIGHT) / width, (box.height - OVER - UNDER) / height
+        ax.set_position((left / width, low / height, *size))
+    margin = MARGIN / width
+    figure.text(margin, 1 - MARGIN / height, head, size=TITLE_SIZE, weight="bold", va="top")
+    figure.text(margin, MARGIN / height, foot, size=CAPTION_SIZE, color="#444444", va="bottom")
     if legend:
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (left / 2, bottom)}
-        place |= {"borderaxespad": 0, "frameon": False, "ncols": legend_columns}
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, below / height)}
+        place |= {"borderaxespad": 0, "frameon": False, "ncols": columns}
         figure.legend(legend.values(), legend, fontsize=8.5, **place)
-    return figure
+    return Composed(figure, boxes, legend)
 
 
-def _panel_grid(panels: int, columns: int) -> list[list[str]]:
-    """The rows of a mosaic, in which the last panel fills its row."""
-    cells = [str(number) for number in range(panels)]
-    cells += [cells[-1]] * (-panels % columns)
-    return [cells[start : start + columns] for start in range(0, len(cells), columns)]
+def _boxes(heights: Sequence[float], columns: int, top: float) -> list[Box]:
+    """Panels of these heights in rows from above, the first at `top`."""
+    boxes = []
+    for start in range(0, len(heights), columns):
+        row = heights[start : start + columns]
+        boxes += [Box(PANEL * place, top, PANEL, height) for place, height in enumerate(row)]
+        top += max(row)
+    return boxes
+
+
+def row_height(rows: int, lines: int) -> float:
+    """The height of a panel of rows with labels of so many lines, inches."""
+    return OVER + UNDER + (ROW + LINE * lines) * rows
+
+
+def label_rows(ax: Axes, labels: Sequence[str]) -> None:
+    """Label rows inside the axes, from below: above what is drawn at 0, 1, 2, ..., so that there is
+    room for it on a narrow screen."""
+    ax.set_yticks(np.arange(len(labels)) + 0.4, labels, ha="left", size=TEXT_SIZE)
+    ax.tick_params(axis="y", length=0, pad=-4, labelsize=TEXT_SIZE)
+    ax.grid(visible=False, axis="y")
+    ax.set_ylim(-0.3, len(labels) - 0.3)
+
+
+def series(kind: str, name: str, trials: Iterable[int] = ()) -> str:
+    """The gid of what belongs to an entry of the legend: the page's script reads the name, and of
+    which trials its parts are."""
+    return f"{kind}|{name}|{' '.join(map(str, trials))}"
 
 
 def _legend_entries(axes: Sequence[Axes]) -> dict[str, Artist]:
@@ -279,22 +327,11 @@ def _wrapped(text: str, width: float, letter: float) -> str:
     return textwrap.fill(text, int((width - 2 * MARGIN) * 72 / letter))
 
 
-def _lay_out(figure: Figure, axes: Sequence[Axes], bottom: float, top: float) -> None:
-    """Put the Axes between these heights, fractions of the figure, for good."""
-    engine: Any = figure.get_layout_engine()
-    engine.set(rect=(0, bottom, 1, top - bottom))
-    engine.execute(figure)
-    figure.set_layout_engine(None)  # it would be worked out again for each format
-    for ax in axes:  # the layout's last digits differ from run to run
-        left, low, width, height = (round(end, 5) for end in ax.get_position().bounds)
-        ax.set_position((left, low, width, height))
-
-
 def dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
     """Title, x label, ticks and grid; the axis `percent` shows fractions in percent."""
-    ax.set_title(title, loc="left", fontsize=10)
-    ax.set_xlabel(label, fontsize=9)
-    ax.tick_params(labelsize=9)
+    ax.set_title(title, loc="left", fontsize=TEXT_SIZE, y=1.0, pad=6)  # else it is searched for
+    ax.set_xlabel(label, fontsize=TEXT_SIZE)
+    ax.tick_params(labelsize=TEXT_SIZE)
     ax.grid(color="#e6e6e6", lw=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -322,7 +359,8 @@ def make_log(ax: Axes, axis: str, formatter: Any) -> None:
     low, high = getattr(ax, f"get_{axis}lim")()
     scaled = getattr(ax, f"{axis}axis")
     decades = axis == "x" and high > 50 * low
-    scaled.set_major_locator(LogLocator(subs=(1,) if decades else (1, 2, 5)))
+    locator = LogLocator(subs=(1,) if decades else (1, 2, 5))
+    scaled.set_major_locator(locator if high > 1.5 * low else MaxNLocator(2))
     scaled.set_major_formatter(formatter)
     scaled.set_minor_locator(NullLocator())
 
@@ -350,7 +388,7 @@ def _draw_levels(
                 _draw_band(ax, rows, level, style.color)
         counts = medians[medians["reading"] == READINGS[-1]]
         line = _median_line(style, spacing) | {"label": "", "ms": 4}
-        panels.counts.plot(counts["epoch"], counts["n"], gid=f"n {level}", **line)
+        panels.counts.plot(counts["epoch"], counts["n"], gid=series("n", level), **line)
     if not many:
         colors = {level: style.color for level, style in styles.items()}
         colored = readings.assign(color=readings["level"].astype("str").map(colors))
@@ -376,24 +414,29 @@ def _draw_medians(
     survivors = ~over_all | ~over_all.shift(-1, fill_value=True)
     bold = _median_line(style, spacing)
     thin = bold | {"label": "", "ls": "--", "lw": 1.2, "mfc": "white"}
-    ax.plot(epoch[survivors], median[survivors], gid=f"{level} survivors", **thin)
-    ax.plot(epoch[over_all], median[over_all], gid=f"{level} all", **bold)
+    ax.plot(epoch[survivors], median[survivors], gid=series("survivors", level), **thin)
+    ax.plot(epoch[over_all], median[over_all], gid=series("all", level), **bold)
 
 
 def _draw_trials(ax: Axes, trials: pd.DataFrame, reading: str, level: str, color: str) -> None:
     """Every trial as a faint line."""
-    breaks = np.flatnonzero(np.diff(trials["trial"])) + 1  # no line joins two trials
-    epochs = np.insert(trials["epoch"].to_numpy(float), breaks, np.nan)
-    values = np.insert(trials[reading].to_numpy(float), breaks, np.nan)
-    look: dict[str, Any] = {"color": color, "lw": 0.8, "alpha": 0.6, "ms": 3}
-    dots = "." if ax.get_xlim()[1] < 2 else ""  # one epoch is no line
-    ax.plot(epochs, values, marker=dots, gid=f"trials {level}", **look)
+    ends = np.flatnonzero(np.diff(trials["trial"])) + 1
+    lines = np.split(trials[["epoch", reading]].to_numpy(float), ends)
+    if not len(trials):
+        return
+    # One epoch is no line, but a dot.
+    ends_look: dict[str, Any] = {"capstyle": "round", "lw": 3 if ax.get_xlim()[1] < 2 else 0.8}
+    gid = series("trials", level, trials["trial"].unique())
+    ax.add_collection(
+        LineCollection(lines, color=color, alpha=0.6, gid=gid, **ends_look), autolim=False
+    )
 
 
 def _draw_band(ax: Axes, rows: pd.DataFrame, level: str, color: str) -> None:
     """The middle half of a level's trials."""
     look: dict[str, Any] = {"color": color, "alpha": 0.25, "lw": 0, "zorder": 0.5}
-    ax.fill_between(rows["epoch"], rows["lower"], rows["upper"], gid=f"trials {level}", **look)
+    gid = series("band", level)
+    ax.fill_between(rows["epoch"], rows["lower"], rows["upper"], gid=gid, **look)
     ax.set_rasterization_zorder(1)  # all bands as one picture
 
 
@@ -424,12 +467,15 @@ def _draw_ends(panels: Mapping[str, Axes], readings: pd.DataFrame) -> None:
     for reading, ax in panels.items():
         low, high = ax.get_ylim()
         heights = ends[reading].fillna(high if reading.endswith("loss") else low).clip(low, high)
-        _mark_states(ax, ends["epoch"], heights, ends["state"], ends["color"])
+        _mark_states(ax, ends, ends["epoch"], heights, ends["color"])
 
 
-def _mark_states(ax: Axes, x: pd.Series, y: pd.Series, state: pd.Series, color: pd.Series) -> None:
-    """A marker by state at each point, with its count in the legend."""
+def _mark_states(
+    ax: Axes, trials: pd.DataFrame, x: pd.Series, y: pd.Series, color: pd.Series
+) -> None:
+    """A marker by state for each trial, with its count in the legend."""
     dense = len(x) > 10 * MANY
+    state = trials["state"]
     for status, marker in STATES.items():
         here = (state == status) & y.notna()
         if here.any():
@@ -437,6 +483,7 @@ def _mark_states(ax: Axes, x: pd.Series, y: pd.Series, state: pd.Series, color: 
             size: dict[str, Any] = {"s": 30}
             if dense:
                 size = {"s": 4, "alpha": 0.3, "rasterized": True}
-            ax.scatter(x[here], y[here], c=color[here], gid=status, **look, **size)
+            gid = series("marks", status, () if dense else trials.loc[here, "trial"])
+            ax.scatter(x[here], y[here], c=color[here], gid=gid, **look, **size)
             label = wording.status_legend(status, here.sum())
-            ax.scatter([], [], s=30, c=DARK, label=label, **look)
+            ax.scatter([], [], s=30, c=DARK, label=label, gid=series("key", status), **look)

@@ -3,6 +3,7 @@
 Scores of the search stage are of one seed, on validation images, and the best is a maximum.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,7 +16,7 @@ from scipy import stats
 
 from analysis.load import Study
 from analysis.statistics import confirm, curves, search
-from analysis.statistics.arms import Arm, ConfirmStage, confirm_stage
+from analysis.statistics.arms import FIELDS, Arm, ConfirmStage, confirm_stage
 from analysis.statistics.confirm import ArmSummary, Drift, Effect
 from analysis.statistics.cost import spent
 from analysis.statistics.estimate import Estimate
@@ -407,23 +408,6 @@ def _rates_to_try(searched: SearchFindings) -> RateRange | None:
     return None
 
 
-class LevelGap(NamedTuple):
-    """How far the best scores of a factor's levels are apart, a fraction."""
-
-    factor: str
-    gap: float
-
-
-def widest_gap(best: pd.DataFrame) -> LevelGap | None:
-    """The factor whose levels' best (of `search.isolation`, below one another) are widest apart.
-    Maxima of different numbers of trials are not compared."""
-    complete = best.get("complete", pd.Series(0, best.index))
-    even = complete.groupby(best["factor"]).transform("nunique") == 1
-    scores = best[even.to_numpy()].groupby("factor")["validation_accuracy"]
-    gaps = (scores.max() - scores.min()).dropna()
-    return LevelGap(str(gaps.idxmax()), float(gaps.max())) if len(gaps) else None
-
-
 class LevelRange(NamedTuple):
     """The levels of a factor with the lowest and the highest median validation accuracy at the last
     epoch that all their trials reached."""
@@ -435,8 +419,9 @@ class LevelRange(NamedTuple):
     high: float
 
 
-def level_range(quartiles: pd.DataFrame) -> LevelRange | None:
-    """That of `curves.level_curves`; None without such an epoch."""
+def level_range(quartiles: pd.DataFrame, classes: int) -> LevelRange | None:
+    """That of `curves.level_curves`; None without such an epoch, or where all are below twice what
+    guessing one of `classes` gives, so that nothing has been learnt that could be compared."""
     rows = quartiles[quartiles["reading"] == "validation_accuracy"].astype({"level": "str"})
     rows["median"] = rows["median"].where(rows["over_all"])
     shared = rows.pivot(index="epoch", columns="level", values="median").dropna()
@@ -444,7 +429,36 @@ def level_range(quartiles: pd.DataFrame) -> LevelRange | None:
         return None
     last = shared.iloc[-1].sort_values(kind="stable")
     epoch = int(shared.index[-1])
+    if last.iloc[-1] < 2 / max(classes, 2):
+        return None
     return LevelRange(epoch, str(last.index[0]), last.iloc[0], str(last.index[-1]), last.iloc[-1])
+
+
+def next_command(study: Study) -> str:
+    """The command of the study with the recommended options; empty where there are none."""
+    step = study_findings(study).next_step
+    name, _, value = step.command.partition(" ")
+    words = shlex.split(str(study.manifest.get("command") or ""))
+    if not words or not (step.command or step.reason is Reason.UNFINISHED):
+        return ""
+    if name in words:
+        place = words.index(name)
+        del words[place : place + 2]
+    kept = [word for word in words if not (name and word.startswith(f"{name}="))]
+    return shlex.join([*kept, *filter(None, (name, value))])
+
+
+def best_config(study: Study) -> dict[str, Any]:
+    """The configuration of the winner, or before it is confirmed of the best search trial; empty
+    while there is none."""
+    facts = study_findings(study)
+    if facts.confirmed and facts.confirmed.standing:
+        best = facts.confirmed.standing
+        arm = best.winner or (best.best[0].arm if best.best else None)
+        if arm:
+            return {name: arm[name] for name in FIELDS}
+    rows = facts.search.ranked.head(1)[FIELDS]
+    return dict(*rows.astype("object").to_dict("records"))
 
 
 class BestTrial(NamedTuple):

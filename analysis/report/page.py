@@ -1,24 +1,23 @@
 """Writes the report, one self-contained page with its figures, and the page that compares
 studies."""
 
-import base64
-import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis.load import Study, read_confusion
-from analysis.report import confirm_figures, figures, findings, tables, wording
+from analysis.report import confirm_figures, figures, findings, panels, tables, wording
 from analysis.report.figures import Draw
 from analysis.report.findings import study_findings
 from analysis.statistics import confirm, curves, search
@@ -27,17 +26,42 @@ from analysis.statistics.curves import is_baseline
 from trainables.config import UsageError
 from trainables.vocabulary import ArmRole, Stage
 
-LISTED = ["trial", "origin", "arm", "learning_rate", "state", "epochs"]
-LISTED += ["validation_accuracy", "validation_loss", "train_accuracy", "train_loss"]
-TRIAL_COLUMNS = [*LISTED, "train_seconds", "parameters", "forward_flops", "error"]
+TRIAL_COLUMNS = ["trial", search.SCORE, "arm", "learning_rate", "state", "epochs", "origin"]
+TRIAL_COLUMNS += ["validation_loss", "train_accuracy", "train_loss"]
+TRIAL_COLUMNS += ["train_seconds", "parameters", "forward_flops", "error"]
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 MOST_EFFECT_CURVES, MOST_ARM_CURVES = 8, 6
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text,
-    "text.parse_math": False,  # a `$` in a name too
-    "svg.hashsalt": "resnet-study",  # the same study gives the same bytes
-    "font.sans-serif": ["DejaVu Sans"],  # else every text in an SVG lists a dozen fonts
-}
+MOST_BYTES = 200_000
+"""Of a file that is in the page itself."""
+NUMBER = r"[-+–\d.,%e]*( M)?"
+
+
+class Listing(NamedTuple):
+    """A table on the page: its title, headers, which columns are numbers, and rows of text."""
+
+    title: str
+    headers: list[str]
+    numeric: list[bool]
+    rows: list[tuple[str, ...]]
+
+
+class Cell(NamedTuple):
+    """A cell of the confusion matrix: images, and their share of the true class."""
+
+    images: int
+    share: float
+
+
+class ForestRow(NamedTuple):
+    """A row of the small forest plot: a factor's change, what is concluded, and its interval, all
+    in percent of the plot's width."""
+
+    change: str
+    verdict: str
+    low: float
+    value: float
+    high: float
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -47,22 +71,28 @@ class Section:
     Attributes:
         name: of its files.
         finding: what it shows.
-        caption: how to read it, and what its numbers rest on.
+        caption: how to read it.
+        scope: what its numbers rest on; the page has that once, each figure's files beside it.
         draw: what draws its figure, if it has one.
-        panels: how many Axes that fills.
-        rows: lines of text that a panel is high, where they count.
+        heights: of the panels that this fills, inches.
         tables: by title.
+        matrix: images by true and predicted class.
         heading: where that is not `wording.heading` of the name.
+        tab: whether it is one of the views by factor.
+        hidden: why it is not shown, unless asked for.
     """
 
     name: str
     finding: str
-    caption: str
+    caption: str = ""
+    scope: str = ""
     draw: Draw | None = None
-    panels: int = 5
-    rows: int = 0
+    heights: Sequence[float] = figures.CURVE_HEIGHTS
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    matrix: pd.DataFrame | None = None
     heading: str = ""
+    tab: bool = False
+    hidden: str = ""
 
 
 def write_report(study: Study, out: str | Path | None = None) -> Path:
@@ -72,24 +102,77 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
     Raises:
         UsageError: `out` cannot be made.
     """
-    table = study_findings(study).search.table
+    facts = study_findings(study)
+    table = facts.search.table
     shown = shown_trials(table)
     axes = [*study.manifest["design"]["factors"], {"name": search.SCORE}]
     values = shown[[axis["name"] for axis in axes]]
+    folder = study.path / "report" if out is None else Path(out)
+    effects = confirm.conclude(study).to_csv(index=False)
     page = {
         "name": study.manifest["name"],
-        "answer": wording.answer(study),
-        "scope": wording.scope(study),
-        "trials": wording.readable(shown, *TRIAL_COLUMNS),
+        "tiles": wording.tiles(study),
+        "forest": list(_forest(facts.confirmed)) if facts.confirmed else [],
+        "command": findings.next_command(study),
+        "scope": wording.scope_lines(study),
+        "trials": _listing(wording.heading("trials"), shown[TRIAL_COLUMNS]),
         "curves": small_curves(study.epochs, shown["trial"]),
         "of": len(table),
         "best": str(curves.winner(table)),
-        "plane": {"axes": axes, "rows": json.loads(values.to_json(orient="values"))},
+        "plane": {
+            "axes": axes,
+            "rows": json.loads(values.to_json(orient="values")),
+            "trials": shown["trial"].tolist(),
+        },
+        "files": _files(study, folder, effects),
         "manifest": json.dumps(study.manifest, indent=2, ensure_ascii=False),
     }
-    path = _write(study.path / "report" if out is None else Path(out), sections(study), page)
-    confirm.conclude(study).to_csv(path.parent / "effects.csv", index=False)
+    path = _write(folder, sections(study), page)
+    (path.parent / "effects.csv").write_text(effects, encoding="utf-8")
     return path
+
+
+def _forest(confirmed: findings.ConfirmFindings) -> Iterator[ForestRow]:
+    """The effects for the small plot on top."""
+    margin = confirmed.stage.margin
+    ends = [end for effect in confirmed.effects for end in effect.estimate.interval.ends]
+    reach = 1.05 * float(np.nanmax([margin, *np.abs(ends)]))
+    for effect in confirmed.effects:
+        low, high = effect.estimate.interval.ends
+        low, value, high = (
+            50 + 50 * value / reach for value in (low, effect.estimate.difference, high)
+        )
+        change = wording.change_text(effect.change)
+        yield ForestRow(change, effect.verdict, low, value, high, 50 * margin / reach)
+
+
+def _files(study: Study, folder: Path, effects: str) -> dict[str, str]:
+    """The addresses of the study's files: what is small is in the page, so that it stays with it;
+    else the way there."""
+    files = {}
+    for name in ("trials.csv", "epochs.csv"):
+        path = study.path / name
+        files[name] = os.path.relpath(path, folder.resolve())
+        if path.stat().st_size < MOST_BYTES:
+            files[name] = _address(path.read_text(encoding="utf-8"))
+    files["effects.csv"] = _address(effects)
+    config = findings.best_config(study)
+    if config:
+        lines = [f"{key} = {json.dumps(value)}" for key, value in config.items()]
+        text = "\n".join(['search = "none"', "[baselines.winner]", *lines, ""])
+        files["winner.toml"] = _address(text)
+    return files
+
+
+def _address(text: str) -> str:
+    return f"data:text/plain;charset=utf-8,{quote(text)}"
+
+
+def _listing(title: str, table: pd.DataFrame) -> Listing:
+    text = wording.readable(table)
+    numeric = [all(re.fullmatch(NUMBER, cell) for cell in text[name]) for name in text]
+    rows = list(text.itertuples(index=False, name=None))
+    return Listing(title, list(map(str, text)), numeric, rows)
 
 
 def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
@@ -99,7 +182,7 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
     page = {
         "name": " – ".join(named),
         "answer": [f"{name}: {wording.answer(study)[0]}" for name, study in named.items()],
-        "scope": " ".join(f"{name}: {wording.scope(study)}" for name, study in named.items()),
+        "scope": [f"{name}: {wording.scope(study)}" for name, study in named.items()],
     }
     return _write(Path(out), comparison(named), page)
 
@@ -115,7 +198,7 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     )
     settings = settings.astype("str").rename_axis("setting").reset_index()
     dataset = next(iter(named.values())).manifest["dataset"]
-    caption = wording.comparison_scope(dataset["name"])
+    scope = wording.comparison_scope(dataset["name"])
     # By a role of its own, for a study may be called what a role of a search is.
     labels = {f"study {name}": name for name, trials in best.items() if len(trials)}
     rows = []
@@ -137,37 +220,35 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     yield Section(
         "curves",
         wording.comparison_finding(bool(labels)),
-        caption,
-        draw,
+        scope=scope,
+        draw=draw,
         tables=listed,
         heading=wording.BEST_TRIALS,
     )
-    yield _best_so_far(named, caption)
+    yield _best_so_far(named, scope)
 
 
 def sections(study: Study) -> Iterator[Section]:
-    """The page from above: what is confirmed, the comparative curves of the search, what each
-    factor does in it, what the study cost, and the chosen model. What there are no trials for is
+    """The page from above: the comparative curves of the search, what is confirmed, what each
+    factor does, what the study cost, and the chosen model. What there are no trials for is
     skipped."""
     facts = study_findings(study)
     searched = facts.search
     scope = wording.scope(study)
-    if facts.confirmed and facts.confirmed.arms:
-        yield from _confirmed(study, facts.confirmed)
     if len(searched.table):
         yield _curves(study, searched, scope)
-    varied = bool((~is_baseline(searched.table)).any())
-    if varied:
-        caption = f"{wording.LEVELS} {scope}"
-        yield from _factors(searched, study.manifest["design"]["factors"], caption)
-    yield _cost(facts, scope)
+    if facts.confirmed and facts.confirmed.arms:
+        yield from _confirmed(study, facts.confirmed)
+    if bool((~is_baseline(searched.table)).any()):
+        yield from _levels(study, searched, scope)
+        yield from _factors(searched, study.manifest["design"]["factors"], scope)
+    yield _cost(facts)
     if len(searched.table):
         draw = partial(figures.pareto_points, table=searched.table)
-        yield Section("pareto", wording.PARETO, scope, draw, 3)
+        heights = [figures.HEIGHT] * 3
+        yield Section("pareto", wording.PARETO, scope=scope, draw=draw, heights=heights)
         yield _best_so_far({study.manifest["name"]: study}, scope)
-    yield _shape(study, searched, scope)
-    if varied:
-        yield from _levels(study, searched, scope)
+    yield from _shape(study, searched)
     try:
         confusion = read_confusion(study.path)
     except UsageError as error:  # costs its own section, not the report
@@ -184,59 +265,46 @@ def _curves(study: Study, searched: findings.SearchFindings, scope: str) -> Sect
         labels=wording.role_labels(study),
         classes=len(study.manifest["dataset"]["classes"]),
     )
-    baselines = searched.table.loc[is_baseline(searched.table), LISTED]
-    caption = f"{scope} {wording.EDGE}"
-    listed = {wording.BASELINES: baselines}
-    return Section("curves", wording.headline(study), caption, draw, tables=listed)
+    return Section("curves", wording.headline(study), wording.EDGE, scope, draw)
 
 
 def _factors(
-    searched: findings.SearchFindings, factors: Sequence[Mapping[str, Any]], caption: str
+    searched: findings.SearchFindings, factors: Sequence[Mapping[str, Any]], scope: str
 ) -> Iterator[Section]:
-    """What each factor does in the search."""
-    if searched.scientific:
-        yield _isolation(searched, caption)
-    importances = {wording.heading("importance"): searched.importances}
-    finding = wording.importance_finding(searched)
-    yield Section("importance", finding, f"{wording.IMPORTANCE} {caption}", tables=importances)
+    """How much each factor explains in the search, and the response to those with a range."""
+    reliable = bool(searched.importances["reliable"].any())
+    listed = {wording.heading("importance"): searched.importances} if reliable else {}
+    yield Section(
+        "importance",
+        wording.importance_finding(searched),
+        wording.IMPORTANCE,
+        tables=listed,
+        hidden="" if reliable else wording.IMPORTANCE_HIDDEN,
+    )
     for factor in factors:
         name = factor["name"]
-        if name not in searched.responses:
+        responses = searched.responses.get(name, pd.DataFrame())
+        if responses.empty:
             continue
-        responses = searched.responses[name]
         yield Section(
             name.replace("_", "-"),
             wording.rates_finding(responses, name),
-            f"{wording.RATES} {caption}",
+            wording.RATES,
+            f"{wording.LEVELS} {scope}",
             partial(figures.rate_points, table=searched.table, factor=factor),
-            panels=1,
-            tables={wording.BEST_BY_ARM: responses.head(20)},
+            [figures.HEIGHT],
+            {wording.BEST_BY_ARM: responses.head(20)},
         )
 
 
-def _isolation(searched: findings.SearchFindings, caption: str) -> Section:
-    factors = searched.scientific
-    best = _stacked(
-        {factor["name"]: search.isolation(searched.table, factor) for factor in factors}
-    )
-    return Section(
-        "isolation",
-        wording.isolation_finding(findings.widest_gap(best)),
-        f"{wording.ISOLATION} {caption}",
-        partial(figures.isolation_points, table=searched.table, factors=factors),
-        panels=len(factors),
-        tables={wording.BEST_BY_LEVEL: best},
-    )
-
-
-def _cost(facts: findings.StudyFindings, scope: str) -> Section:
+def _cost(facts: findings.StudyFindings) -> Section:
     by_level = {
         name: costs(facts.spent.merge(levels, on="trial"), "level")
         for name, levels in facts.search.levels.items()
     }
     listed = {wording.cost_table(by): costs(facts.spent, by) for by in ("stage", "state")}
     listed[wording.cost_table("level")] = _stacked(by_level)
-    return Section("cost", wording.cost_text(facts.cost), scope, tables=listed)
+    return Section("cost", wording.COST, tables=listed)
 
 
 def _best_so_far(named: Mapping[str, Study], scope: str) -> Section:
@@ -246,55 +314,64 @@ def _best_so_far(named: Mapping[str, Study], scope: str) -> Section:
         rows[name] = curves.best_so_far(study_findings(study).search.table, cores)
     finding = wording.best_so_far_finding(findings.best_trials(named))
     draw = partial(figures.best_lines, tables=rows)
-    return Section("best-so-far", finding, f"{wording.IN_ORDER} {scope}", draw, 2)
+    heights = [figures.HEIGHT] * 2
+    return Section("best-so-far", finding, wording.IN_ORDER, scope, draw, heights)
 
 
-def _shape(study: Study, searched: findings.SearchFindings, scope: str) -> Section:
+def _shape(study: Study, searched: findings.SearchFindings) -> Iterator[Section]:
     shape = curves.training_shape(searched.table, study.epochs)
     by_level = {
         name: curves.shape_by_level(shape, levels) for name, levels in searched.levels.items()
     }
-    listed = {wording.SHAPE_BY_LEVEL: _stacked(by_level)}
-    return Section("shape", wording.SHAPE_FINDING, f"{wording.SHAPE} {scope}", tables=listed)
+    table = _stacked(by_level)
+    if len(table):
+        listed = {wording.SHAPE_BY_LEVEL: table}
+        yield Section("shape", wording.SHAPE_FINDING, wording.SHAPE, tables=listed)
 
 
 def _levels(study: Study, searched: findings.SearchFindings, scope: str) -> Iterator[Section]:
-    """The learning curves by arm and by the levels of each factor."""
+    """The learning curves by arm and by the levels of each factor, and slices at each level."""
     readings = curves.learning_curves(searched.table, study.epochs)
-    caption = f"{wording.MEDIANS} {wording.LEVELS} {scope} {wording.EDGE}"
-    for name, levels in {"arm": curves.arm_levels(searched.table), **searched.levels}.items():
+    classes = len(study.manifest["dataset"]["classes"])
+    caption = f"{wording.MEDIANS} {wording.SLICES} {wording.LEVELS} {wording.EDGE}"
+    for name, levels in {**searched.levels, "arm": curves.arm_levels(searched.table)}.items():
         quartiles = curves.level_curves(readings, levels)
         draw = partial(
-            figures.level_curves,
+            figures.factor_panels,
             readings=readings,
             levels=levels,
             quartiles=quartiles,
-            classes=len(study.manifest["dataset"]["classes"]),
+            classes=classes,
+            table=searched.table,
         )
-        yield Section(
-            f"by-{name}",
-            wording.level_finding(findings.level_range(quartiles), name),
-            caption,
-            draw,
-        )
+        finding = wording.level_finding(findings.level_range(quartiles, classes), name)
+        heights = [*figures.CURVE_HEIGHTS, figures.HEIGHT]
+        yield Section(f"by-{name}", finding, caption, scope, draw, heights, tab=True)
 
 
 def _chosen(confusion: pd.DataFrame, scope: str) -> Section:
     recognised = pd.Series(confusion.to_numpy().diagonal(), confusion.index)
     accuracies = recognised / confusion.sum(axis=1).replace(0, np.nan)
-    images = confusion.add_prefix("as ").rename_axis("true class").reset_index()
-    images.insert(1, "accuracy", accuracies.to_numpy())
     finding = wording.confusion_finding(accuracies)
-    return Section("confusion", finding, scope, tables={wording.CONFUSION: images})
+    return Section("confusion", finding, scope, matrix=confusion)
+
+
+def _matrix(confusion: pd.DataFrame) -> dict[str, list[Cell]]:
+    """The rows of the heat map by true class."""
+    shares = confusion.div(confusion.sum(axis=1).clip(lower=1), axis=0)
+    return {
+        str(name): list(map(Cell, confusion.loc[name], shares.loc[name].round(3)))
+        for name in confusion.index
+    }
 
 
 def _confirmed(study: Study, confirmed: findings.ConfirmFindings) -> Iterator[Section]:
-    """The arms that were trained again with several seeds, what differs among them, and their
-    curves."""
+    """What differs among the arms that were trained again with several seeds, these arms, and
+    their curves."""
     stage = confirmed.stage
-    scope = wording.scope(study, Stage.CONFIRM)
-    intervals = f"{wording.interval_scope(confirmed)} {scope}"
-    finding = next(iter(wording.sentences(study)), wording.NONE_YET).removesuffix(".")
+    scope = f"{wording.interval_scope(confirmed)} {wording.scope(study, Stage.CONFIRM)}"
+    if confirmed.effects:
+        yield _effects(confirmed, scope)
     listed = {
         wording.ARMS: tables.arms_table(confirmed),
         wording.RATES_TRIED: tables.tuning_table(study, confirmed),
@@ -303,38 +380,37 @@ def _confirmed(study: Study, confirmed: findings.ConfirmFindings) -> Iterator[Se
         listed[wording.MEANS_BY_EPOCH] = tables.means_table(confirmed)
     yield Section(
         "confirmed",
-        finding,
-        f"{wording.ARM_POINTS} {intervals}",
+        wording.confirmed_finding(confirmed),
+        wording.ARM_POINTS,
+        scope,
         partial(confirm_figures.arm_points, rows=confirmed.arms, outcome=stage.outcome),
-        panels=1,
-        rows=len(confirmed.arms),
-        tables=listed,
+        [figures.row_height(len(confirmed.arms), 1)],
+        listed,
     )
-    if confirmed.effects:
-        yield _effects(confirmed, intervals)
     by_epoch = tables.epochs_table(study)
     if len(by_epoch):
         yield _effects_by_epoch(study, confirmed, by_epoch, scope)
     best = sorted(confirmed.arms, key=lambda row: -row.mean)[:MOST_ARM_CURVES]
     arms = [row.arm for row in best]
     draw = partial(confirm_figures.seed_curves, stage=stage, bold=arms)
-    caption = f"{wording.confirmed_curves_caption(arms)} {scope}"
-    yield Section("confirmed-curves", wording.CONFIRMED_CURVES, caption, draw, 4)
+    caption = wording.confirmed_curves_caption(arms)
+    heights = [figures.HEIGHT] * 4
+    yield Section("confirmed-curves", wording.CONFIRMED_CURVES, caption, scope, draw, heights)
 
 
-def _effects(confirmed: findings.ConfirmFindings, intervals: str) -> Section:
+def _effects(confirmed: findings.ConfirmFindings, scope: str) -> Section:
     """What each factor does after the last epoch."""
     stage, effects = confirmed.stage, confirmed.effects
     return Section(
         "effects",
         wording.effects_finding(effects),
-        f"{wording.effects_caption(confirmed)} {intervals}",
+        wording.effects_caption(confirmed),
+        scope,
         partial(
             confirm_figures.effect_bars, effects=effects, margin=stage.margin, outcome=stage.outcome
         ),
-        panels=1,
-        rows=2 * len(effects),
-        tables={
+        [figures.row_height(len(effects), 2)],
+        {
             wording.effects_table(stage.outcome): tables.effects_table(confirmed),
             wording.INTERACTIONS: tables.interactions_table(confirmed),
         },
@@ -349,10 +425,11 @@ def _effects_by_epoch(
     return Section(
         "effects-by-epoch",
         wording.drifts_finding(confirmed.drifts),
-        f"{wording.effects_by_epoch_caption(stage.outcome)} {scope}",
+        wording.effects_by_epoch_caption(stage.outcome),
+        scope,
         partial(confirm_figures.effect_curves, table=rows, margin=stage.margin),
-        panels=min(by_epoch.shape[1] - 1, MOST_EFFECT_CURVES),
-        tables={wording.epochs_table(stage.outcome): by_epoch},
+        [figures.HEIGHT] * min(by_epoch.shape[1] - 1, MOST_EFFECT_CURVES),
+        {wording.epochs_table(stage.outcome): by_epoch},
     )
 
 
@@ -370,55 +447,38 @@ def _write(folder: Path, parts: Iterable[Section], page: Mapping[str, Any]) -> P
         raise UsageError(
             f"out: invalid value {folder}: expected a directory that can be made ({error.strerror})"
         ) from None
-    shown = [
-        {
-            "part": part,
-            "heading": part.heading or wording.heading(part.name),
-            "images": _write_figures(folder / "figures", part, part.draw) if part.draw else {},
-            "tables": {
-                title: wording.readable(table) for title, table in part.tables.items() if len(table)
-            },
-        }
-        for part in parts
-    ]
+    drawings: dict[str, panels.Drawing] = {}
+    shown = []
+    for part in parts:
+        if part.draw:
+            drawings[part.name] = _write_figures(folder / "figures", part, part.draw)
+        shown.append(part)
+    markup = [panel.markup for drawing in drawings.values() for panel in drawing.panels]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    template = environment.get_template("template.html.jinja")
-    text = template.render(sections=shown, caveat=wording.CAVEAT, **page)
+    environment.globals |= {"wording": wording, "listing": _listing, "matrix": _matrix}
+    text = environment.get_template("template.html.jinja").render(
+        sections=shown,
+        drawings=drawings,
+        colors=panels.dark_colors({"#000000", "#ffffff", *panels.colors_of(markup)}),
+        **page,
+    )
     temporary = folder / ".index.html"  # the page is there complete or not at all
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(folder / "index.html")
 
 
-def _write_figures(folder: Path, part: Section, draw: Draw) -> dict[str, str]:
-    """Write a section's figure; gives it for wide and for narrow screens, as base64 of SVG."""
-    make = partial(
-        figures.compose, draw, part.finding, part.caption, panels=part.panels, rows=part.rows
-    )
-    with mpl.rc_context(STYLE):
-        wide = make(columns=2)
-        svg = _image(wide, "svg")
-        narrow = _image(make(columns=1), "svg")
-        (folder / f"{part.name}.svg").write_bytes(svg)
-        (folder / f"{part.name}.png").write_bytes(_image(wide, "png"))
-    return {"wide": base64.b64encode(svg).decode(), "narrow": base64.b64encode(narrow).decode()}
-
-
-def _image(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    if kind == "png":
-        figure.savefig(buffer, format=kind, dpi=150)
-        return buffer.getvalue()
-    # Only what is dense is a picture, at this resolution.
-    figure.savefig(buffer, format=kind, dpi=60, metadata={"Date": None})
-    # A hundredth of a point is fine enough, and a third of the size is digits. (In tags alone: text
-    # stays as it is.)
-    return re.sub(
-        rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), buffer.getvalue()
-    )
+def _write_figures(folder: Path, part: Section, draw: Draw) -> panels.Drawing:
+    """Write a section's figure; gives it for the page."""
+    with mpl.rc_context(panels.STYLE):
+        composed = figures.compose(draw, part.finding, f"{part.caption} {part.scope}", part.heights)
+        drawing = panels.draw(composed, part.name)
+    (folder / f"{part.name}.svg").write_bytes(drawing.svg)
+    (folder / f"{part.name}.png").write_bytes(drawing.png)
+    return drawing
 
 
 def shown_trials(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,94 +1,92 @@
-// Sorts and filters the table of trials, and links it to the parallel coordinates, whose axes can be brushed.
-const { axes, rows } = JSON.parse(document.getElementById("data").textContent);
-const plane = document.getElementById("plane"), filter = document.getElementById("filter");
-const table = document.getElementById("trials"), trs = [...table.tBodies[0].rows];
-const brushes = axes.map(() => null); // the part of each axis that is kept, from 0 (below) to 1; null: all
-const clamp = (part) => Math.min(1, Math.max(0, part));
-const x = (i) => 70 + (i * 860) / Math.max(1, axes.length - 1), y = (part) => 290 - 250 * part;
-const draw = (name, attributes, parent, text = "") => {
-  const node = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.textContent = text;
-  return node;
+// The figures: values under the pointer, legend entries that dim the others, views by factor, and marked trials.
+const data = JSON.parse(document.getElementById("data").textContent);
+const tip = document.getElementById("tip"), panels = [...document.querySelectorAll(".panel")];
+const nodes = new Map(); // of each trial, what is drawn of it in any figure
+const pinned = new Set();
+let describe = (trial) => `trial ${trial}`;
+let showPinned = () => {};
+
+// The points of a group that a value can be read from: [x, y, element].
+const numbers = (text) => text.match(/-?[\d.]+/g).map(Number);
+const pointsOf = (group, element) => {
+  if (element.tagName === "use") return [[Number(element.getAttribute("x")), Number(element.getAttribute("y")), element]];
+  const values = numbers(element.getAttribute("d") ?? "0 0"), points = [];
+  for (let i = 0; i + 1 < values.length; i += 2) points.push([values[i], values[i + 1], element]);
+  if (group.dataset.kind !== "marks") return points;
+  const middle = (axis) => (Math.min(...points.map((p) => p[axis])) + Math.max(...points.map((p) => p[axis]))) / 2;
+  return [[middle(0), middle(1), element]];
 };
+const elementsOf = (group) => [...group.querySelectorAll("path, use")].filter((each) => !each.closest("defs"));
 
-// The place of a value on its axis: by level, or in the range of what was run; and the labels of the axis.
-const scales = axes.map((axis, i) => {
-  const values = rows.map((row) => row[i]).filter((value) => value !== null);
-  if (axis.levels) {
-    const levels = [...new Set([...axis.levels, ...values])], place = (value) => (levels.indexOf(value) + 0.5) / levels.length;
-    return { place, ticks: levels.map((level) => [place(level), { true: "yes", false: "no" }[level] ?? level]) };
-  }
-  const scale = axis.scale === "log" ? Math.log : Number, low = Math.min(...values), high = Math.max(...values);
-  const place = (value) => (value === null ? null : (scale(value) - scale(low)) / (scale(high) - scale(low) || 1));
-  const write = (value) => (axis.scale ? Number(value.toPrecision(3)) : (100 * value).toFixed(1) + "%");
-  return { place, ticks: values.length ? [[0, write(low)], [1, write(high)]] : [] };
-});
-const places = rows.map((row) => row.map((value, i) => scales[i].place(value)));
-
-const paths = places.map((parts, r) => {
-  const points = parts.flatMap((part, i) => (part === null ? [] : [`${x(i)},${y(part)}`]));
-  return draw("path", { d: "M" + points.join("L"), class: trs[r].className }, plane);
-});
-
-const groups = axes.map((axis, i) => {
-  const name = axis.name.replaceAll("_", " ");
-  const group = draw("g", { tabindex: 0, role: "slider", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 100 }, plane);
-  draw("line", { x1: x(i), x2: x(i), y1: y(1), y2: y(0) }, group);
-  draw("text", { x: x(i), y: 16 }, group, name);
-  for (const [part, text] of scales[i].ticks) draw("text", { x: x(i) - 26, y: y(part) + 4 }, group, text);
-  draw("rect", { class: "brush", x: x(i) - 8, width: 16 }, group);
-  draw("rect", { x: x(i) - 20, width: 40, y: y(1) - 8, height: 266, fill: "transparent" }, group);
-  const at = (event) => {
-    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(plane.getScreenCTM().inverse());
-    return clamp((290 - point.y) / 250);
-  };
-  const brush = (one, two) => { brushes[i] = [Math.min(one, two), Math.max(one, two)]; update(); };
-  let start = null;
-  group.onpointerdown = (event) => { start = at(event); group.setPointerCapture(event.pointerId); };
-  group.onpointermove = (event) => { if (start !== null) brush(start, at(event)); };
-  group.onpointerup = (event) => {
-    if (Math.abs(at(event) - start) < 0.01) { brushes[i] = null; update(); } // a click resets the axis
-    start = null;
-  };
-  group.onkeydown = (event) => {
-    const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key], [low, high] = brushes[i] ?? [0, 1];
-    if (step) event.shiftKey ? brush(low, clamp(high + step)) : brush(clamp(low + step), high);
-    else if (event.key === "Escape") { brushes[i] = null; update(); }
-    else return;
-    event.preventDefault();
-  };
-  return group;
-});
-
-function update() {
-  const inside = (part, range) => !range || (part !== null && part >= range[0] - 1e-9 && part <= range[1] + 1e-9);
-  trs.forEach((tr, r) => {
-    const kept = brushes.every((range, i) => inside(places[r][i], range));
-    paths[r].classList.toggle("out", !kept);
-    tr.hidden = !kept || !tr.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
+for (const group of document.querySelectorAll(".panel g[data-trials]")) {
+  const trials = group.dataset.trials.split(" ").map(Number);
+  elementsOf(group).forEach((element, i) => {
+    element.trial = trials[Math.min(i, trials.length - 1)];
+    if (!nodes.has(element.trial)) nodes.set(element.trial, []);
+    nodes.get(element.trial).push(element);
   });
-  groups.forEach((group, i) => {
-    const [low, high] = brushes[i] ?? [0, 0], percent = brushes[i]?.map((part) => `${Math.round(100 * part)}%`);
-    const rect = group.querySelector(".brush");
-    rect.setAttribute("y", y(high));
-    rect.setAttribute("height", y(low) - y(high));
-    group.setAttribute("aria-valuenow", Math.round(100 * low));
-    group.setAttribute("aria-valuetext", percent ? `from ${percent.join(" to ")} of the axis` : "all");
-  });
-  document.getElementById("count").textContent = `${trs.filter((tr) => !tr.hidden).length} of ${trs.length} trials`;
 }
 
-[...table.tHead.rows[0].cells].forEach((head, column) => head.querySelector("button")?.addEventListener("click", () => {
-  const sign = head.ariaSort === "descending" ? 1 : -1; // the greatest first, then the least
-  for (const cell of table.tHead.rows[0].cells) cell.ariaSort = null;
-  head.ariaSort = sign > 0 ? "ascending" : "descending";
-  const value = (tr) => tr.cells[column].textContent.replaceAll(",", "");
-  table.tBodies[0].append(...[...trs].sort((a, b) => {
-    const [one, two] = [value(a), value(b)];
-    if (one === "–" || two === "–") return (one === "–") - (two === "–"); // missing values come last
-    return sign * (parseFloat(one) - parseFloat(two) || one.localeCompare(two));
-  }));
-}));
-filter.oninput = update;
-update();
+function pin(trial) {
+  pinned.has(trial) ? pinned.delete(trial) : pinned.add(trial);
+  for (const element of nodes.get(trial) ?? []) element.classList.toggle("pin", pinned.has(trial));
+  showPinned(trial);
+}
+
+// A value of an axis: its name, scale, limits, and where these are.
+const valueAt = ([name, scale, low, high, start, end], place) => {
+  const part = (place - start) / (end - start), log = scale === "log";
+  const value = log ? low * (high / low) ** part : low + (high - low) * part;
+  if (name === "epoch") return `epoch ${Math.round(value)}`;
+  const shown = /\(%\)|\(points\)/.test(name) ? (100 * value).toFixed(1) : Number(value.toPrecision(3));
+  return name && `${name}: ${shown}`;
+};
+
+for (const panel of panels) {
+  const axes = JSON.parse(panel.dataset.axes);
+  let points = null, nearest = null;
+  const find = (event) => {
+    points ??= [...panel.querySelectorAll("g[data-kind]:not([data-kind=band])")].flatMap((group) =>
+      elementsOf(group).flatMap((element) => pointsOf(group, element).map((point) => [...point, group.dataset.series])));
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(panel.getScreenCTM().inverse());
+    nearest = null;
+    let least = 14 ** 2;
+    for (const point of points) {
+      if (point[2].classList.contains("off") || point[2].closest(".faded")) continue;
+      const far = (point[0] - at.x) ** 2 + (point[1] - at.y) ** 2 - (point[2].trial === undefined ? 0 : 4);
+      if (far < least) [least, nearest] = [far, point];
+    }
+  };
+  panel.onpointermove = (event) => {
+    find(event);
+    tip.hidden = !nearest;
+    if (!nearest) return;
+    const [x, y, element, series] = nearest;
+    const lines = [element.trial === undefined ? series : describe(element.trial), valueAt(axes.x, x), valueAt(axes.y, y)];
+    tip.textContent = lines.filter(Boolean).join("\n");
+    tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 4))}px`;
+    tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 4))}px`;
+  };
+  panel.onpointerleave = () => { tip.hidden = true; };
+  panel.onclick = (event) => {
+    find(event);
+    if (nearest?.[2].trial !== undefined) pin(nearest[2].trial);
+  };
+}
+
+for (const key of document.querySelectorAll(".keys button")) key.onclick = () => {
+  const on = key.ariaPressed !== "true", figure = key.closest("figure");
+  for (const other of figure.querySelectorAll(".keys button")) other.ariaPressed = String(on && other === key);
+  for (const group of figure.querySelectorAll("g[data-kind]")) group.classList.toggle("faded", on && group.dataset.series !== key.dataset.series);
+};
+
+const views = [...document.querySelectorAll(".tab")], choices = [...document.querySelectorAll("[name=factor]")];
+const choose = () => views.forEach((view, i) => { view.hidden = !choices[i].checked; });
+for (const choice of choices) choice.onchange = choose;
+choose();
+
+const copy = document.getElementById("copy");
+if (copy) copy.onclick = () => {
+  getSelection().selectAllChildren(document.getElementById("command"));
+  copy.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C";
+};

@@ -6,7 +6,7 @@ study and put them together.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -47,6 +47,7 @@ COSTS: Mapping[str, str] = {
     "core_seconds": "core-seconds",
 }
 BEST_SO_FAR = "Best so far: validation accuracy (%)"
+LEARNING_RATE = "learning rate"
 TRIAL_COUNTS = "Trials read at the epoch (n)"
 EPOCH = "epoch"
 SURVIVORS = "median of survivors only (some trials ended earlier)"
@@ -61,7 +62,11 @@ HEADINGS: Mapping[str, str] = {
     "effects-by-epoch": "Does it hold for longer training?",
     "confirmed-curves": "Curves of the confirmed arms",
     "curves": "Comparative curves",
-    "isolation": "Isolation",
+    "scope": "Scope and caveats",
+    "factors": "By factor",
+    "trials": "Trials",
+    "files": "Files",
+    "manifest": "Configuration and environment",
     "importance": "Importance",
     "cost": "Cost",
     "pareto": "Accuracy against cost",
@@ -83,6 +88,7 @@ MEDIANS = (
     "Bold: medians; solid with filled markers: over all trials of the level; dashed with hollow "
     "markers: over survivors only."
 )
+COST = "Where the time went"
 SHAPE = (
     "Medians over complete trials, in points: training less validation accuracy at the last epoch "
     "(gap); over the last third of the epochs its rise per epoch (slope) and the standard "
@@ -106,9 +112,26 @@ EFFECT_CURVES = (
     "at the end where its change over the last third of the epochs, paired over seeds, is "
     "significant (Holm)."
 )
-ISOLATION = (
-    "Bar: the level's best complete trial, a maximum: it rises with the number of trials and has "
-    "no interval."
+SLICES = (
+    "Last panel: each trial's last validation accuracy by its learning rate; diverged trials are "
+    "on the axis."
+)
+READINGS_NOTE = (
+    "Accuracies and losses are those of the last epoch trained; training readings are means over "
+    "the epoch, on augmented images while the weights change; the others are taken after it."
+)
+FOREST = "Intervals of 95%; grey: too little to matter. Details"
+FILES: Mapping[str, str] = {
+    "trials.csv": "one row per trial, of all stages",
+    "epochs.csv": "one row per trial and epoch",
+    "effects.csv": "one row per factor and epoch, with intervals and p-values",
+    "winner.toml": "the best network as a design, to train it again with --design winner.toml",
+}
+IMPORTANCE_HIDDEN = "Why importance is not shown"
+PARALLEL = (
+    "Drag along an axis to keep the trials in that range, or go to it with Tab and move the range "
+    "with the arrow keys (with Shift: its upper end); Escape resets it. Click a trial to mark it "
+    "in every figure."
 )
 IMPORTANCE = "fANOVA, complete trials only, so weak regions count less; range over forests."
 RATES = "Diverged trials are on the axis; dashed: the ends of the range."
@@ -121,12 +144,10 @@ NONE_CONFIRMED = "Nothing is confirmed: its arms have no complete seed in common
 
 # Titles of tables
 
-BASELINES = "Baselines"
 BASELINES_LAST = "Baselines (last reading):"
 BEST_COMPLETE = f"Best complete trials ({CAVEAT}):"
 FIVE_BEST = "The five best trials of each"
 DIFFERENT_SETTINGS = "Settings that differ"
-BEST_BY_LEVEL = "Best of each level"
 BEST_BY_ARM = "Best by arm, and where that is at an end, which range to try next"
 SHAPE_BY_LEVEL = "Shape of training by level"
 CONFUSION = "Images by true and predicted class"
@@ -139,6 +160,11 @@ INTERACTIONS = "Interactions of two factors (half of how much one's effect diffe
 def heading(section: str) -> str:
     """The heading of a section by its name: by-depth is `By depth`."""
     return HEADINGS.get(section) or spoken(section.replace("-", " ")).capitalize()
+
+
+def factor_tab(section: str) -> str:
+    """The name of a view by factor."""
+    return heading(section).removeprefix("By ").removeprefix("The ")
 
 
 def cost_table(by: str) -> str:
@@ -297,14 +323,14 @@ def sentences(study: Study) -> list[str]:
     if confirmed is None or confirmed.standing is None:
         return []
     return [
-        f"{standing(confirmed.standing)}.",
+        f"{confirmed_standing(confirmed.standing)}.",
         *effect_lines(confirmed),
         *interaction_lines(confirmed),
         *warnings(confirmed),
     ]
 
 
-def standing(facts: findings.Standing) -> str:
+def confirmed_standing(facts: findings.Standing) -> str:
     """What the winner reaches and how far that is above the first baseline; of designs without a
     winner, what the best arms reach."""
     images = f" on {facts.images:,} test images" if facts.images else ""
@@ -562,14 +588,6 @@ def importance_finding(searched: findings.SearchFindings) -> str:
     return f"{lead} is the {'; of the scientific factors the '.join(texts)}"
 
 
-def isolation_finding(gap: findings.LevelGap | None) -> str:
-    """By which factor the best of the levels are widest apart."""
-    lead = "The best of each level over everything else"
-    if gap is None:
-        return lead
-    return f"{lead}: widest apart by {spoken(gap.factor)}, {100 * gap.gap:.1f} points"
-
-
 def rates_finding(responses: pd.DataFrame, factor: str) -> str:
     """How many arms did best at an end of a range."""
     arms = plural(len(responses), "arm")
@@ -628,16 +646,6 @@ def level_legend(level: str, trials: int, epoch: int, read: int) -> str:
     return f"{level}: n = {trials}, at epoch {epoch} n = {read}"
 
 
-def level_tick(level: str, complete: int, trials: int) -> str:
-    """A level on an axis."""
-    return f"{level}\n{complete} of {trials}"
-
-
-def levels_axis(factor: str) -> str:
-    """What an axis of levels shows."""
-    return f"{spoken(factor)}; complete of all trials"
-
-
 def status_legend(status: str, trials: int) -> str:
     """A state's marker in a legend."""
     return f"{status} ({trials})"
@@ -658,13 +666,110 @@ def answer(study: Study) -> list[str]:
     return [*(sentences(study) or searched), last]
 
 
+class Tile(NamedTuple):
+    """One of the answers on top of the page."""
+
+    title: str
+    value: str
+    text: str
+
+
+def tiles(study: Study) -> list[Tile]:
+    """Which network, how it compares with the baseline, what matters, and what it cost."""
+    facts = study_findings(study)
+    standing = facts.confirmed.standing if facts.confirmed else None
+    best = _searched_tiles(study, facts) if standing is None else _confirmed_tiles(standing)
+    effects = facts.confirmed.effects if facts.confirmed else ()
+    why = "" if effects else f"{importance_finding(facts.search)}."
+    cost = facts.cost
+    value = f"{cost.core:,.0f} core-seconds"
+    after = f"{sentence(_cost_details(cost))}. Next: {next_step(facts.next_step)}."
+    return [*best, Tile("What matters", "", why), Tile("Cost and next step", value, after)]
+
+
+def _confirmed_tiles(standing: findings.Standing) -> list[Tile]:
+    title, other = "Best network", "Against the baseline"
+    arm, summary = standing.winner, standing.accuracy
+    if arm is None and standing.best:
+        arm, summary = standing.best[0].arm, standing.best[0]
+    if arm is None or summary is None:
+        return [Tile(title, MISSING, f"{confirmed_standing(standing)}."), Tile(other, MISSING, "")]
+    on = f" on {standing.images:,} test images" if standing.images else ""
+    ends = ""
+    if not math.isnan(summary.interval.low):
+        ends = f", 95% interval {summary.interval.low:.1%} to {summary.interval.high:.1%}"
+    reached = f"{OUTCOMES[standing.outcome]}{on}, {plural(standing.seeds, 'seed')}{ends}."
+    best = Tile(title, f"{summary.mean:.1%}", f"{sentence(network_text(arm))}: {reached}")
+    if standing.baseline is None or standing.above_baseline is None:
+        return [best, Tile(other, MISSING, "No baseline is confirmed.")]
+    estimate, baseline = standing.above_baseline, standing.baseline
+    reach = interval_text(estimate.interval)
+    interval = f"95% interval {reach}; " if reach != MISSING else ""
+    against = f"{baseline.arm.baseline} ({network_text(baseline.arm)}) has {baseline.mean:.1%}."
+    points_above = f"{100 * estimate.difference:+.1f} points"
+    return [best, Tile(other, points_above, f"{interval}{against}")]
+
+
+def _searched_tiles(study: Study, facts: findings.StudyFindings) -> list[Tile]:
+    title, other = "Best network so far", "Against the baseline"
+    ranked = facts.search.ranked
+    if ranked.empty:
+        return [Tile(title, MISSING, f"{headline(study)}."), Tile(other, MISSING, "")]
+    best = ranked.iloc[0].to_dict()
+    score = best[search.SCORE]
+    text = f"{sentence(network_text(best))}: validation accuracy, not confirmed."
+    first = Tile(title, f"{score:.1%}", f"{text} {sentence(ties_text(facts.search.ties))}.")
+    for rival in ranked[curves.is_baseline(ranked)].head(1).to_dict("records"):
+        gap = f"{100 * (score - rival[search.SCORE]):+.1f} points"
+        text = f"{sentence(trial_name(rival))} ({network_text(rival)}) has"
+        return [first, Tile(other, gap, f"{text} {rival[search.SCORE]:.1%} in the search.")]
+    return [first, Tile(other, MISSING, "No baseline is complete.")]
+
+
+def network_text(config: Any) -> str:
+    """A configuration in words, with its label and learning rate."""
+    kernel, pool = config["stem_kernel"], "max-pool" if config["stem_maxpool"] else "no max-pool"
+    parts = [f"{kernel}×{kernel} stem", f"stride {config['stem_stride']}", pool]
+    parts.append(f"{config['depth']} layers")
+    if not config["residual"]:
+        parts.append("no residual connections")
+    label = config.label if isinstance(config, Arm) else config["arm"]
+    return f"{', '.join(parts)} ({label}), learning rate {config['learning_rate']:.2g}"
+
+
+def scope_lines(study: Study) -> list[str]:
+    """Everything that limits the results, once."""
+    facts = study_findings(study)
+    lines = [scope(study)]
+    if facts.confirmed:
+        lines.append(f"Confirm stage: {stage_trials(study, Stage.CONFIRM)}.")
+        lines += [interval_scope(facts.confirmed), *interaction_lines(facts.confirmed)]
+        lines += warnings(facts.confirmed)
+    if facts.nothing_confirmed:
+        lines.append(NONE_CONFIRMED)
+    return [*lines, f"Unless stated otherwise, scores are {CAVEAT}. {READINGS_NOTE}"]
+
+
+def confirmed_finding(confirmed: findings.ConfirmFindings) -> str:
+    """How many arms were confirmed, and with what."""
+    if confirmed.standing is None:
+        return NONE_YET
+    images = confirmed.standing.images
+    on = f" on {images:,} test images" if images else ""
+    arms = plural(len(confirmed.arms), "arm")
+    return f"{arms}, each with {plural(confirmed.standing.seeds, 'seed')}{on}"
+
+
 def cost_text(cost: findings.Cost) -> str:
     """What the study cost, and what early stopping saved."""
-    gpu = f" and {cost.gpu:,.0f} GPU-seconds" if cost.gpu else ""
+    return f"It cost {cost.core:,.0f} core-seconds {_cost_details(cost)}"
+
+
+def _cost_details(cost: findings.Cost) -> str:
+    gpu = f"and {cost.gpu:,.0f} GPU-seconds " if cost.gpu else ""
     wall = f" and {cost.wall:,.0f} s of wall time" if cost.wall else ""
     saved = f"; stopping early saved about {cost.saved_core:,.0f}" if cost.saved_core else ""
-    trials = plural(cost.trials, "trial")
-    return f"It cost {cost.core:,.0f} core-seconds{gpu} in {trials}{wall}{saved}"
+    return f"{gpu}in {plural(cost.trials, 'trial')}{wall}{saved}"
 
 
 NEXT_STEPS: Mapping[Reason, str] = {
@@ -734,8 +839,8 @@ def images_text(dataset: Mapping[str, Any]) -> str:
 def chosen_scope(study: Study) -> str:
     """What the confusion matrix of the chosen model is of."""
     if findings.has_confirmed_model(study):
-        return f"The winner's first confirm seed, on test images. {scope(study, Stage.CONFIRM)}"
-    return f"The best search trial, on validation images. {scope(study)}"
+        return "The winner's first confirm seed, on test images."
+    return "The best search trial, on validation images."
 
 
 def closing_lines(study: Study) -> list[str]:

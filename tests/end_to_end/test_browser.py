@@ -1,16 +1,20 @@
 """The page in a real browser, from file://: nothing is asked for, nothing goes wrong, and what
 moves works."""
 
+import itertools
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from synthetic import FACTORS, search_like, write_study
+from pages import design
+from synthetic import FACTORS, MadeTrial, falling, manifest, search_like, write_study
 
 from analysis import load_study
 from analysis.report.page import write_report
+from trainables.config import TrialConfig
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -29,8 +33,8 @@ MADE = search_like()
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "study"
-    design = {"name": "search", "factors": [FACTORS[0], FACTORS[3]], "fixed": {}, "baselines": {}}
-    return write_report(load_study(write_study(folder, MADE, design=design)))
+    factors = {**design(FACTORS[0], FACTORS[3]), "baselines": {}}
+    return write_report(load_study(write_study(folder, MADE, design=factors)))
 
 
 @pytest.fixture(scope="module")
@@ -68,20 +72,23 @@ def shown(page) -> list[int]:
 
 
 @pytest.mark.parametrize("page", [1400, 400], indirect=True)
-def test_the_page_fits_and_its_images_load(page) -> None:
+def test_the_page_fits_and_its_panels_are_readable(page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
-    images = page.evaluate(
-        "Array.from(document.images, (image) => [image.complete, image.naturalWidth, image.alt])"
+    panels = page.evaluate(
+        "[...document.querySelectorAll('.panel')].filter((svg) => svg.checkVisibility()).map((svg) => ["
+        "svg.getBoundingClientRect().width, svg.querySelectorAll('text').length,"
+        " Math.min(...Array.from(svg.querySelectorAll('text'),"
+        " (text) => text.getBoundingClientRect().height))])"
     )
-    assert len(images) > 5
-    assert all(complete and width > 100 and len(alt) > 50 for complete, width, alt in images)
+    assert len(panels) > 10
+    assert all(350 < width <= 620 and texts > 3 and least >= 11 for width, texts, least in panels)
     assert shown(page) == list(range(20))
 
 
-def test_headings_sort_the_table_up_and_down_and_what_is_missing_stays_last(page) -> None:
+def test_headings_sort_the_table_best_first_and_what_is_missing_stays_last(page) -> None:
     heading = page.get_by_role("button", name="validation loss")
     losses = {i: trial.readings[-1][2] for i, trial in enumerate(MADE)}
-    for direction, sign in (("descending", -1), ("ascending", 1)):
+    for direction, sign in (("ascending", 1), ("descending", -1)):
         heading.focus()
         page.keyboard.press("Enter")
         assert page.locator("#trials th[aria-sort]").get_attribute("aria-sort") == direction
@@ -92,16 +99,158 @@ def test_headings_sort_the_table_up_and_down_and_what_is_missing_stays_last(page
         )
     page.get_by_role("button", name="arm", exact=True).click()
     arms = page.locator("#trials tbody td:nth-child(3)").all_inner_texts()
-    assert arms == sorted(arms, reverse=True)
+    assert arms == sorted(arms)
+    page.get_by_role("button", name="validation accuracy", exact=True).click()
+    assert shown(page)[0] == max(range(20), key=lambda i: MADE[i].readings[-1][3])
 
 
-def test_typing_filters_the_table(page) -> None:
-    page.get_by_label("Show rows with").fill("Stopped")
-    stopped = [i for i, trial in enumerate(MADE) if trial.state == "stopped"]
-    assert shown(page) == stopped
-    assert page.get_by_role("status").inner_text() == f"{len(stopped)} of 20 trials"
-    page.get_by_label("Show rows with").fill("")
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("Stopped", lambda arm, state: state == "stopped"),
+        ("stopped k7", lambda arm, state: state == "stopped" and "k7" in arm),
+        ("34", lambda arm, state: False),
+        ("pool", lambda arm, state: " pool" in arm),
+    ],
+    ids=["a state", "words in any order", "not within a number", "not within a word"],
+)
+def test_typing_filters_the_table_and_dims_the_other_trials_in_the_figures(
+    page, words: str, kept: Callable[[str, str], bool]
+) -> None:
+    expected = [
+        i for i, t in enumerate(MADE) if kept(TrialConfig.from_dict(dict(t.config)).arm, t.state)
+    ]
+    page.get_by_label("Show trials with").fill(words)
+    assert shown(page) == expected
+    assert page.locator("#count").inner_text() == f"{len(expected)} of 20 trials"
+    bright = "[...nodes].filter(([, drawn]) => !drawn[0].classList.contains('off'))"
+    assert sorted(page.evaluate(f"{bright}.map(([trial]) => trial)")) == expected
+    page.get_by_label("Show trials with").fill("")
     assert len(shown(page)) == 20
+    assert page.locator(".panel .off").count() == 0
+
+
+def point_of(page, trial: int, panel: int) -> tuple[float, float]:
+    """Where on the screen the last point of a trial's line is in a panel of the first figure."""
+    group = page.locator(".panel").nth(panel)
+    group.scroll_into_view_if_needed()
+    return tuple(
+        page.evaluate(
+            """([trial, index]) => {
+              const panel = document.querySelectorAll(".panel")[index];
+              const line = nodes.get(trial).find((each) => panel.contains(each));
+              const numbers = line.getAttribute("d").match(/-?[\\d.]+/g).map(Number).slice(-2);
+              const point = new DOMPoint(...numbers).matrixTransform(panel.getScreenCTM());
+              return [point.x, point.y];
+            }""",
+            [trial, panel],
+        )
+    )
+
+
+@pytest.mark.parametrize("page", [1400, 400], indirect=True)
+def test_a_point_under_the_pointer_is_named_with_trial_epoch_and_value(page) -> None:
+    best = max(range(20), key=lambda i: MADE[i].readings[-1][3])
+    page.mouse.move(*point_of(page, best, 3))
+    text = page.locator("#tip").inner_text()
+    arm = TrialConfig.from_dict(dict(MADE[best].config)).arm
+    assert f"trial {best} · {arm} · learning rate" in text
+    assert "epoch 6" in text
+    assert f"Validation accuracy (%): {100 * MADE[best].readings[-1][3]:.1f}" in text
+    page.mouse.move(5, 5)
+    assert page.locator("#tip").is_hidden()
+
+
+def test_a_click_marks_a_trial_in_every_figure_the_coordinates_and_the_table(page) -> None:
+    best = max(range(20), key=lambda i: MADE[i].readings[-1][3])
+    page.mouse.click(*point_of(page, best, 3))
+    assert page.locator("#trials tr.pin").count() == 1
+    button = page.get_by_role("button", name=f"Mark trial {best}", exact=True)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator("#plane path.pin").count() == 1
+    figures = (
+        "new Set([...document.querySelectorAll('.panel .pin')].map((e) => e.closest('figure')))"
+    )
+    assert page.evaluate(f"{figures}.size") >= 2
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".pin").count() == 0
+
+
+def test_an_entry_of_a_legend_dims_the_others(page) -> None:
+    key = page.locator("figure").first.locator(".keys button").nth(1)
+    key.click()
+    series = key.get_attribute("data-series")
+    groups = page.locator("figure").first.locator("g[data-kind]")
+    for each in groups.all():
+        faded = "faded" in (each.get_attribute("class") or "")
+        assert faded == (each.get_attribute("data-series") != series)
+    assert page.locator("figure").nth(1).locator(".faded").count() == 0
+    key.click()
+    assert page.locator(".faded").count() == 0
+
+
+def test_one_view_by_factor_is_seen_and_arrow_keys_choose_it(page) -> None:
+    choices = page.get_by_role("radio")
+    names = ["by-learning_rate", "by-stem_maxpool", "by-arm"]
+    assert [each.get_attribute("value") for each in choices.all()] == names
+    choices.first.focus()
+    for name in (*names[1:], names[0]):
+        page.keyboard.press("ArrowRight")
+        visible = page.locator(".tab:visible")
+        assert [each.get_attribute("id") for each in visible.all()] == [name]
+
+
+def test_the_next_command_is_copied(page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    command = page.locator("#command").inner_text()
+    assert command.startswith("python study/run.py --samples ")
+    page.get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    assert page.locator("#copy").inner_text() == "Copied"
+
+
+def test_headings_are_in_order_and_everything_that_is_used_has_a_name(page) -> None:
+    levels = page.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map((each) => Number(each.tagName[1]))"
+    )
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert page.locator("main").count() == 1
+    nameless = (
+        "[...document.querySelectorAll('button, a, summary')].filter((e) => !e.innerText.trim()"
+    )
+    assert page.evaluate(f"{nameless} && !e.ariaLabel && e.checkVisibility()).length") == 0
+
+
+def test_hostile_names_are_text(browser, tmp_path: Path) -> None:
+    evil = "<img src=x onerror=window.hit=1>\"'|&lt;"
+    data = manifest()["dataset"] | {"name": evil, "classes": [evil, "b"]}
+    folder = write_study(
+        tmp_path / "s",
+        [
+            MadeTrial("complete", falling(3), f"baseline:{evil}"),
+            *search_like(6, 3)[3:],
+        ],
+        name=evil,
+        dataset=data,
+        design=design(FACTORS[3]) | {"baselines": {evil: {}}},
+    )
+    (folder / "best").mkdir()
+    table = pd.DataFrame([[1, 2], [3, 4]], index=[evil, "b"], columns=[evil, "b"])
+    table.to_csv(folder / "best" / "confusion_matrix.csv")
+    opened = browser.new_page()
+    opened.goto(write_report(load_study(folder)).as_uri())
+    assert opened.evaluate("[window.hit, document.images.length]") == [None, 0]
+    assert opened.locator("h1").inner_text() == evil
+    keys = opened.evaluate(
+        "[...document.querySelectorAll('.keys button')].map((k) => k.dataset.series)"
+    )
+    drawn = opened.evaluate(
+        "[...document.querySelectorAll('g[data-kind]')].map((g) => g.dataset.series)"
+    )
+    assert f"baseline:{evil}" in keys and f"baseline:{evil}" in drawn
+    opened.close()
 
 
 def test_dragging_along_an_axis_keeps_what_lies_there(page) -> None:

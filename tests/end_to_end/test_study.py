@@ -76,7 +76,6 @@ def test_a_study_runs_through_to_its_figures(place, finished):
     names = {
         "curves",
         "best-so-far",
-        "isolation",
         "learning-rate",
         "pareto",
         *(f"by-{factor}" for factor in factors),

@@ -38,8 +38,10 @@ def study(tmp_path_factory):
     )
 
 
-def marks(ax, name: str) -> list:
-    return [line for line in ax.get_lines() if line.get_gid() == name]
+def marks(ax, kind: str, name: str = "") -> list:
+    """The lines of a kind, of one series where it is named."""
+    gids = [(line, str(line.get_gid()).split("|")) for line in ax.get_lines()]
+    return [line for line, gid in gids if gid[0] == kind and (not name or gid[1] == name)]
 
 
 def test_arms_stand_from_above_with_their_seeds_and_means(study):
@@ -70,7 +72,7 @@ def test_effects_have_both_intervals_the_margin_and_the_colour_of_their_verdict(
     labels = [text.get_text() for text in ax.get_yticklabels()]
     assert labels == [f"depth 18 → 10\n{verdict_text(each, 0.01)}" for each in effects[::-1]]
     assert ax.get_xlabel() == "Difference in test accuracy (points)"
-    narrow = [line.get_xdata() for line in marks(ax, "on images")][::-1]
+    narrow = [line.get_xdata() for line in marks(ax, "images")][::-1]
     assert np.array(narrow) == pytest.approx(
         np.array([each.estimate.interval_on_images.ends for each in effects])
     )
@@ -87,7 +89,7 @@ def test_effects_of_one_seed_or_without_images_are_drawn_too():
     ax = figure.subplots()
     effect_bars([ax], [lone, effect(0.0, 1.0, 1.0, images=0)], 0.01, Outcome.TRAIN_ACCURACY)
     figure.canvas.draw()
-    assert marks(ax, "on images") == []
+    assert marks(ax, "images") == []
     assert lone.verdict is Verdict.INCONCLUSIVE
 
 
@@ -96,7 +98,7 @@ def test_effects_by_epoch_are_a_line_and_a_band_each(study):
     names = ["stem kernel 3 → 5", "stem stride 1 → 2", "stem maxpool no → yes", "depth 18 → 10"]
     axes = effect_curves(panels(4), table, 0.01)
     for ax, name, (_, rows) in zip(axes, names, table.groupby("factor", sort=False), strict=True):
-        (line,) = marks(ax, name)
+        (line,) = marks(ax, "effect", name)
         np.testing.assert_array_equal(line.get_xydata(), rows[["epoch", "difference"]])
         low, high = ax.get_ylim()
         assert low == -high and high >= max(0.02, rows["high"].iloc[-1])
@@ -109,7 +111,7 @@ def test_curves_of_the_arms_are_means_over_complete_trials(study):
         study.trials[study.trials["stage"] == "confirm"][["trial", "stem_kernel"]], on="trial"
     )
     mean = rows[rows["stem_kernel"] == 7].groupby("epoch")["test_accuracy"].mean()
-    (line,) = marks(axes[3], "imagenet-stem")
+    (line,) = marks(axes[3], "mean", "imagenet-stem")
     assert line.get_ydata() == pytest.approx(mean.to_numpy())
     assert axes[3].get_legend_handles_labels()[1] == ["winner: k3 s1 no-pool d18", "imagenet-stem"]
     assert len(axes[0].get_lines()) == 27 + 2

@@ -14,15 +14,18 @@ from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write
 
 from analysis import load_study
 from analysis.report.figures import (
+    CURVE_HEIGHTS,
+    HEIGHT,
     axis_limits,
     best_lines,
     comparative_curves,
     compose,
-    isolation_points,
+    factor_panels,
     level_curves,
     level_palette,
     pareto_points,
     rate_points,
+    series,
 )
 from analysis.statistics import curves as curve_tables
 from analysis.statistics.cost import pareto
@@ -41,13 +44,27 @@ def panels(count: int = 5) -> list[Axes]:
     return list(Figure().subplots(1, count, squeeze=False).flat)
 
 
-def points(ax: Axes, gid: str) -> np.ndarray:
-    (line,) = [line for line in ax.get_lines() if line.get_gid() == gid]
+def points(ax: Axes, kind: str, name: str) -> np.ndarray:
+    (line,) = [line for line in ax.get_lines() if line.get_gid() == series(kind, name)]
     return np.array(line.get_xydata())
 
 
+def trial_lines(ax: Axes, name: str) -> dict[int, np.ndarray]:
+    """The faint lines of a series by trial."""
+    lines = {}
+    for each in ax.collections:
+        kind, _, rest = str(each.get_gid()).partition("|")
+        series_name, _, trials = rest.rpartition("|")
+        if (kind, series_name) == ("trials", name):
+            paths = [np.asarray(path.vertices) for path in each.get_paths()]
+            lines |= dict(zip(map(int, trials.split()), paths, strict=True))
+    return lines
+
+
 def marks(ax: Axes, state: str) -> list[list[float]]:
-    (points_of_state,) = [mark for mark in ax.collections if mark.get_gid() == state]
+    (points_of_state,) = [
+        mark for mark in ax.collections if str(mark.get_gid()).startswith(f"marks|{state}|")
+    ]
     return [list(map(float, point)) for point in np.asarray(points_of_state.get_offsets())]
 
 
@@ -58,24 +75,25 @@ def test_bold_and_faint_lines_hold_the_table(tmp_path: Path) -> None:
         shown = ["epoch", reading]
         for role in LABELS:
             np.testing.assert_array_equal(
-                points(ax, f"{role} all"), curves.loc[curves["role"] == role, shown]
+                points(ax, "all", role), curves.loc[curves["role"] == role, shown]
             )
-        others = curves[curves["role"] == "other"].sort_values(["trial", "epoch"])
-        drawn = points(ax, "trials other")
-        drawn = drawn[~np.isnan(drawn[:, 0])]
-        np.testing.assert_array_equal(drawn, others[shown])
+        drawn = trial_lines(ax, "other")
+        others = curves[curves["role"] == "other"].groupby("trial")
+        assert list(drawn) == list(others.groups)
+        for trial, rows in others:
+            np.testing.assert_array_equal(drawn[trial], rows.sort_values("epoch")[shown])
     alive = [
         sum(len(made.readings) >= epoch for made in search_like()) - len(LABELS)
         for epoch in range(1, 7)
     ]
-    np.testing.assert_array_equal(points(axes[4], "n other"), list(enumerate(alive, 1)))
+    np.testing.assert_array_equal(points(axes[4], "n", "other"), list(enumerate(alive, 1)))
 
 
 def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
     table, curves = curves_of(tmp_path, search_like(100))
     axes = comparative_curves(panels(), curves, LABELS, classes=10)
-    assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
-    (band,) = [mark for mark in axes[3].collections if mark.get_gid() == "trials other"]
+    assert trial_lines(axes[3], "other") == {}
+    (band,) = [mark for mark in axes[3].collections if mark.get_gid() == series("band", "other")]
     first = curves[(curves["role"] == "other") & (curves["epoch"] == 1)]["validation_accuracy"]
     corners = np.array(band.get_paths()[0].vertices)
     heights = corners[corners[:, 0] == 1][:, 1]
@@ -88,7 +106,7 @@ def test_many_trials_give_way_to_their_quartiles(tmp_path: Path) -> None:
     axes = level_curves(
         panels(), curves, levels, curve_tables.level_curves(curves, levels), classes=10
     )
-    assert not [line for line in axes[3].get_lines() if str(line.get_gid()).startswith("trials")]
+    assert trial_lines(axes[3], "10") == {}
     assert len([mark for mark in axes[3].collections if len(mark.get_paths())]) == 3
 
 
@@ -96,8 +114,8 @@ def test_no_line_joins_two_trials(tmp_path: Path) -> None:
     _, curves = curves_of(
         tmp_path, [MadeTrial("stopped", falling(2)), MadeTrial("stopped", falling(3))]
     )
-    drawn = points(comparative_curves(panels(), curves, {}, classes=10)[0], "trials other")
-    np.testing.assert_array_equal(drawn[:, 0], [1, 2, np.nan, 1, 2, 3])
+    drawn = trial_lines(comparative_curves(panels(), curves, {}, classes=10)[0], "other")
+    assert {trial: list(line[:, 0]) for trial, line in drawn.items()} == {0: [1, 2], 1: [1, 2, 3]}
 
 
 def test_marks_stand_where_trials_ended(tmp_path: Path) -> None:
@@ -166,17 +184,17 @@ def test_medians_over_survivors_look_different_from_those_over_all(
         here = medians[medians["reading"] == reading]
         for level, rows in here.groupby("level", observed=True):
             over_all = rows[rows["over_all"]]
-            np.testing.assert_array_equal(points(ax, f"{level} all"), over_all[["epoch", "median"]])
+            np.testing.assert_array_equal(points(ax, "all", level), over_all[["epoch", "median"]])
             joined = rows[~rows["over_all"] | (rows["epoch"] == over_all["epoch"].max())]
             expected = rows[:0] if rows["over_all"].all() else joined
             np.testing.assert_array_equal(
-                points(ax, f"{level} survivors"), expected[["epoch", "median"]]
+                points(ax, "survivors", level), expected[["epoch", "median"]]
             )
     styles = {
         line.get_gid(): line.get_linestyle() for line in axes[0].get_lines() if line.get_gid()
     }
     level = str(levels["level"].iloc[0])
-    assert (styles[f"{level} all"], styles[f"{level} survivors"]) == ("-", "--")
+    assert (styles[series("all", level)], styles[series("survivors", level)]) == ("-", "--")
     assert (
         "median of survivors only (some trials ended earlier)"
         in axes[0].get_legend_handles_labels()[1]
@@ -201,28 +219,31 @@ def test_legend_counts_trials_at_the_start_and_at_the_end(tmp_path: Path) -> Non
     [[], [MadeTrial("complete", falling(1))], search_like(50, 30)],
     ids=["none", "one", "many"],
 )
-@pytest.mark.parametrize("columns", [1, 2])
 def test_axes_have_units_ticks_at_epochs_and_no_legend_over_data(
-    tmp_path: Path, made: list[MadeTrial], columns: int
+    tmp_path: Path, made: list[MadeTrial]
 ) -> None:
     _, curves = curves_of(tmp_path, made)
-    figure = compose(
+    figure, boxes, _ = compose(
         lambda axes: comparative_curves(axes, curves, LABELS, 10),
         "A finding",
         "A caption",
-        5,
-        columns=columns,
+        CURVE_HEIGHTS,
     )
     figure.canvas.draw()
-    for ax in figure.axes:
+    width, height = figure.get_size_inches() * figure.dpi
+    outside = [text.get_window_extent() for text in figure.texts]
+    outside.append(figure.legends[0].get_window_extent())
+    for ax, box in zip(figure.axes, boxes, strict=True):
         assert any(unit in ax.get_title(loc="left") for unit in ("(nats)", "(%)", "(n)"))
         assert ax.get_xlabel() == "epoch"
         assert all(float(tick).is_integer() for tick in ax.get_xticks())
         assert ax.get_legend() is None
-        boxes = [text.get_window_extent() for text in figure.texts] + [
-            figure.legends[0].get_window_extent()
-        ]
-        assert not any(ax.get_tightbbox().overlaps(box) for box in boxes)  # type: ignore[union-attr]
+        drawn = ax.get_tightbbox()
+        assert drawn is not None
+        assert not any(drawn.overlaps(each) for each in outside)
+        left, top, *size = (figure.dpi * side for side in box)
+        assert left <= drawn.x0 and drawn.x1 <= left + size[0] <= width + 1
+        assert top <= height - drawn.y1 and height - drawn.y0 <= top + size[1]
 
 
 def test_a_colour_for_every_level() -> None:
@@ -231,32 +252,23 @@ def test_a_colour_for_every_level() -> None:
         assert len(set(palette.values())) == count
 
 
-def test_isolation_marks_every_trial_and_the_best_of_each_level(tmp_path: Path) -> None:
+def test_slices_mark_every_trial_at_its_learning_rate_in_the_series_of_its_level(
+    tmp_path: Path,
+) -> None:
     made = search_like()
-    table, _ = curves_of(tmp_path, made)
-    (ax,) = isolation_points(panels(1), table, [FACTORS[3]])
-    varied = [trial for trial in made if not trial.origin.startswith("baseline")]
-    for state in ("complete", "stopped"):
-        drawn = sorted((round(x), y) for x, y in marks(ax, state))
-        expected = sorted(
-            (int(not t.config["stem_maxpool"]), t.readings[-1][3])
-            for t in varied
-            if t.state == state
-        )
-        np.testing.assert_allclose(drawn, expected)
-    (bars,) = [mark for mark in ax.collections if mark.get_gid() == "best"]
-    best = [
-        max(
-            t.readings[-1][3]
-            for t in varied
-            if t.state == "complete" and t.config["stem_maxpool"] == pool
-        )
-        for pool in (True, False)
-    ]
-    assert [float(np.asarray(path.vertices)[0, 1]) for path in bars.get_paths()] == pytest.approx(
-        best
-    )
-    assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == ["yes", "no"]
+    table, curves = curves_of(tmp_path, made)
+    levels = factor_levels(table, FACTORS[3])
+    quartiles = curve_tables.level_curves(curves, levels)
+    ax = factor_panels(panels(6), curves, levels, quartiles, 10, table)[5]
+    for level, pool in (("yes", True), ("no", False)):
+        expected = {
+            number: [t.config["learning_rate"], t.readings[-1][3]]
+            for number, t in enumerate(made)
+            if not t.origin.startswith("baseline") and t.config["stem_maxpool"] == pool
+        }
+        (drawn,) = [c for c in ax.collections if c.get_gid() == series("marks", level, expected)]
+        np.testing.assert_array_equal(np.asarray(drawn.get_offsets()), list(expected.values()))
+    assert ax.get_xscale() == "log"
 
 
 def test_diverged_trials_stand_on_the_axis_of_the_learning_rate(tmp_path: Path) -> None:
@@ -290,12 +302,11 @@ def test_lines_and_the_front_hold_their_tables(tmp_path: Path) -> None:
 def test_figures_of_an_empty_study_are_empty_but_there(tmp_path: Path) -> None:
     table, _ = curves_of(tmp_path, [])
     for draw, count in (
-        (lambda axes: isolation_points(axes, table, FACTORS[1:]), 4),
         (lambda axes: rate_points(axes, table, FACTORS[0]), 1),
         (lambda axes: best_lines(axes, {"a": curve_tables.best_so_far(table)}), 2),
         (lambda axes: pareto_points(axes, table), 3),
     ):
-        figure = compose(draw, "Title", "Caption", count, columns=2)
+        figure = compose(draw, "Title", "Caption", [HEIGHT] * count).figure
         figure.canvas.draw()
         assert len(figure.axes) >= count
         offsets = [

@@ -1,7 +1,7 @@
 """The page and its files."""
 
-import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from analysis.report.page import (
     write_comparison,
     write_report,
 )
-from analysis.report.wording import answer, headline, scope
+from analysis.report.wording import headline, scope, tiles
 from analysis.statistics.curves import results
 from trainables.config import UsageError
 
@@ -36,7 +36,7 @@ def made_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
     assert made_report.name == "index.html"
     assert made_report.parent.name == "report"
-    names = ["curves", "isolation", "learning-rate", "pareto", "best-so-far", "by-arm"]
+    names = ["curves", "learning-rate", "pareto", "best-so-far", "by-arm"]
     names += [f"by-{factor['name']}" for factor in SHOWN]
     for name in names:
         assert (made_report.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -47,18 +47,35 @@ def test_every_figure_is_there_as_png_and_svg(made_report: Path) -> None:
 
 
 def test_the_page_needs_nothing_else(made_report: Path) -> None:
-    page = Page(made_report.read_text())
-    prefix = "data:image/svg+xml;base64,"
-    assert len(page.addresses) == 2 * (6 + len(SHOWN))
-    assert all(address.startswith(prefix) for address in page.addresses)
-    svg = base64.b64decode(page.addresses[0].removeprefix(prefix)).decode()
-    assert 'href="http' not in svg
-    assert "<image" not in svg
-    assert not {"link", "iframe"} & set(page.tags)
-    assert "http" not in "".join(page.words).replace("http://www.w3.org/2000/svg", "")
-    assert len(page.alts) == 6 + len(SHOWN)
-    assert all(len(alt) > 50 for alt in page.alts)
+    text = made_report.read_text()
+    page = Page(text)
+    assert all(address.startswith(("#", "data:", "figures/")) for address in page.addresses)
+    # Curves, learning rate, Pareto, best so far, and the views by factor and by arm.
+    assert text.count('class="panel"') == 5 + 1 + 3 + 2 + 6 * (len(SHOWN) + 1)
+    assert not {"link", "iframe", "img", "image"} & set(page.tags)
+    assert "http" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert made_report.stat().st_size < 3_000_000
+
+
+def test_ids_on_the_page_are_unique_and_what_refers_to_one_finds_it(made_report: Path) -> None:
+    text = re.sub(r"<script.*?</script>", "", made_report.read_text(), flags=re.DOTALL)
+    ids = re.findall(r"\sid=\"([^\"]*)\"", text)
+    assert len(ids) == len(set(ids)) > 50
+    references = re.findall(r"(?:url\(|href=\")#([^\")]+)", text)
+    assert len(references) > 100
+    assert set(references) <= set(ids)
+
+
+def test_every_colour_of_a_panel_is_a_variable_with_a_value_for_light_and_dark(
+    made_report: Path,
+) -> None:
+    text = made_report.read_text()
+    panels = re.findall(r'<svg class="panel".*?</svg>', text, re.DOTALL)
+    colours = set(re.findall(r"var\((--c\w+)\)", "".join(panels)))
+    assert {"--c000000", "--cffffff", "--c0072b2"} <= colours
+    assert not re.search(r"(fill|stroke): #", "".join(panels))
+    for colour in colours:
+        assert len(re.findall(rf"{colour}: #\w{{6}};", text)) == 2
 
 
 def test_numbers_in_the_text_of_a_figure_keep_their_digits(made_report: Path) -> None:
@@ -74,10 +91,11 @@ def test_numbers_in_the_text_of_a_figure_keep_their_digits(made_report: Path) ->
 def test_the_page_says_what_was_found_and_how(made_report: Path) -> None:
     text = "".join(Page(made_report.read_text()).words)
     study = load_study(made_report.parent.parent)
-    assert all(sentence in text for sentence in answer(study))
+    assert all(tile.text in text and tile.value in text for tile in tiles(study))
     assert headline(study) in text
     assert "Least accurate on class cat, 62.5%" in text
-    assert "<td>cat</td><td>62.5%</td><td>5</td><td>3</td>" in made_report.read_text()
+    cells = 'cat</th><td style="--share: 0.625">5</td><td style="--share: 0.375">3</td>'
+    assert cells in made_report.read_text()
     assert scope(study) in text
     assert "optimistic" in text
     assert "one seed" in text

@@ -1,31 +1,75 @@
 """The page of a study with a confirm stage."""
 
+import html
 import re
+import tomllib
+from urllib.parse import unquote
 
 import pandas as pd
 from confirmed import findings_of
 
 from analysis import conclude
 from analysis.report import wording
-from analysis.report.wording import answer, closing_lines
+from analysis.report.wording import closing_lines
+from study.design_files import design_from
+from trainables.config import TrialConfig
 
 
-def test_the_page_and_the_terminal_lead_with_it(study, page):
+def test_the_page_leads_with_four_answers_and_the_terminal_with_the_same(study, page):
     text = page.read_text(encoding="utf-8")
-    answers = re.findall(r'<p class="answer">(.*?)</p>', text)
-    assert answers == [line.replace("'", "&#39;") for line in answer(study)]
-    assert answers[:5] == wording.sentences(study)[:5]
+    top = text.partition("<nav")[0]
+    assert re.findall(r"<h2>(.*?)</h2>", top) == [
+        "Best network",
+        "Against the baseline",
+        "What matters",
+        "Cost and next step",
+    ]
+    confirmed = findings_of(study)
+    standing = confirmed.standing
+    assert f'<p class="value">{standing.accuracy.mean:.1%}</p>' in top
+    assert "3×3 stem, stride 1, no max-pool, 18 layers (k3 s1 no-pool d18), learning rate" in top
+    assert f"{100 * standing.above_baseline.difference:+.1f} points</p>" in top
+    rows = re.findall(r"<tr><td>(.*?)</td>.*?<td class=\"verdict\">(.*?)</td></tr>", top)
+    assert rows == [
+        (wording.change_text(effect.change), str(effect.verdict)) for effect in confirmed.effects
+    ]
+    assert '<code id="command">python study/run.py --samples 20' in top
     lines = closing_lines(study)
-    assert lines[0] == answers[0]
+    assert lines[0] == wording.sentences(study)[0]
     assert lines[-4:] == wording.effect_lines(findings_of(study))
     assert len(set(lines) & set(wording.effect_lines(findings_of(study)))) == 4
-    headings = re.findall(r"<h2>(.*?)</h2>", text)
-    assert headings[:4] == [
-        "Confirmed",
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", text)
+    assert headings[4:11] == [
+        "Comparative curves",
+        "Contents",
+        "Scope and caveats",
         "What matters",
+        "Confirmed",
         "Does it hold for longer training?",
         "Curves of the confirmed arms",
     ]
+
+
+def test_scope_and_caveats_are_on_the_page_once(study, page):
+    text = html.unescape(page.read_text(encoding="utf-8"))
+    for line in wording.scope_lines(study):
+        assert text.count(line) == 1
+    assert text.count("Data set digits") == 1
+    assert text.count('href="#scope"') > 5
+    assert "Data set digits" in (page.parent / "figures" / "effects.svg").read_text()
+
+
+def test_the_winner_is_a_design_that_the_study_takes(study, page):
+    address = re.search(r'href="data:[^,]*,([^"]*)" download="winner.toml"', page.read_text())
+    values = tomllib.loads(unquote(address[1]))
+    design = design_from("winner", values)
+    config = TrialConfig.from_dict(design.baselines["winner"])
+    assert (config.arm, config.max_epochs) == ("k3 s1 no-pool d18", 3)
+    assert config.learning_rate == findings_of(study).standing.winner["learning_rate"]
+
+
+def test_every_figure_of_the_confirm_stage_is_a_file(study, page):
+    text = page.read_text(encoding="utf-8")
     for name in ("confirmed", "effects", "effects-by-epoch", "confirmed-curves"):
         assert (page.parent / "figures" / f"{name}.png").stat().st_size > 5000
     assert (
@@ -47,7 +91,8 @@ def test_tune_trials_are_in_the_cost_and_in_no_table_of_the_search(study, page):
     text = page.read_text(encoding="utf-8")
     tune = study.trials.loc[study.trials["stage"] == "tune", "trial"].tolist()
     assert len(tune) == 23
-    listed = text.partition("<h2>Trials</h2>")[2]
-    assert re.findall(r'<tr(?: class="best")?><td>(\d+)</td>', listed) == ["0", "1"]
-    cost = text.partition("<caption>Cost by stage</caption>")[2].partition("</table>")[0]
-    assert re.search(r"<td>tune</td><td>23</td><td>172\.5</td>", cost)  # three epochs of 2.5 s each
+    listed = text.partition('<table id="trials">')[2]
+    assert re.findall(r'aria-label="Mark trial (\d+)"', listed) == ["0", "1"]
+    cost = text.partition('aria-label="Cost by stage"')[2].partition("</table>")[0]
+    # Three epochs of 2.5 s each.
+    assert re.search(r"<td>tune</td><td.*?>23</td><td.*?>172\.5</td>", cost)

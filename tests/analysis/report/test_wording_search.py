@@ -116,7 +116,7 @@ def test_a_factor_without_a_shared_epoch_gets_no_finding(tmp_path: Path) -> None
     study = load_study(write_study(tmp_path, made))
     table = results(study.trials, study.epochs)
     curves, levels = (learning_curves(table, study.epochs), factor_levels(table, FACTORS[4]))
-    assert level_finding(level_range(level_curves(curves, levels)), "depth") == (
+    assert level_finding(level_range(level_curves(curves, levels), 10), "depth") == (
         "After epoch 2, the last that all trials reached, median validation accuracy by depth "
         "runs from 70.0% (10) to 80.0% (34)"
     )
@@ -125,7 +125,7 @@ def test_a_factor_without_a_shared_epoch_gets_no_finding(tmp_path: Path) -> None
     )
     levels = factor_levels(results(waiting.trials, waiting.epochs), FACTORS[4])
     assert (
-        level_finding(level_range(level_curves(curves, levels)), "depth")
+        level_finding(level_range(level_curves(curves, levels), 10), "depth")
         == "Learning curves by depth"
     )
 

@@ -155,6 +155,30 @@ def read_confusion(folder: Path) -> pd.DataFrame | None:
         raise _damaged(path, error, "one row and one column per class") from None
 
 
+def read_predictions(folder: Path) -> pd.DataFrame | None:
+    """What the chosen model predicts of each test image; None where it has not read them.
+
+    Returns:
+        image: its place in the test part (the index).
+        true class, predicted class: their names.
+        probability: of the predicted class, 0 to 1.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = folder / "best" / "predictions.csv"
+    if not path.exists():
+        return None
+    try:
+        # A class may be called 01 or NA.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("image")
+        table.index = table.index.astype("int64")
+        table = table[["true class", "predicted class", "probability"]]
+        return table.astype({"probability": "float64"})
+    except (ValueError, KeyError, OSError) as error:
+        raise _damaged(path, error, "one row per test image") from None
+
+
 def _invalid(path: Path, name: str, value: object, expected: str) -> UsageError:
     """The error of a value in a file."""
     return UsageError(f"{path}: invalid {name} {value!r:.80}: expected {expected}")

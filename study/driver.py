@@ -18,6 +18,7 @@ from study.designs import Design
 from study.images import Images, resolve_images
 from study.opening import Advice, missing, more_seeds, recorded_seeds
 from study.plan import Plan, make_plan
+from study.predictions import lacks_predictions, write_predictions
 from study.provenance import command, git_commit
 from study.record import CannotWrite, Record
 from study.resources import concurrent_trials, gpus_per_trial, ray_resources
@@ -52,6 +53,8 @@ def run_missing(
         with study_log(record.folder):
             stages = Stages(plan, record, console, interrupted)
             _execute(plan, record, stages, dashboard, interrupted, advice)
+            if not interrupted.asked and lacks_predictions(record.folder, record.state):
+                write_predictions(record.folder, record.state, images.data)
     return record
 
 

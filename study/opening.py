@@ -20,7 +20,8 @@ from study.checkpoints import finish_ended
 from study.confirm import missing_confirm_trials, missing_tune_trials
 from study.design_files import design_from, read_design
 from study.designs import Design
-from study.images import compare_images
+from study.images import compare_images, resolve_images
+from study.predictions import lacks_predictions, write_predictions
 from study.record import Record, has_study, write_views
 from study.resources import has_gpu
 from study.settings import (
@@ -34,6 +35,7 @@ from study.settings import (
 from study.signals import interruptible
 from study.state import StudyState
 from trainables.config import UsageError
+from trainables.named import DataUnavailable
 from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
@@ -70,7 +72,10 @@ def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Out
         settings, design, record = _open(given, ending)
         if record and not _anything_to_run(settings, design, record, advice):
             compare_images(settings, record.state.header)
-            return _already_complete(record)
+            outcome = _already_complete(record)
+            if lacks_predictions(record.folder, record.state):
+                _predict(settings, record)
+            return outcome
         from study.driver import run_missing  # imports Ray
 
         record = run_missing(settings, design, record, console, interrupted, advice)
@@ -110,6 +115,16 @@ def _already_complete(record: Record) -> Outcome:
         record.append("driver_ended", seconds=0.0, missing=0)
     log.info("nothing to run: all %d trials have ended", len(state.trials))
     return Outcome(record.folder, state, len(state.trials), interrupted=False)
+
+
+def _predict(settings: DecidedSettings, record: Record) -> None:
+    """Write the predictions that a driver that was killed, or an older one, left unwritten."""
+    try:
+        images = resolve_images(settings, record.state.header)
+    except (UsageError, DataUnavailable) as error:
+        log.warning("no best/predictions.csv: %s", error)
+    else:
+        write_predictions(record.folder, record.state, images.data)
 
 
 def find_study(settings: StudySettings) -> Path | None:

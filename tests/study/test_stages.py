@@ -10,6 +10,7 @@ import pytest
 from drivers import Place, ray_head
 from ray import cloudpickle
 
+from analysis.load import read_predictions
 from study.stages import RecordCallback
 from trainables.config import TrialConfig
 
@@ -219,6 +220,13 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     mean = (by_class["test_accuracy"] * by_class["images"]).sum() / counts["test"]
     assert mean == pytest.approx(
         epochs.set_index(["trial", "epoch"]).loc[(first, 3), "test_accuracy"]
+    )
+    predictions = read_predictions(study)
+    assert len(predictions) == counts["test"]
+    right = predictions["predicted class"] == predictions["true class"]
+    by_own_class = right.groupby(predictions["true class"]).mean()
+    assert by_class["test_accuracy"].tolist() == pytest.approx(
+        by_own_class[by_class["class"].astype(str)]
     )
     bits = pd.read_csv(study / "test_images.csv", dtype={"correct": str}).set_index("trial")[
         "correct"

@@ -224,10 +224,9 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     predictions = read_predictions(study)
     assert len(predictions) == counts["test"]
     right = predictions["predicted class"] == predictions["true class"]
-    by_own_class = right.groupby(predictions["true class"]).mean()
-    assert by_class["test_accuracy"].tolist() == pytest.approx(
-        by_own_class[by_class["class"].astype(str)]
-    )
+    accuracies = right.groupby(predictions["true class"]).mean()
+    expected = accuracies[by_class["class"].astype(str)].tolist()
+    assert by_class["test_accuracy"].tolist() == pytest.approx(expected)
     bits = pd.read_csv(study / "test_images.csv", dtype={"correct": str}).set_index("trial")[
         "correct"
     ]

@@ -378,13 +378,14 @@ def _draw_levels(
     for level, style in styles.items():
         trials = readings[readings["level"] == level]
         medians = quartiles[quartiles["level"] == level]
+        several = trials["trial"].nunique() > 1
         spacing = max(1, trials["epoch"].nunique() // 8)
         for reading, ax in panels.readings.items():
             rows = medians[medians["reading"] == reading]
             _draw_medians(ax, rows, level, style, spacing)
             if not many:
                 _draw_trials(ax, trials, reading, level, style.color)
-            elif trials["trial"].nunique() > 1:
+            elif several:
                 _draw_band(ax, rows, level, style.color)
         counts = medians[medians["reading"] == READINGS[-1]]
         line = _median_line(style, spacing) | {"label": "", "ms": 4}

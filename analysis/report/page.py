@@ -235,12 +235,13 @@ def sections(study: Study) -> Iterator[Section]:
     facts = study_findings(study)
     searched = facts.search
     scope = wording.scope(study)
+    readings = curves.learning_curves(searched.table, study.epochs)
     if len(searched.table):
-        yield _curves(study, searched, scope)
+        yield _curves(study, readings, scope)
     if facts.confirmed and facts.confirmed.arms:
         yield from _confirmed(study, facts.confirmed)
     if bool((~is_baseline(searched.table)).any()):
-        yield from _levels(study, searched, scope)
+        yield from _levels(study, searched, readings, scope)
         yield from _factors(searched, study.manifest["design"]["factors"], scope)
     yield _cost(facts)
     if len(searched.table):
@@ -258,10 +259,10 @@ def sections(study: Study) -> Iterator[Section]:
             yield _chosen(confusion, wording.chosen_scope(study))
 
 
-def _curves(study: Study, searched: findings.SearchFindings, scope: str) -> Section:
+def _curves(study: Study, readings: pd.DataFrame, scope: str) -> Section:
     draw = partial(
         figures.comparative_curves,
-        readings=curves.learning_curves(searched.table, study.epochs),
+        readings=readings,
         labels=wording.role_labels(study),
         classes=len(study.manifest["dataset"]["classes"]),
     )
@@ -329,9 +330,10 @@ def _shape(study: Study, searched: findings.SearchFindings) -> Iterator[Section]
         yield Section("shape", wording.SHAPE_FINDING, wording.SHAPE, tables=listed)
 
 
-def _levels(study: Study, searched: findings.SearchFindings, scope: str) -> Iterator[Section]:
+def _levels(
+    study: Study, searched: findings.SearchFindings, readings: pd.DataFrame, scope: str
+) -> Iterator[Section]:
     """The learning curves by arm and by the levels of each factor, and slices at each level."""
-    readings = curves.learning_curves(searched.table, study.epochs)
     classes = len(study.manifest["dataset"]["classes"])
     caption = f"{wording.MEDIANS} {wording.SLICES} {wording.LEVELS} {wording.EDGE}"
     for name, levels in {**searched.levels, "arm": curves.arm_levels(searched.table)}.items():

@@ -437,7 +437,6 @@ def _draw_band(ax: Axes, rows: pd.DataFrame, level: str, color: str) -> None:
     look: dict[str, Any] = {"color": color, "alpha": 0.25, "lw": 0, "zorder": 0.5}
     gid = series("band", level)
     ax.fill_between(rows["epoch"], rows["lower"], rows["upper"], gid=gid, **look)
-    ax.set_rasterization_zorder(1)  # all bands as one picture
 
 
 def _curve_panels(axes: Sequence[Axes], readings: pd.DataFrame, classes: int) -> CurvePanels:

@@ -40,7 +40,7 @@ const groups = axes.map((axis, i) => {
   const group = draw("g", { tabindex: 0, role: "slider", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 100 }, plane);
   draw("line", { x1: x(i), x2: x(i), y1: y(1), y2: y(0) }, group);
   name.split(" ").forEach((word, line) => draw("text", { x: x(i), y: 14 + 14 * line }, group, word));
-  for (const [part, text] of scales[i].ticks) draw("text", { x: x(i) - 22, y: y(part) + 4 }, group, text);
+  for (const [part, text] of scales[i].ticks) draw("text", { x: Math.max(26, x(i) - 22), y: y(part) + 4 }, group, text);
   draw("rect", { class: "brush", x: x(i) - 8, width: 16 }, group);
   draw("rect", { x: x(i) - 20, width: 40, y: y(1) - 8, height: 256, fill: "transparent" }, group);
   const at = (event) => {

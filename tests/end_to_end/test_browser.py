@@ -75,8 +75,8 @@ def shown(page) -> list[int]:
 def test_the_page_fits_and_its_panels_are_readable(page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
     panels = page.evaluate(
-        "[...document.querySelectorAll('.panel')].filter((svg) => "
-        "svg.checkVisibility()).map((svg) => ["
+        "[...document.querySelectorAll('.panel')].filter((svg) => svg.checkVisibility())"
+        ".map((svg) => ["
         "svg.getBoundingClientRect().width, svg.querySelectorAll('text').length,"
         " Math.min(...Array.from(svg.querySelectorAll('text'),"
         " (text) => text.getBoundingClientRect().height))])"

@@ -98,13 +98,19 @@ def test_the_manifest_tells_how_the_study_was_made(place, finished):
         "image_shape": [1, 16, 16],
         "classes": ["left", "middle", "right"],
         "skipped": 0,
+        "value_range": None,
         "duplicates": {"validation": 0, "test": 0},
+        "mirrored": [],
     }
     assert manifest["settings"]["epochs"] == 2
     assert manifest["settings"]["precision"] == "float32"
     assert manifest["packages"]["torch"] == torch.__version__.split("+")[0]
     assert manifest["machine"]["cores"] >= 1
     assert "--samples 4" in manifest["command"]
+    mirrored = "mirrored at random (--no-flip: not)"
+    assert manifest["notes"] == [
+        f"augmentation: padded by 2 pixels and cropped at random, {mirrored}"
+    ]
     assert manifest["design"]["name"] == "search"
     _, epochs = place.tables("search-squares")
     core_seconds = epochs["train_seconds"].sum() + epochs["eval_seconds"].sum()

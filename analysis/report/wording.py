@@ -799,7 +799,7 @@ def next_step(step: findings.Recommendation) -> str:
         command=step.command,
         seeds=step.seeds,
         bound=f"±{point_count(step.width)}",
-        floor=f"; {images}" if step.floor else "",
+        floor=f"; {images}" if step.floor >= 0.0005 else "",
         rates=rates_text(step.rates) if step.rates else "",
     )
 

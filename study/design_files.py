@@ -98,14 +98,15 @@ def design_from(name: str, values: Mapping[str, Any]) -> Design:
     _check_search(design)
     _check_levels(design)
     if "samples" not in values:
-        defaults = {
-            SearchMode.SAMPLED: 20,
-            SearchMode.FACTORIAL: 4 * len(design.arms()),
-            SearchMode.NONE: 0,
-        }
-        design = replace(design, samples=defaults[design.search])
+        design = replace(design, samples=_default_samples(design))
     check_samples(design, design.samples)
     return design
+
+
+def _default_samples(design: Design) -> int:
+    if design.search == SearchMode.FACTORIAL:
+        return 4 * len(design.arms())
+    return 20 if design.search == SearchMode.SAMPLED else 0
 
 
 def _factor(value: Any, earlier: list[Factor]) -> Factor:

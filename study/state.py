@@ -126,8 +126,9 @@ class StudyState:
         usual = {"bn_statistics": "running"} if self.version == 1 else {}
         config = TrialConfig.from_dict(usual | content["config"]).to_dict()
         stage = Stage(content["stage"])
-        rest = {key: content[key] for key in content if key not in ("time", "config", "stage")}
-        return TrialRecord(config=config, stage=stage, **rest)
+        return TrialRecord(
+            config=config, stage=stage, **_without(content, "time", "config", "stage")
+        )
 
     def _apply_to(self, trial: TrialRecord, kind: str, event: Mapping[str, Any]) -> None:
         """Take in an event of a trial that has started."""

@@ -30,8 +30,9 @@ def write_predictions(folder: Path, state: StudyState, data: ImageData) -> None:
 
     from trainables.resnet import load_resnet
 
-    device = "cuda" if has_gpu() else "cpu"
-    bf16 = state.header["settings"]["precision"] == "bf16"
+    settings = state.header["settings"]
+    device = "cuda" if settings["gpus_per_trial"] and has_gpu() else "cpu"
+    bf16 = settings["precision"] == "bf16"
     with torch.autocast(device, torch.bfloat16, enabled=bf16):
         probabilities_NxK = load_resnet(folder / "best").to(device).probabilities(data.test.images)
     names = pd.Series(data.classes)

@@ -100,7 +100,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         log.error("stopped: %s; to resume when there is room: %s", error, command())
         return 1
     except KeyboardInterrupt:
-        pass
+        pass  # before anything was recorded; what follows is the same
     log.warning("to resume: %s", command())
     return 130
 

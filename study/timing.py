@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import ray
-import torch
 
 from study.designs import Design
 from study.errors import CannotStart, error_line
-from study.resources import usable_cores
+from study.resources import has_gpu, usable_cores
 from study.settings import DecidedSettings
 from trainables.config import TrialConfig
 from trainables.parts import ImageData, Part, TrialData
@@ -85,7 +84,7 @@ def timing_here(
     In contrast to a task of Ray it can run while Ray starts, and leaves Ray's first processes to
     the first trials.
     """
-    gpu = torch.cuda.is_available() and settings.gpus_per_trial != 0
+    gpu = settings.gpus_per_trial != 0 and has_gpu()
     if settings.address is not None or gpu or settings.cpus_per_trial > usable_cores():
         yield lambda: None
         return

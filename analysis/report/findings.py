@@ -488,3 +488,9 @@ def has_confirmed_model(study: Study) -> bool:
     if stage is None:
         return False
     return bool((stage.states[stage.numbers(ArmRole.WINNER)] == TrialStatus.COMPLETE).any())
+
+
+def mistakes(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `load.read_predictions` that are wrong, the most confident first."""
+    wrong = predictions[predictions["predicted class"] != predictions["true class"]]
+    return wrong.sort_values("probability", ascending=False, kind="stable")

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from analysis.load import Study, read_confusion
+from analysis.load import Study, read_confusion, read_predictions
 from analysis.report import confirm_figures, figures, findings, panels, tables, wording
 from analysis.report.figures import Draw
 from analysis.report.findings import study_findings
@@ -31,6 +31,7 @@ TRIAL_COLUMNS += ["validation_loss", "train_accuracy", "train_loss"]
 TRIAL_COLUMNS += ["train_seconds", "parameters", "forward_flops", "error"]
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 MOST_EFFECT_CURVES, MOST_ARM_CURVES = 8, 6
+MOST_MISTAKES = 10
 MOST_BYTES = 200_000
 """Of a file that is in the page itself."""
 NUMBER = r"[-+–\d.,%e]*( M)?"
@@ -251,12 +252,12 @@ def sections(study: Study) -> Iterator[Section]:
         yield _best_so_far({study.manifest["name"]: study}, scope)
     yield from _shape(study, searched)
     try:
-        confusion = read_confusion(study.path)
+        confusion, predictions = read_confusion(study.path), read_predictions(study.path)
     except UsageError as error:  # costs its own section, not the report
         yield Section("confusion", wording.NO_CONFUSION, str(error))
     else:
         if confusion is not None:
-            yield _chosen(confusion, wording.chosen_scope(study))
+            yield _chosen(confusion, predictions, wording.chosen_scope(study))
 
 
 def _curves(study: Study, readings: pd.DataFrame, scope: str) -> Section:
@@ -351,11 +352,14 @@ def _levels(
         yield Section(f"by-{name}", finding, caption, scope, draw, heights, tab=True)
 
 
-def _chosen(confusion: pd.DataFrame, scope: str) -> Section:
+def _chosen(confusion: pd.DataFrame, predictions: pd.DataFrame | None, scope: str) -> Section:
     recognised = pd.Series(confusion.to_numpy().diagonal(), confusion.index)
     accuracies = recognised / confusion.sum(axis=1).replace(0, np.nan)
     finding = wording.confusion_finding(accuracies)
-    return Section("confusion", finding, scope, matrix=confusion)
+    listed = {}
+    if predictions is not None:
+        listed[wording.MISTAKES] = findings.mistakes(predictions).head(MOST_MISTAKES).reset_index()
+    return Section("confusion", finding, scope, tables=listed, matrix=confusion)
 
 
 def _matrix(confusion: pd.DataFrame) -> dict[str, list[Cell]]:

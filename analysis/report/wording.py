@@ -22,7 +22,7 @@ from trainables.vocabulary import ArmRole, Outcome, Stage, TrialStatus
 
 MISSING = "–"
 INTERACTIONS_SHOWN = 3
-SHARES = ("score", "importance", "least", "most", "explained")
+SHARES = ("score", "importance", "least", "most", "explained", "probability")
 POINTS = ("interaction", "difference", "low", "high", "gap", "slope", "unsteadiness")
 
 # Labels of figures
@@ -151,6 +151,7 @@ DIFFERENT_SETTINGS = "Settings that differ"
 BEST_BY_ARM = "Best by arm, and where that is at an end, which range to try next"
 SHAPE_BY_LEVEL = "Shape of training by level"
 CONFUSION = "Images by true and predicted class"
+MISTAKES = "Most confident mistakes on the test images"
 ARMS = "Arms"
 RATES_TRIED = "Learning rates tried for each arm (validation loss)"
 MEANS_BY_EPOCH = "By epoch, means over seeds"
@@ -698,7 +699,8 @@ def _confirmed_tiles(standing: findings.Standing) -> list[Tile]:
     ends = ""
     if not math.isnan(summary.interval.low):
         ends = f", 95% interval {summary.interval.low:.1%} to {summary.interval.high:.1%}"
-    reached = f"{OUTCOMES[standing.outcome]}{on}, {plural(standing.seeds, 'seed')}{ends}."
+    chosen = ". It was chosen on validation images" if standing.winner else ""
+    reached = f"{OUTCOMES[standing.outcome]}{on}, {plural(standing.seeds, 'seed')}{ends}{chosen}."
     best = Tile(title, f"{summary.mean:.1%}", f"{sentence(network_text(arm))}: {reached}")
     if standing.baseline is None or standing.above_baseline is None:
         return [best, Tile(other, MISSING, "No baseline is confirmed.")]

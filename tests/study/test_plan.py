@@ -146,15 +146,22 @@ def test_a_study_is_continued_from_its_header(planned, name):
     )
 
 
-def test_a_design_file_that_was_changed_is_another_question(planned, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ('[[factors]]\nname = "depth"\nrole = "scientific"\nlevels = [10, 18]\n', "18", "34"),
+        ('search = "none"\n\n[baselines.one]\nmax_epochs = 6\n', "6", "50"),
+    ],
+    ids=["levels", "a baseline's own budget"],
+)
+def test_a_design_file_that_was_changed_is_another_question(planned, tmp_path, text, before, after):
     path = tmp_path / "own.toml"
-    text = '[[factors]]\nname = "depth"\nrole = "scientific"\nlevels = [10, 18]\n'
     path.write_text(text)
     plan = planned(design=str(path))
     assert plan.folder == tmp_path / "own-digits"
     state = StudyState(header=json.loads(json.dumps(plan.header())))
     assert continue_study({"design": str(path)}, state, plan.folder)[1] == plan.design
-    path.write_text(text.replace("18", "34"))
+    path.write_text(text.replace(before, after))
     with pytest.raises(
         UsageError,
         match=r"^--design: invalid value '.*own.toml', not the study's design: ",
@@ -170,21 +177,6 @@ def test_one_budget_for_all_holds_when_a_study_is_continued(planned):
     for given in ({}, {"design": "course"}, {"design": "course", "epochs": 4}):
         _, design = continue_study(given, state, plan.folder)
         assert {design.baseline(name, 4, 0).max_epochs for name in design.baselines} == {4}
-
-
-def test_a_baselines_own_budget_that_was_changed_is_another_question(planned, tmp_path):
-    path = tmp_path / "own.toml"
-    text = 'search = "none"\n\n[baselines.one]\nmax_epochs = 6\n'
-    path.write_text(text)
-    plan = planned(design=str(path))
-    state = StudyState(header=json.loads(json.dumps(plan.header())))
-    assert continue_study({"design": str(path)}, state, plan.folder)[1] == plan.design
-    path.write_text(text.replace("6", "50"))
-    with pytest.raises(
-        UsageError,
-        match=r"^--design: invalid value '.*own.toml', not the study's design: ",
-    ):
-        continue_study({"design": str(path)}, state, plan.folder)
 
 
 def test_a_factorial_study_is_extended_by_whole_rounds(planned):

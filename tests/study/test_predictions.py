@@ -38,7 +38,7 @@ def study(tmp_path, data):
         weights = model.state_dict()
         save_resnet(tmp_path / "best", CONFIG, (3, 8, 8), CLASSES, [0.1] * 3, [0.9] * 3, weights)
         (tmp_path / "best" / "trial.txt").write_text("0\n")
-        state = StudyState(header={"settings": {"precision": precision}})
+        state = StudyState(header={"settings": {"precision": precision, "gpus_per_trial": 0.0}})
         state.trials[0] = TrialRecord(0, stage, "random", "arm", CONFIG.to_dict(), 1, 1)
         return model.eval(), state
 

@@ -157,6 +157,30 @@ def test_a_damaged_confusion_matrix_costs_its_own_section(tmp_path: Path) -> Non
     assert "confusion_matrix.csv: damaged" in words
 
 
+def test_the_most_confident_mistakes_are_listed_first(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, [MadeTrial("complete", falling(1))])
+    (folder / "best").mkdir()
+    classes = '"true class","cat","<dog>"\n"cat",1,2\n"<dog>",1,0\n'
+    (folder / "best" / "confusion_matrix.csv").write_text(classes)
+    rows = [
+        '0,"cat","cat",0.99',
+        '1,"cat","<dog>",0.6',
+        '2,"<dog>","cat",0.8',
+        '3,"cat","<dog>",0.7',
+    ]
+    head = '"image","true class","predicted class","probability"'
+    (folder / "best" / "predictions.csv").write_text("\n".join([head, *rows]) + "\n")
+    words = Page(write_report(load_study(folder)).read_text()).words
+    words = [text for text in words if text.strip()]
+    start = next(i for i, text in enumerate(words) if text.startswith("Most confident mistakes"))
+    assert words[start + 1 : start + 17] == [
+        *("image", "true class", "predicted class", "probability"),
+        *("2", "<dog>", "cat", "80.0%"),
+        *("3", "cat", "<dog>", "70.0%"),
+        *("1", "cat", "<dog>", "60.0%"),
+    ]
+
+
 def test_the_manifest_on_the_page_is_json(made_report: Path) -> None:
     (shown, _) = [text for text in Page(made_report.read_text()).words if text.startswith("{")]
     assert json.loads(shown) == manifest(design=design(*SHOWN))

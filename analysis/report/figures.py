@@ -135,7 +135,8 @@ def factor_panels(
     """`level_curves`, and on a sixth Axes each trial's last reading by its learning rate."""
     *first, ax = axes
     level_curves(first, readings, levels, quartiles, classes)
-    rows = table.merge(levels, on="trial")
+    # Without a reading a trial is not drawn, and an axis without points cannot be logarithmic.
+    rows = table.dropna(subset=SCORE).merge(levels, on="trial")
     palette = level_palette(list(levels["level"].cat.categories))
     for name, color in palette.items():
         here = rows[rows["level"] == name]

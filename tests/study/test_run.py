@@ -95,6 +95,8 @@ def test_an_environment_in_which_ray_cannot_start_is_one_line_that_says_what_to_
 
 
 def test_images_that_are_unavailable_start_nothing(folder, capsys, monkeypatch):
+    # urllib keeps the proxies of its first request, in this test and after it.
+    monkeypatch.setattr("urllib.request._opener", None)
     for name in ("http_proxy", "https_proxy"):
         # As a server that is out of reach.
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -42,7 +42,11 @@ TRIAL_COLUMNS: Mapping[str, Any] = {
     "node": str,
     "train_seconds": float,
 }
-EPOCH_COLUMNS: Mapping[str, Any] = {"trial": int, "epoch": int, **dict.fromkeys(_READINGS, float)}
+EPOCH_COLUMNS: Mapping[str, Any] = {
+    "trial": int,
+    "epoch": int,
+    **dict.fromkeys([*_READINGS, "wall_seconds"], float),
+}
 MANIFEST: Mapping[str, type] = {
     "name": str,
     "version": int,
@@ -59,6 +63,9 @@ DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Tri
     "bn_statistics": "running"
 }
 """A field that came later has the value that was the rule before."""
+LATER_READINGS = dict.fromkeys(
+    ["validation_balanced_accuracy", "test_balanced_accuracy", "wall_seconds"], np.nan
+)
 ROW = "one row per trial"
 
 
@@ -96,7 +103,7 @@ def load_study(path: str | Path) -> Study:
     factors = [factor["name"] for factor in manifest["design"]["factors"]]
     defaults = {name: value for name, value in DEFAULTS.items() if name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
-    epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS, {})
+    epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS, LATER_READINGS)
     twice = trials.loc[trials["trial"].duplicated(), "trial"]
     if len(twice):
         raise _damaged(folder / "trials.csv", f"two rows of trial {twice.iloc[0]}", ROW)

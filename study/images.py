@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from study.record import has_study
 from study.resources import has_gpu
 from study.settings import SAME, StudySettings
@@ -45,6 +47,16 @@ class Images:
         pairs = mirrored_classes(self.split.train, len(names))
         return [(names[one], names[other]) for one, other in pairs]
 
+    @property
+    def largest_class(self) -> dict[str, tuple[str, float]]:
+        """By part its largest class and that class's share, the accuracy of always naming it."""
+        largest = {}
+        for name, part in vars(self.split).items():
+            counts_K = np.bincount(part.labels)
+            share = float(counts_K.max() / counts_K.sum())
+            largest[name] = (self.data.classes[counts_K.argmax()], share)
+        return largest
+
     def to_dict(self) -> dict[str, Any]:
         """What the record and `study.json` hold of them, ready for JSON."""
         data = self.data
@@ -53,6 +65,7 @@ class Images:
             "chosen": self.chosen,
             "fingerprint": data.fingerprint,
             "counts": {name: len(part) for name, part in vars(self.split).items()},
+            "largest_class": self.largest_class,
             "available": len(data.train),
             "image_shape": list(data.image_shape),
             "classes": list(data.classes),

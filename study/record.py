@@ -106,8 +106,9 @@ class Record:
             self._size += len(text)
             self.state.apply(line)
             if event == "epoch":
+                row = {**line, **self.state.trials[line["trial"]].epochs[-1]}
                 with (self.folder / "epochs.csv").open("a", encoding="utf-8") as file:
-                    file.write(_csv(EPOCH_COLUMNS, [line], header=False))
+                    file.write(_csv(EPOCH_COLUMNS, [row], header=False))
             if self._clock() - self._views_made >= VIEW_SECONDS:
                 write_tables(self.folder, self.state)
                 self._views_made = self._clock()

@@ -14,7 +14,8 @@ from trainables.config import EpochMetrics, TrialConfig
 from trainables.vocabulary import ArmRole, Stage, TrialStatus
 
 VERSION = 2
-EPOCH_COLUMNS = ("trial", *(item.name for item in fields(EpochMetrics)))
+METRICS = tuple(item.name for item in fields(EpochMetrics))
+EPOCH_COLUMNS = ("trial", *METRICS, "wall_seconds")
 TRIAL_COLUMNS = (
     *("trial", "stage", "origin", "arm", "state", "error", "epochs"),
     *(item.name for item in fields(TrialConfig)),
@@ -136,13 +137,13 @@ class StudyState:
         if trial.state != needed:
             raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
         if kind == "epoch" and event["epoch"] == len(trial.epochs) + 1:
-            row: dict[str, Any] = {name: event.get(name) for name in EPOCH_COLUMNS[1:]}
+            row: dict[str, Any] = {name: event.get(name) for name in METRICS}
             trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
             trial.node = event["node"]
             trial.seconds += row["train_seconds"] + row["eval_seconds"]
             trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
             trial.correct = event.get("correct", "")
-            trial.epochs.append(row)
+            trial.epochs.append(row | {"wall_seconds": self.wall(event["time"])})
             self.reported.append((trial.trial, event["epoch"]))
         elif kind == "trial_failed":
             trial.failures += 1
@@ -213,11 +214,13 @@ class StudyState:
             spent["accelerator"] += trial.seconds * settings["gpus_per_trial"]
         return {**stages, "wall": self.wall()}
 
-    def wall(self) -> float:
-        """Seconds of all drivers; one that runs or was killed counts up to its last event."""
+    def wall(self, until: str | None = None) -> float:
+        """Seconds of all drivers; one that runs or was killed counts up to its last event, or to
+        the time given."""
         if self.started is None:
             return self.wall_seconds
-        span = datetime.fromisoformat(self.last) - datetime.fromisoformat(self.started)
+        last = datetime.fromisoformat(until or self.last)
+        span = last - datetime.fromisoformat(self.started)
         return self.wall_seconds + span.total_seconds()
 
     def manifest(self) -> dict[str, Any]:

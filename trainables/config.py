@@ -145,8 +145,9 @@ class EpochMetrics:
 
     `train_*` are means over the epoch's batches as they were trained: augmented images, weights
     still moving, label smoothing included. The other parts are read after the epoch, without
-    augmentation or smoothing; a part that a stage does not read is None. `learning_rate` is the one
-    of the epoch's first step.
+    augmentation or smoothing; a part that a stage does not read is None. The balanced accuracy is
+    the mean over the classes of the share of a class's images that are recognised. `learning_rate`
+    is the one of the epoch's first step.
     """
 
     epoch: int
@@ -155,8 +156,10 @@ class EpochMetrics:
     train_accuracy: float
     validation_loss: float | None
     validation_accuracy: float | None
+    validation_balanced_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
+    test_balanced_accuracy: float | None
     train_seconds: float
     eval_seconds: float
 

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,11 +164,13 @@ def compute_precise_statistics(
 
 @dataclass(frozen=True)
 class Readings:
-    """Mean loss and accuracy (a fraction); of an evaluation also the predicted classes, int64 N."""
+    """Mean loss and accuracy (a fraction); of an evaluation also the predicted classes, int64 N,
+    and the balanced accuracy."""
 
     loss: float
     accuracy: float
     predictions_N: Tensor | None = None
+    balanced_accuracy: float = math.nan
 
 
 def learning_rate_at(config: TrialConfig, progress: float) -> float:
@@ -245,6 +247,14 @@ def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str)
     return Readings(loss_sum.item() / len(part), correct.item() / len(part), predictions_N)
 
 
+def balanced_accuracy(confusion_KxK: Tensor) -> float:
+    """The mean over the classes (rows) that have images of the share that is recognised: chance is
+    1/K however uneven the classes are (Brodersen et al. 2010)."""
+    counts_K = confusion_KxK.sum(1)
+    recalls_K = confusion_KxK.diagonal() / counts_K
+    return recalls_K[counts_K > 0].double().mean().item()
+
+
 class Trainer:
     """One trial: its config, network, optimizer, random state and data, an epoch at a time."""
 
@@ -298,8 +308,10 @@ class Trainer:
             train_accuracy=trained.accuracy,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
+            validation_balanced_accuracy=validation.balanced_accuracy if validation else None,
             test_loss=test.loss if test else None,
             test_accuracy=test.accuracy if test else None,
+            test_balanced_accuracy=test.balanced_accuracy if test else None,
             train_seconds=trained_at - started,
             eval_seconds=time.perf_counter() - trained_at,
         )
@@ -347,7 +359,7 @@ class Trainer:
         pairs = part.labels_N * len(self.confusion_KxK) + readings.predictions_N
         counts = torch.bincount(pairs, minlength=self.confusion_KxK.numel())
         self.confusion_KxK = counts.reshape(self.confusion_KxK.shape).cpu()
-        return readings
+        return replace(readings, balanced_accuracy=balanced_accuracy(self.confusion_KxK))
 
     def _correct(self, test: Readings | None) -> np.ndarray | None:
         if self.test is None or test is None or test.predictions_N is None:

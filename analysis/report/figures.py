@@ -45,6 +45,7 @@ STATES: Mapping[TrialStatus, str] = {
 }
 """The marker of a trial in each state, in curves at its last reading."""
 PANEL, HEIGHT, STRIP = 4.5, 2.7, 1.35  # of a panel, and of a thin one, inches
+TIMELINE = HEIGHT - 1.0  # of its axes, inches
 CURVE_HEIGHTS = (HEIGHT, HEIGHT, HEIGHT, HEIGHT, STRIP)
 COLUMNS = 2
 LEFT, RIGHT, OVER, UNDER = 0.58, 0.14, 0.32, 0.5  # beside the axes of a panel, inches
@@ -187,6 +188,27 @@ def best_lines(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame]) -> Sequ
             ax.step(x, rows["best"], where="post", lw=2, ls=line, label=name, **style)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         dress(ax, wording.BEST_SO_FAR, wording.COSTS[column], "y")
+    return axes
+
+
+def timeline_bars(axes: Sequence[Axes], bars: pd.DataFrame) -> Sequence[Axes]:
+    """Every epoch of `cost.timeline` as a bar in its slot, in the colour of its stage."""
+    (ax,) = axes
+    slots = int(bars["slot"].max()) + 1
+    thick = min(14.0, 72 * TIMELINE / slots / 2)  # points
+    for number, (stage, rows) in enumerate(bars.groupby("stage", observed=True)):
+        lines = [
+            [(start / 60, slot + 1), (end / 60, slot + 1)]
+            for start, end, slot in zip(rows["start"], rows["end"], rows["slot"], strict=True)
+        ]
+        look: dict[str, Any] = {"color": OKABE_ITO[number], "lw": thick, "capstyle": "butt"}
+        look["gid"] = series("trials", str(stage), rows["trial"])
+        dense = len(bars) > 20 * MANY
+        ax.add_collection(LineCollection(lines, label=str(stage), rasterized=dense, **look))
+    ax.set_xlim(0, bars["end"].max() / 60)
+    ax.set_ylim(0.5, slots + 0.5)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    dress(ax, wording.SLOTS, wording.MINUTES)
     return axes
 
 

@@ -23,9 +23,61 @@ from analysis.statistics.estimate import Estimate
 from trainables.vocabulary import ArmRole, Outcome, SearchMode, Stage, TrialStatus
 
 MANY_SEEDS = 1_000_000
+UNEVEN = 1.5
+"""From so many times its even share the largest class is named beside an accuracy."""
 LEAST_SAMPLES = 20
 BEST_ARMS = 4
 ENDED_BADLY = (TrialStatus.DIVERGED, TrialStatus.FAILED)
+
+
+class SlotUse(NamedTuple):
+    """How many trials ran at once at most, for how many seconds, and the share of that time that
+    slots were without a training epoch."""
+
+    slots: int
+    seconds: float
+    idle: float
+
+
+class Compared(Enum):
+    """What of two studies is compared."""
+
+    ACCURACY = auto()
+    COST = auto()
+    BOTH = auto()
+
+
+DEPENDS: Mapping[str, Compared] = {
+    "epochs": Compared.BOTH,
+    "training_images": Compared.BOTH,
+    "precision": Compared.BOTH,
+    "flip": Compared.ACCURACY,
+    "code": Compared.ACCURACY,
+    "torch": Compared.BOTH,
+    "cpu": Compared.COST,
+    "gpus": Compared.COST,
+    "cores": Compared.COST,
+    "cpus_per_trial": Compared.COST,
+    "gpus_per_trial": Compared.COST,
+    "max_concurrent": Compared.COST,
+}
+"""What accuracies and costs depend on, beside design, seed and number of samples."""
+
+
+class Difference(NamedTuple):
+    """A setting or a property of the machine in which studies differ, with its values by study."""
+
+    name: str
+    of: Compared
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LargestClass:
+    """The class of a part's most images, and the accuracy of always naming it."""
+
+    name: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +103,7 @@ class SearchFindings:
         responses: of `search.rate_response`, by factor with a range.
         scientific: the factors whose effect is the question.
         ties: with the best score; None while there is none, or where the images are not counted.
+        largest_class: of the validation images, where accuracy is to be read beside it.
     """
 
     table: pd.DataFrame
@@ -60,6 +113,7 @@ class SearchFindings:
     responses: Mapping[str, pd.DataFrame]
     scientific: Sequence[Mapping[str, Any]]
     ties: Ties | None
+    largest_class: LargestClass | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +130,7 @@ class Standing:
         baseline: how far the winner is above it.
         optimism: by how much the winner's score in the search was above the mean of its seeds.
         best: in a design without a winner its best arms.
+        largest_class: of the test images, where accuracy is to be read beside it.
     """
 
     seeds: int
@@ -88,6 +143,7 @@ class Standing:
     above_baseline: Estimate | None = None
     optimism: float | None = None
     best: tuple[ArmSummary, ...] = ()
+    largest_class: LargestClass | None = None
 
 
 class InteractionFinding(NamedTuple):
@@ -245,7 +301,15 @@ def _search_findings(study: Study) -> SearchFindings:
         },
         scientific=search.scientific(factors),
         ties=_ties(ranked, study.manifest["dataset"]["counts"].get("validation") or 0),
+        largest_class=_largest_class(study, "validation"),
     )
+
+
+def _largest_class(study: Study, part: str) -> LargestClass | None:
+    """None where the classes are about as large, or the study did not record it."""
+    dataset = study.manifest["dataset"]
+    largest = LargestClass(*dataset.get("largest_class", {}).get(part, ("", 0.0)))
+    return largest if largest.share > UNEVEN / len(dataset["classes"]) else None
 
 
 def _ties(ranked: pd.DataFrame, images: int) -> Ties | None:
@@ -289,11 +353,19 @@ def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmSummary]) -> 
         return None
     on_images = stage.outcome is Outcome.TEST_ACCURACY
     images = study.manifest["dataset"]["counts"].get("test", 0) if on_images else 0
+    largest = _largest_class(study, "test") if on_images else None
     own_epochs = len({stage.arms[number]["max_epochs"] for number in kept}) > 1
     winners = stage.numbers(ArmRole.WINNER)
     if not winners:
         best = sorted(arms, key=lambda summary: -summary.mean)[:BEST_ARMS]
-        return Standing(len(seeds), images, own_epochs, stage.outcome, best=tuple(best))
+        return Standing(
+            seeds=len(seeds),
+            images=images,
+            own_epochs=own_epochs,
+            outcome=stage.outcome,
+            best=tuple(best),
+            largest_class=largest,
+        )
     winner = stage.arms[winners[0]]
     accuracies = {row.arm: row for row in confirm.arm_summaries(stage, Outcome.TEST_ACCURACY)}
     accuracy = accuracies.get(winner)
@@ -308,6 +380,7 @@ def _standing(study: Study, stage: ConfirmStage, arms: Sequence[ArmSummary]) -> 
         baseline=accuracies[pair.baseline] if pair else None,
         above_baseline=pair.estimate if pair else None,
         optimism=_optimism(study, accuracy) if accuracy else None,
+        largest_class=largest,
     )
 
 
@@ -480,6 +553,38 @@ def best_trials(named: Mapping[str, Study]) -> list[BestTrial]:
             sample = 1 + table["trial"].tolist().index(trial)
             best.append(BestTrial(name, trial, sample, len(table)))
     return best
+
+
+def incomparable(named: Mapping[str, Study]) -> list[Difference]:
+    """What differs between the studies that their accuracies or their costs depend on."""
+    differences = []
+    for name, of in DEPENDS.items():
+        values = {study: _setting(each.manifest, name) for study, each in named.items()}
+        if len(set(values.values())) > 1:
+            differences.append(Difference(name, of, values))
+    return differences
+
+
+def _setting(manifest: Mapping[str, Any], name: str) -> str:
+    """A setting or a property of the machine, as text."""
+    if name in ("cpu", "gpus", "cores"):
+        value = manifest.get("machine", {}).get(name)
+    elif name in ("code", "torch"):
+        value = manifest.get("git") if name == "code" else manifest.get("packages", {}).get(name)
+    elif name == "training_images":
+        value = manifest["dataset"]["counts"].get("train")
+    else:
+        value = manifest["settings"].get(name)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)
+
+
+def slot_use(bars: pd.DataFrame) -> SlotUse:
+    """How the slots of `cost.timeline` were used."""
+    slots, seconds = int(bars["slot"].max()) + 1, float(bars["end"].max())
+    busy = float((bars["end"] - bars["start"]).sum())
+    return SlotUse(slots, seconds, max(0.0, 1 - busy / (slots * seconds)))
 
 
 def has_confirmed_model(study: Study) -> bool:

@@ -21,7 +21,7 @@ from analysis.report import confirm_figures, figures, findings, panels, tables, 
 from analysis.report.figures import Draw
 from analysis.report.findings import study_findings
 from analysis.statistics import confirm, curves, search
-from analysis.statistics.cost import costs
+from analysis.statistics.cost import costs, timeline
 from analysis.statistics.curves import is_baseline
 from trainables.config import UsageError
 from trainables.vocabulary import ArmRole, Stage
@@ -31,7 +31,7 @@ TRIAL_COLUMNS += ["validation_loss", "train_accuracy", "train_loss"]
 TRIAL_COLUMNS += ["train_seconds", "parameters", "forward_flops", "error"]
 TRIALS_SHOWN, POINTS_SHOWN = 300, 50
 MOST_EFFECT_CURVES, MOST_ARM_CURVES = 8, 6
-MOST_MISTAKES = 10
+MOST_MISTAKES, MOST_BARS = 10, 20_000
 MOST_BYTES = 200_000
 """Of a file that is in the page itself."""
 NUMBER = r"[-+–\d.,%e]*( M)?"
@@ -116,7 +116,7 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
         "forest": list(_forest(facts.confirmed)) if facts.confirmed else [],
         "command": findings.next_command(study),
         "scope": wording.scope_lines(study),
-        "trials": _listing(wording.heading("trials"), shown[TRIAL_COLUMNS]),
+        "trials": _listing(wording.heading("trials"), shown[trial_columns(facts.search)]),
         "curves": small_curves(study.epochs, shown["trial"]),
         "of": len(table),
         "best": str(curves.winner(table)),
@@ -182,10 +182,20 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
     named = {study.manifest["name"]: study for study in studies}
     page = {
         "name": " – ".join(named),
-        "answer": [f"{name}: {wording.answer(study)[0]}" for name, study in named.items()],
+        "answer": [
+            *wording.incomparable_lines(findings.incomparable(named)),
+            *(f"{name}: {wording.answer(study)[0]}" for name, study in named.items()),
+        ],
         "scope": [f"{name}: {wording.scope(study)}" for name, study in named.items()],
     }
     return _write(Path(out), comparison(named), page)
+
+
+def trial_columns(searched: findings.SearchFindings) -> list[str]:
+    """The columns of the table of trials: of uneven classes balanced accuracy, too."""
+    first, *others = TRIAL_COLUMNS
+    balanced = [curves.BALANCED] if searched.largest_class else []
+    return [first, search.SCORE, *balanced, *others[1:]]
 
 
 def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
@@ -207,7 +217,8 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         trial = curves.learning_curves(best[name].head(1), named[name].epochs)
         rows.append(trial.assign(role=role, trial=number))
     draw = None
-    if labels:
+    # One epoch is no curve, and one trial no progress.
+    if any(len(trial) > 1 for trial in rows):
         draw = partial(
             figures.comparative_curves,
             readings=pd.concat(rows),
@@ -226,7 +237,8 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         tables=listed,
         heading=wording.BEST_TRIALS,
     )
-    yield _best_so_far(named, scope)
+    if any(len(study_findings(study).search.ranked) > 1 for study in named.values()):
+        yield _best_so_far(named, scope)
 
 
 def sections(study: Study) -> Iterator[Section]:
@@ -244,7 +256,7 @@ def sections(study: Study) -> Iterator[Section]:
     if bool((~is_baseline(searched.table)).any()):
         yield from _levels(study, searched, readings, scope)
         yield from _factors(searched, study.manifest["design"]["factors"], scope)
-    yield _cost(facts)
+    yield _cost(study, facts)
     if len(searched.table):
         draw = partial(figures.pareto_points, table=searched.table)
         heights = [figures.HEIGHT] * 3
@@ -299,14 +311,24 @@ def _factors(
         )
 
 
-def _cost(facts: findings.StudyFindings) -> Section:
+def _cost(study: Study, facts: findings.StudyFindings) -> Section:
     by_level = {
         name: costs(facts.spent.merge(levels, on="trial"), "level")
         for name, levels in facts.search.levels.items()
     }
     listed = {wording.cost_table(by): costs(facts.spent, by) for by in ("stage", "state")}
     listed[wording.cost_table("level")] = _stacked(by_level)
-    return Section("cost", wording.COST, tables=listed)
+    bars = timeline(study.trials, study.epochs)
+    if bars.empty or len(bars) > MOST_BARS:
+        return Section("cost", wording.COST, tables=listed)
+    return Section(
+        "cost",
+        wording.idle_finding(findings.slot_use(bars)),
+        wording.TIMELINE,
+        draw=partial(figures.timeline_bars, bars=bars),
+        heights=[figures.HEIGHT],
+        tables=listed,
+    )
 
 
 def _best_so_far(named: Mapping[str, Study], scope: str) -> Section:

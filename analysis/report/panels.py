@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,6 +30,8 @@ STYLE: dict[Any, Any] = {
     "path.simplify": False,  # the script reads values from the corners of lines
 }
 DASHES = {"--": "5 3", "-.": "6 2 1 2", ":": "1.5 2"}
+BAR = "M-9,-4H9V4H-9Z"
+"""The mark of an area, or of a bar."""
 TAG = re.compile(r"<[^>]+>")
 
 
@@ -156,8 +159,10 @@ def _key(label: str, handle: Artist) -> Key:
         colors: Any = handle.get_facecolor() if filled else handle.get_edgecolor()
         color = _hex(colors[0])
         return Key(label, name, color, None, _outline(shape), filled)
+    if isinstance(handle, LineCollection):
+        return Key(label, name, _hex(np.atleast_2d(handle.get_color())[0]), None, BAR, True)
     color = _hex(getattr(handle, "get_facecolor", lambda: "black")())
-    return Key(label, name, color, None, "M-9,-4H9V4H-9Z", True)
+    return Key(label, name, color, None, BAR, True)
 
 
 def _hex(color: Any) -> str:

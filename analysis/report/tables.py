@@ -10,7 +10,7 @@ from analysis.load import Study
 from analysis.report import wording
 from analysis.report.findings import ConfirmFindings
 from analysis.statistics import confirm
-from analysis.statistics.arms import READINGS, Arm
+from analysis.statistics.arms import BALANCED, READINGS, Arm
 from analysis.statistics.confirm import Change
 from analysis.statistics.estimate import Interval
 from analysis.statistics.tuning import rates_tried
@@ -28,6 +28,8 @@ def arms_table(confirmed: ConfirmFindings) -> pd.DataFrame:
         reading: {row.arm: row for row in confirm.arm_summaries(stage, reading)}
         for reading in readings
     }
+    uneven = confirmed.standing is not None and confirmed.standing.largest_class
+    balanced = {row.arm: row for row in confirm.arm_summaries(stage, BALANCED) if uneven}
     rows = []
     for row in confirmed.arms:
         arm = row.arm
@@ -35,6 +37,8 @@ def arms_table(confirmed: ConfirmFindings) -> pd.DataFrame:
         cells |= {str(status): str(row.states.get(status, 0)) for status in ENDED}
         for reading, by_arm in summaries.items():
             cells[reading] = wording.mean_text(by_arm[arm], _form(reading))
+        if arm in balanced:
+            cells[BALANCED] = f"{balanced[arm].mean:.1%}"
         seeds = [f"{value:.1%}" for value in row.values[:SEEDS_LISTED]]
         rows.append({**cells, "by_seed": ", ".join(seeds)})
     return pd.DataFrame(rows)

@@ -76,6 +76,10 @@ HEADINGS: Mapping[str, str] = {
     "confusion": "The chosen model",
 }
 BEST_TRIALS = "Best trials"
+COMPARED: Mapping[findings.Compared, str] = {
+    findings.Compared.ACCURACY: "Accuracies",
+    findings.Compared.COST: "Times and costs",
+}
 CAVEAT = (
     "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
 )
@@ -89,6 +93,11 @@ MEDIANS = (
     "markers: over survivors only."
 )
 COST = "Where the time went"
+SLOTS, MINUTES = "Slot", "Minutes that the study has run"
+TIMELINE = (
+    "Each bar is an epoch; gaps: Ray starting, trials and stages waiting for the last of those "
+    "before them. Pauses between two runs of the command are left out."
+)
 SHAPE = (
     "Medians over complete trials, in points: training less validation accuracy at the last epoch "
     "(gap); over the last third of the epochs its rise per epoch (slope) and the standard "
@@ -199,7 +208,7 @@ def show(value: Any, name: str) -> str:
     if name.endswith("accuracy") or name in SHARES:
         return f"{value:.1%}"
     if name in POINTS:
-        return f"{100 * value:+.1f}"
+        return signed(value)
     return f"{value:,.1f}" if name.endswith("seconds") else f"{value:.3g}"
 
 
@@ -266,7 +275,7 @@ def interval_text(interval: Interval) -> str:
     """Such as `+0.2 to +1.2`, in points; a dash where there is none."""
     if math.isnan(interval.low):
         return MISSING
-    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def size_text(value: float, interval: Interval) -> str:
@@ -274,13 +283,19 @@ def size_text(value: float, interval: Interval) -> str:
     if math.isnan(value):
         return MISSING
     ends = "" if math.isnan(interval.low) else f" ({interval_text(interval)})"
-    return f"{100 * value:+.1f}{ends}"
+    return f"{signed(value)}{ends}"
 
 
 def points(value: float, interval: Interval) -> str:
     """Such as `+0.7 points (+0.2 to +1.2)`."""
     size, space, ends = size_text(value, interval).partition(" ")
     return size if math.isnan(value) else f"{size} points{space}{ends}"
+
+
+def signed(fraction: float) -> str:
+    """A difference in percentage points with its sign, which a zero has not."""
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def point_count(fraction: float, form: str = "g") -> str:
@@ -339,12 +354,14 @@ def confirmed_standing(facts: findings.Standing) -> str:
     lead = f"Confirmed with {plural(facts.seeds, 'seed')}{images}{epochs}"
     if facts.winner is None:
         best = [f"{arm_name(row.arm)} {mean_text(row)}" for row in facts.best]
-        return f"{lead}: {'; '.join(best)} {OUTCOMES[facts.outcome]}"
+        others = beside_largest(facts.largest_class)
+        return f"{lead}: {'; '.join(best)} {OUTCOMES[facts.outcome]}{others}"
     label = facts.winner.label
     if facts.accuracy is None:
         return f"{lead}: the winner ({label}) is not complete with enough seeds and is excluded"
     winner = f"the winner ({label}, learning rate {facts.winner['learning_rate']:.3g})"
     reached = f"{lead}: {winner} reaches {mean_text(facts.accuracy)} test accuracy"
+    reached += beside_largest(facts.largest_class)
     return f"{reached}{_beside_baseline(facts)}{_optimism(facts)}"
 
 
@@ -362,8 +379,15 @@ def _beside_baseline(facts: findings.Standing) -> str:
 def _optimism(facts: findings.Standing) -> str:
     if facts.optimism is None:
         return ""
+    if signed(facts.optimism) == "0.0":
+        return "; its score in the search was the same"
     side = "above" if facts.optimism > 0 else "below"
     return f"; its score in the search was {100 * abs(facts.optimism):.1f} points {side} that"
+
+
+def beside_largest(largest: findings.LargestClass | None) -> str:
+    """What always naming the largest class reaches, where classes are uneven."""
+    return f" (always naming {largest.name}: {largest.share:.1%})" if largest else ""
 
 
 def effect_lines(confirmed: findings.ConfirmFindings) -> list[str]:
@@ -549,6 +573,7 @@ def headline(study: Study) -> str:
     score = f"{best['validation_accuracy']:.1%} validation accuracy"
     lead = f"{sentence(trial_name(best))} ({best['arm']}, {rate}) is best{so_far}"
     text = f"{lead}: {score} after {plural(best['epochs'], 'epoch')}"
+    text += beside_largest(study_findings(study).search.largest_class)
     for rival in ranked[curves.is_baseline(ranked)].head(1).to_dict("records"):
         if rival["trial"] != best["trial"]:
             return f"{text}, best {trial_name(rival)} {rival['validation_accuracy']:.1%}"
@@ -604,6 +629,12 @@ def level_finding(levels: findings.LevelRange | None, factor: str) -> str:
     lead = f"After epoch {levels.epoch}, the last that all trials reached"
     low, high = f"{levels.low:.1%} ({levels.lowest})", f"{levels.high:.1%} ({levels.highest})"
     return f"{lead}, median validation accuracy by {name} runs from {low} to {high}"
+
+
+def idle_finding(use: findings.SlotUse) -> str:
+    """How many trials ran at once, and how long slots stood idle."""
+    at_once = f"At most {plural(use.slots, 'trial')} at once"
+    return f"{at_once}; slots were idle {use.idle:.0%} of {use.seconds / 60:.1f} minutes"
 
 
 def best_so_far_finding(best: Sequence[findings.BestTrial]) -> str:
@@ -700,7 +731,8 @@ def _confirmed_tiles(standing: findings.Standing) -> list[Tile]:
     if not math.isnan(summary.interval.low):
         ends = f", 95% interval {summary.interval.low:.1%} to {summary.interval.high:.1%}"
     chosen = ". It was chosen on validation images" if standing.winner else ""
-    reached = f"{OUTCOMES[standing.outcome]}{on}, {plural(standing.seeds, 'seed')}{ends}{chosen}."
+    reached = f"{OUTCOMES[standing.outcome]}{on}, {plural(standing.seeds, 'seed')}{ends}"
+    reached += f"{beside_largest(standing.largest_class)}{chosen}."
     best = Tile(title, f"{summary.mean:.1%}", f"{sentence(network_text(arm))}: {reached}")
     if standing.baseline is None or standing.above_baseline is None:
         return [best, Tile(other, MISSING, "No baseline is confirmed.")]
@@ -708,7 +740,7 @@ def _confirmed_tiles(standing: findings.Standing) -> list[Tile]:
     reach = interval_text(estimate.interval)
     interval = f"95% interval {reach}; " if reach != MISSING else ""
     against = f"{baseline.arm.baseline} ({network_text(baseline.arm)}) has {baseline.mean:.1%}."
-    points_above = f"{100 * estimate.difference:+.1f} points"
+    points_above = f"{signed(estimate.difference)} points"
     return [best, Tile(other, points_above, f"{interval}{against}")]
 
 
@@ -719,10 +751,11 @@ def _searched_tiles(study: Study, facts: findings.StudyFindings) -> list[Tile]:
         return [Tile(title, MISSING, f"{headline(study)}."), Tile(other, MISSING, "")]
     best = ranked.iloc[0].to_dict()
     score = best[search.SCORE]
-    text = f"{sentence(network_text(best))}: validation accuracy, not confirmed."
+    others = beside_largest(facts.search.largest_class)
+    text = f"{sentence(network_text(best))}: validation accuracy, not confirmed{others}."
     first = Tile(title, f"{score:.1%}", f"{text} {sentence(ties_text(facts.search.ties))}.")
     for rival in ranked[curves.is_baseline(ranked)].head(1).to_dict("records"):
-        gap = f"{100 * (score - rival[search.SCORE]):+.1f} points"
+        gap = f"{signed(score - rival[search.SCORE])} points"
         text = f"{sentence(trial_name(rival))} ({network_text(rival)}) has"
         return [first, Tile(other, gap, f"{text} {rival[search.SCORE]:.1%} in the search.")]
     return [first, Tile(other, MISSING, "No baseline is complete.")]
@@ -880,6 +913,20 @@ def _indented(text: str) -> Iterable[str]:
 def comparison_scope(dataset: str) -> str:
     """What the scores of the compared studies are."""
     return f"Data set {dataset}. Scores: {CAVEAT}."
+
+
+def incomparable_lines(differences: Sequence[findings.Difference]) -> list[str]:
+    """What makes accuracies or costs of studies not comparable, a line for each of both."""
+    lines = []
+    for compared, noun in COMPARED.items():
+        texts = []
+        for row in differences:
+            if row.of in (compared, findings.Compared.BOTH):
+                values = ", ".join(f"{name}: {value}" for name, value in row.values.items())
+                texts.append(f"{spoken(row.name)} ({values})")
+        if texts:
+            lines.append(f"{noun} are not comparable, for these differ: {'; '.join(texts)}.")
+    return lines
 
 
 def comparison_finding(complete: bool) -> str:

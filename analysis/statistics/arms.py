@@ -23,6 +23,7 @@ DEFAULTS: Mapping[str, Any] = {name: getattr(TrialConfig(), name) for name in FI
 EARLIER: Mapping[str, Any] = {**DEFAULTS, "bn_statistics": "running"}
 """The defaults of version 1."""
 READINGS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+BALANCED = "test_balanced_accuracy"
 FAMILY = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ARM)
 """The roles of the arms whose levels are crossed."""
 
@@ -188,7 +189,7 @@ def _readings(epochs: pd.DataFrame, trial: np.ndarray) -> dict[str, np.ndarray]:
     places = order[np.searchsorted(trial.ravel()[order], rows["trial"].to_numpy())]
     shape = (trial.size, int(rows["epoch"].max()) if len(rows) else 1)
     tables = {}
-    for name in READINGS:
+    for name in (*READINGS, BALANCED):
         table = np.full(shape, np.nan)
         table[places, rows["epoch"].to_numpy() - 1] = rows[name].to_numpy()
         tables[name] = table.reshape(*trial.shape, -1)

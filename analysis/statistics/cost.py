@@ -1,6 +1,7 @@
-"""What a study cost, what early stopping saved, and which trials pay: DataFrame → DataFrame."""
+"""What a study cost, when its trials ran, what early stopping saved, and which trials pay:
+DataFrame → DataFrame."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -41,6 +42,38 @@ def costs(trials: pd.DataFrame, by: str) -> pd.DataFrame:
     groups = trials.groupby(by, observed=True)
     sums = groups[SECONDS].sum()
     return sums.assign(trials=groups.size()).reset_index()[[by, "trials", *SECONDS]]
+
+
+def timeline(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """When each epoch ran and in which slot: its trial's own, or the one free for the longest.
+
+    Returns:
+        trial, stage: of the trial.
+        start, end: seconds that the drivers had run.
+        slot: from 0; as many as epochs that ran at once.
+    """
+    known = epochs[epochs["wall_seconds"].notna()]
+    end = known["wall_seconds"]
+    start = (end - known["train_seconds"] - known["eval_seconds"]).clip(lower=0)
+    bars = known[["trial"]].assign(start=start, end=end)
+    bars = bars.merge(trials[["trial", "stage"]], on="trial").sort_values("start")
+    slots = _slots(bars[["trial", "start", "end"]].itertuples(index=False, name=None))
+    return bars.assign(slot=slots).reset_index(drop=True)
+
+
+def _slots(bars: Iterable[tuple[int, float, float]]) -> list[int]:
+    """The slot of each bar (trial, start, end), by their start."""
+    slots = []
+    last: list[tuple[int, float]] = []  # by slot the trial and the end of its last bar
+    for trial, start, end in bars:
+        # The driver hears of an epoch a little after it: half an epoch is no overlap.
+        free = [slot for slot, (_, until) in enumerate(last) if until <= (start + end) / 2]
+        own = [slot for slot in free if last[slot][0] == trial]
+        free.sort(key=lambda slot: last[slot][1])
+        slot = next(iter([*own, *free]), len(last))
+        last[slot : slot + 1] = [(trial, end)]
+        slots.append(slot)
+    return slots
 
 
 def pareto(table: pd.DataFrame, cost: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from trainables.vocabulary import Stage, TrialStatus
 
 READINGS = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"]
 BASELINE, WINNER, OTHER = "baseline:", "winner", "other"
+BALANCED = "validation_balanced_accuracy"
 ARMS_SHOWN = 6
 
 
@@ -25,7 +26,7 @@ def results(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         columns of `trials`: as they are, but for `epochs`.
         train_loss, validation_loss: at the last epoch, nats.
-        train_accuracy, validation_accuracy: at the last epoch, fractions.
+        train_accuracy, validation_accuracy, validation_balanced_accuracy: there, fractions.
         epochs: how many the trial was read at.
         seconds: of training and evaluation, over all epochs.
         role: `baseline:NAME`, `winner` (where that is no baseline) or `other`.
@@ -33,7 +34,7 @@ def results(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     seconds = epochs["train_seconds"] + epochs["eval_seconds"]
     by_trial = epochs.assign(seconds=seconds).groupby("trial")
     sums = by_trial.agg(epochs=("epoch", "max"), seconds=("seconds", "sum"))
-    last = epochs[["trial", *READINGS]].drop_duplicates("trial", keep="last")
+    last = epochs[["trial", *READINGS, BALANCED]].drop_duplicates("trial", keep="last")
     searched = trials[trials["stage"] == Stage.SEARCH].drop(columns="epochs")
     table = searched.merge(last, on="trial", how="left").join(sums, on="trial")
     table = table.fillna({"epochs": 0, "seconds": 0.0}).astype({"epochs": "int64"})

@@ -12,8 +12,8 @@ import pytest
 from pages import design
 from synthetic import FACTORS, MadeTrial, falling, manifest, search_like, write_study
 
-from analysis import load_study
-from analysis.report.page import write_report
+from analysis import load_studies, load_study
+from analysis.report.page import write_comparison, write_report
 from trainables.config import TrialConfig
 
 CHROMIUM = (
@@ -28,6 +28,7 @@ SWITCHES = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 MADE = search_like()
+EXAMPLE = Path(__file__).parents[2] / "analysis" / "notebooks" / "example" / "search-digits"
 
 
 @pytest.fixture(scope="module")
@@ -287,3 +288,27 @@ def test_an_axis_is_brushed_by_the_keyboard_and_escape_gives_all_back(page) -> N
         for i, score in enumerate(scores)
         if score <= min(scores) + 0.95 * (max(scores) - min(scores))
     ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_at_levels_a_and_aa(browser, tmp_path: Path, scheme) -> None:
+    """Of the pages of a confirmed study and of two beside each other, with what they fold open."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    shutil.copytree(EXAMPLE, tmp_path / "other")
+    manifest_path = tmp_path / "other" / "study.json"
+    manifest_path.write_text(manifest_path.read_text().replace('"name": "', '"name": "other ', 1))
+    studies = load_studies([EXAMPLE, tmp_path / "other"])
+    addresses = [
+        write_report(studies[0], tmp_path / "report"),
+        write_comparison(studies, tmp_path / "comparison"),
+    ]
+    for address in addresses:
+        opened = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+        opened.goto(address.as_uri())
+        opened.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
+        rules = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+        found = Axe().run(opened, options={"runOnly": rules})
+        assert found.violations_count == 0, found.generate_report()
+        assert found.response["passes"], "axe looked at something"
+        opened.close()

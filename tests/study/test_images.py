@@ -25,6 +25,21 @@ def test_the_default_data_set_is_digits_without_a_gpu_and_says_why(tmp_path, mon
     ] == [*(1294, 144, 359)]
 
 
+def test_the_largest_class_of_each_part_is_recorded(resolve, tmp_path):
+    counts = {"cat": 30, "dog": 90, "owl": 10}
+    for name, count in counts.items():
+        for part, images in (("train", count), ("test", 10 if name == "owl" else 2)):
+            folder = tmp_path / "uneven" / part / name
+            folder.mkdir(parents=True)
+            for number in range(images):
+                pixels = np.random.default_rng([count, images, number]).integers(0, 256, (8, 8))
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    largest = resolve(str(tmp_path / "uneven")).to_dict()["largest_class"]
+    assert largest["test"] == ("owl", 10 / 14)
+    assert largest["validation"] == ("dog", 9 / 13)
+    assert largest["train"] == ("dog", 81 / 117)
+
+
 def test_a_directory_that_holds_something_else_is_refused_before_images_are_read(tmp_path):
     (tmp_path / "search-cifar10").mkdir()
     (tmp_path / "search-cifar10" / "mine.txt").write_text("")

@@ -230,6 +230,21 @@ def test_continues_bit_for_bit(optimizer, statistics):
         assert torch.equal(ours, theirs)
 
 
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_are_there():
+    from sklearn.metrics import balanced_accuracy_score
+
+    data = trial_data()
+    uneven = np.where(np.arange(len(data.test)) % 10 == 0, data.test.labels, 3)
+    uneven[uneven == 1] = 0  # no image of class 1
+    data = replace(data, test=Part(data.test.images, uneven))
+    trainer = Trainer(SMALL, data)
+    metrics = trainer.run_epoch()
+    predicted = evaluate(trainer.model, trainer.test, trainer.pixels, "float32").predictions_N
+    expected = balanced_accuracy_score(uneven, predicted)
+    assert metrics.test_balanced_accuracy == pytest.approx(expected)
+    assert metrics.test_balanced_accuracy != pytest.approx(metrics.test_accuracy)
+
+
 def test_divergence_ends_the_epoch_and_is_not_evaluated():
     config = TrialConfig(**{**SMALL.to_dict(), "learning_rate": 1e6})
     trainer = Trainer(config, trial_data(2000), "cpu", "float32")

@@ -15,11 +15,14 @@ from confirmed import (
     lost,
     made_study,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic import FACTORS
 
 from analysis import conclude
 from analysis.report import wording
 from analysis.report.page import write_report
+from analysis.report.tables import arms_table
 from analysis.report.wording import chosen_scope, closing_lines
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
@@ -50,6 +53,41 @@ def test_the_first_sentence_is_the_winner_and_its_baseline(trials, study):
     )
     above = 100 * (made[1].readings[-1][3] - np.mean(winner))
     assert first.endswith(f"; its score in the search was {above:.1f} points above that.")
+
+
+def uneven(study, share):
+    """The study, had its test and validation images been mostly cats."""
+    largest = dict.fromkeys(("train", "validation", "test"), ("cat", share))
+    dataset = {**study.manifest["dataset"], "largest_class": largest}
+    balanced = {
+        f"{part}_balanced_accuracy": study.epochs[f"{part}_accuracy"] / 2
+        for part in ("validation", "test")
+    }
+    manifest = {**study.manifest, "dataset": dataset}
+    return replace(study, manifest=manifest, epochs=study.epochs.assign(**balanced))
+
+
+def test_of_uneven_classes_the_largest_stands_beside_every_headline(study, tmp_path):
+    mostly = 1.5 / len(study.manifest["dataset"]["classes"])
+    for share, shown in ((mostly + 0.001, True), (mostly - 0.001, False)):
+        made = uneven(study, share)
+        beside = f"(always naming cat: {share:.1%})"
+        for text in (wording.sentences(made)[0], wording.headline(made), wording.tiles(made)[0][2]):
+            assert (beside in text) == shown
+        table = arms_table(findings_of(made))
+        assert ("test_balanced_accuracy" in table) == shown
+    halves = [float(cell.split("%")[0]) / 2 for cell in table["test_accuracy"]]
+    shown = arms_table(findings_of(uneven(study, 0.9)))["test_balanced_accuracy"].str.rstrip("%")
+    assert shown.astype(float).tolist() == pytest.approx(halves, abs=0.1)
+    page = write_report(uneven(study, 0.9), tmp_path / "page").read_text()
+    assert "validation balanced accuracy" in page and "test balanced accuracy" in page
+
+
+@given(st.floats(-0.2, 0.2))
+def test_a_zero_has_no_sign(value):
+    text = wording.signed(value)
+    assert text == f"{100 * value:+.1f}" or (text == "0.0" and abs(value) <= 0.0005)
+    assert text not in ("-0.0", "+0.0")
 
 
 def test_the_search_is_not_compared_with_a_winner_of_another_rate(study):

@@ -8,7 +8,7 @@ import pytest
 from synthetic import MadeTrial, falling, manifest, write_study
 
 from analysis import load_study
-from analysis.statistics.cost import costs, pareto, spent
+from analysis.statistics.cost import costs, pareto, spent, timeline
 from analysis.statistics.curves import results
 
 
@@ -54,3 +54,41 @@ def test_the_front_is_what_no_other_trial_beats(tmp_path: Path, seed: int) -> No
         assert rows["front"].iloc[i] == (not beaten.any())
     assert pareto(table.iloc[:0], "seconds_per_epoch").empty
     assert set(pareto(table, "seconds_per_epoch")["seconds_per_epoch"]) == {2.5}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_epochs_are_in_as_many_slots_as_there_were_workers(workers: int) -> None:
+    """Of workers that each train one trial after the other, and tell of an epoch a little late."""
+    draw = np.random.default_rng(workers)
+    trials, epochs, where = [], [], {}
+    for worker in range(workers):
+        clock = draw.random()
+        for trial in range(worker, 12, workers):
+            where[trial] = worker
+            trials.append({"trial": trial, "stage": "search"})
+            clock += draw.uniform(0.5, 2)
+            for _ in range(draw.integers(1, 6)):
+                train = draw.uniform(1, 3)
+                clock += train + 0.2
+                late = clock + draw.uniform(0, 0.1)
+                epochs.append([trial, train, 0.2, late])
+    columns = ["trial", "train_seconds", "eval_seconds", "wall_seconds"]
+    table = pd.DataFrame(epochs, columns=columns).sample(frac=1, random_state=1)
+    bars = timeline(pd.DataFrame(trials), table)
+    assert len(bars) == len(epochs)
+    assert sorted(bars["slot"].unique()) == list(range(workers))
+    # An epoch is where its trial's last one was, and two trials of different workers that
+    # overlap are apart.
+    assert (bars.groupby("trial")["slot"].nunique() == 1).all()
+    busy = (bars["end"] - bars["start"]).sum()
+    assert busy == pytest.approx(sum(train + 0.2 for _, train, _, _ in epochs))
+    for one in bars.itertuples():
+        for other in bars[bars["slot"] == one.slot].itertuples():
+            if where[one.trial] != where[other.trial]:
+                assert min(one.end, other.end) - max(one.start, other.start) < 0.5 * 3.2
+
+
+def test_epochs_of_older_studies_have_no_place_in_time() -> None:
+    trials = pd.DataFrame({"trial": [0], "stage": ["search"]})
+    row = {"trial": 0, "train_seconds": 1.0, "eval_seconds": 1.0, "wall_seconds": np.nan}
+    assert timeline(trials, pd.DataFrame([row])).empty

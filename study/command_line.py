@@ -14,11 +14,15 @@ from cyclopts import (
 )
 
 from study.settings import StudySettings, invalid_option
+from study.watch.status import Look
 from trainables.config import UsageError
 
+Results = Annotated[str, Parameter(help="Directory where studies are kept.")]
 
-def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings that a command line, without the program's name, gives, and no others.
+
+def parse_command(arguments: Sequence[str]) -> dict[str, Any] | Look:
+    """The settings that a command line, without the program's name, gives, and no others; or which
+    studies are to be looked at.
 
     `--help` and `--version` print and exit.
 
@@ -36,6 +40,8 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
     except CycloptsError as error:
         text = " ".join(str(error).split()).removesuffix(".")
         raise UsageError(text[0].lower() + text[1:]) from None
+    if isinstance(asked, Look):
+        return asked
     if not isinstance(asked, StudySettings):  # the help or the version was printed
         raise SystemExit(0)
     return {name: getattr(asked, name) for name in given}
@@ -62,5 +68,15 @@ def _app(given: list[str]) -> App:
     @app.default
     def settings(*, options: Annotated[StudySettings, Parameter(name="*")] | None = None) -> Any:
         return options or StudySettings()
+
+    @app.command(name="list")
+    def list_studies(*, results_dir: Results = "results") -> Look:
+        """List the studies of a results directory: state, progress, best trial, cost."""
+        return Look(results_dir)
+
+    @app.command
+    def status(name: str = "", /, *, results_dir: Results = "results") -> Look:
+        """Show what the study NAME is doing (default: the one that changed last)."""
+        return Look(results_dir, name)
 
     return app

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ray.tune.schedulers import TrialScheduler
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from study.announcement import announce
 from study.checkpoints import finish_ended
-from study.cluster.start import ray_running
+from study.cluster.start import check_kept, cluster_address, ray_running
 from study.designs import Design
 from study.images import Images, resolve_images
 from study.opening import Advice, missing, more_seeds, recorded_seeds
@@ -45,6 +46,8 @@ def run_missing(
 
     Raises as `study.opening.run_study` does.
     """
+    check_kept(settings.results_dir)
+    settings = replace(settings, address=cluster_address(settings.address))
     images = resolve_images(settings, record.state.header if record else None)
     with ExitStack() as ending:
         plan, dashboard = ending.enter_context(_planned(settings, design, images, interrupted))

@@ -14,9 +14,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
-from study.command_line import parse_settings
+from study.command_line import parse_command
 from study.phrases import counted
+from study.record import RecordError
 from study.terminal import SafeStream
+from study.watch.status import Look, show
 from trainables.config import UsageError
 from trainables.vocabulary import Stage, TrialStatus
 
@@ -53,10 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run or refuse a study; returns the exit status."""
     console = Console(soft_wrap=True, highlight=False)
     try:
-        given = parse_settings(sys.argv[1:] if arguments is None else arguments)
+        asked = parse_command(sys.argv[1:] if arguments is None else arguments)
+        if isinstance(asked, Look):
+            show(asked, console)
+            return 0
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
+    except RecordError as error:
+        print(f"resnet-study: {error}", file=sys.stderr)
+        return 1
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     handler = ConsoleHandler(console)
@@ -65,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Tracebacks of trials, for study.log only.
     log.setLevel(logging.DEBUG)
     try:
-        return _run(given, console)
+        return _run(asked, console)
     finally:
         log.removeHandler(handler)
 
@@ -76,7 +84,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     from study.errors import CannotStart
     from study.opening import begin_study, run_study
     from study.provenance import command
-    from study.record import CannotWrite, RecordError
+    from study.record import CannotWrite
     from trainables.named import DataUnavailable
 
     try:

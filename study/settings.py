@@ -157,7 +157,9 @@ class StudySettings:
     """Precision of the network's arithmetic; auto takes the faster one."""
 
     address: Annotated[str | None, RESOURCES, NAME] = None
-    """Address of the Ray cluster to join, 'auto' or HOST:PORT (default: start Ray here)."""
+    """Address of the Ray cluster to join: HOST:PORT, 'auto' (RAY_ADDRESS, or the cluster of the
+    last `ray start` on this machine), or 'local' to start Ray here (default: RAY_ADDRESS, else
+    local)."""
 
     results_dir: Annotated[str, OUTPUT, DIR] = "results"
     """Directory where studies are kept."""
@@ -255,8 +257,9 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
     ]
     if changed:
         raise UsageError(f"{'; '.join(changed)}: {SAME}")
-    # The directory may have been moved; what is asked for once is not a property of the study.
-    once = {"results_dir", "retry_failed", "show_design", "confirm_until_width"}
+    # The directory may have been moved, and another cluster be there; what is asked for once is not
+    # a property of the study.
+    once = {"results_dir", "address", "retry_failed", "show_design", "confirm_until_width"}
     kept = {item.name for item in fields(StudySettings)} - once
     old = {item: recorded[item] for item in recorded if item in kept}
     # 0 where there is no search stage: what its design decides.

@@ -50,7 +50,7 @@ class TrialRecord:
     checkpoint: int = 0
     """The epoch of its newest checkpoint; 0 where there is none."""
     failures: int = 0
-    """Tries that failed since it started or was reopened."""
+    """Tries that failed since its last epoch, its start or its being reopened."""
     seconds: float = 0.0
     """Inside training and evaluation."""
     correct: str = ""
@@ -143,6 +143,7 @@ class StudyState:
             trial.seconds += row["train_seconds"] + row["eval_seconds"]
             trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
             trial.correct = event.get("correct", "")
+            trial.failures = 0  # a node that is lost now and then is no fault of the trial
             trial.epochs.append(row | {"wall_seconds": self.wall(event["time"])})
             self.reported.append((trial.trial, event["epoch"]))
         elif kind == "trial_failed":

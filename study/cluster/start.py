@@ -9,14 +9,57 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.utils import read_ray_address
 
 from study.errors import CannotStart
 from study.resources import MOST_CONCURRENT, usable_cores
 from study.settings import StudySettings
 from study.signals import hangup_blocked
-from trainables.config import UsageError
+from trainables.config import invalid
 
 log = logging.getLogger("study")
+
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this environment variable in what `ray job submit` runs."""
+
+
+def cluster_address(asked: str | None) -> str | None:
+    """HOST:PORT of the cluster to join; None where Ray is started here.
+
+    Without an address it is that of `RAY_ADDRESS`, which a Ray job has; `auto` is that, or the
+    cluster that `ray start` last started or joined on this machine. A Ray that another program
+    started for itself is never joined: it would end with that program.
+
+    Raises:
+        UsageError: there is no such cluster, or nothing answers there.
+    """
+    inherited = os.environ.get("RAY_ADDRESS")
+    address = inherited if asked in (None, "auto") else asked
+    if asked == "auto" and not address:
+        address = read_ray_address()
+        if not address:
+            expected = "RAY_ADDRESS to be set, or `ray start` on this machine"
+            raise invalid("--address", asked, expected)
+    if address in (None, "", "local"):
+        return None
+    try:
+        _check_reachable(address)
+    except (OSError, ValueError) as error:
+        option = "--address" if asked else "RAY_ADDRESS"
+        raise invalid(option, asked or address, f"a running cluster ({error})") from error
+    return address
+
+
+def check_kept(results_dir: str) -> None:
+    """Refuses a results directory that would be deleted with the working directory of a Ray job.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if JOB in os.environ and not Path(results_dir).expanduser().is_absolute():
+        expected = "an absolute path, for a Ray job's working directory is deleted with it"
+        raise invalid("--results-dir", results_dir, expected)
 
 
 @contextmanager
@@ -38,9 +81,7 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if settings.address is None:
             raise CannotStart(f"Ray cannot be started: {reason}{_hint(error)}") from error
-        raise UsageError(
-            f"--address: invalid value {settings.address!r}: expected a running cluster ({reason})"
-        ) from error
+        raise invalid("--address", settings.address, f"a running cluster ({reason})") from error
     try:
         yield dashboard
     finally:
@@ -48,10 +89,11 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
 
 
 def _start_or_join(settings: StudySettings, cores: int) -> str:
-    _check_reachable(settings.address)
+    if settings.address:
+        os.environ["RAY_ADDRESS"] = settings.address  # for Ray it has the last word
     context: Any = ray.init(
         address=settings.address or "local",
-        num_cpus=cores if settings.address in (None, "local") else None,
+        num_cpus=cores if settings.address is None else None,
         # Of a cluster that is joined, the dashboard is up or not as its head was started.
         include_dashboard=settings.dashboard if settings.address is None else None,
         log_to_driver=settings.verbose,
@@ -74,11 +116,9 @@ def _hint(error: Exception) -> str:
     return ""
 
 
-def _check_reachable(address: str | None) -> None:
+def _check_reachable(address: str) -> None:
     """Raise `OSError` or `ValueError` where nothing listens at HOST:PORT, for which Ray would wait
     for minutes."""
-    if address in (None, "auto", "local"):
-        return
     if "://" in address:
         # Through Ray's client Tune would run, and the record be written, on another machine.
         raise ValueError("HOST:PORT of its head, from a machine of the cluster")

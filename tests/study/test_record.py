@@ -213,6 +213,22 @@ def test_tries_and_reopening(tmp_path):
     record.close()
 
 
+def test_a_try_counts_while_the_trial_makes_no_progress(tmp_path):
+    """As where nodes of a cluster are taken away again and again."""
+    record = Record(tmp_path / "s", HEADER)
+    start(record, 0)
+    counted = []
+    for last in (1, 2, 2, 3):
+        if last > len(record.state.trials[0].epochs):
+            epoch(record, 0, last, 0.5)
+        record.append("trial_failed", trial=0, error="its node was lost")
+        record.append("trial_continued", trial=0, from_epoch=last, note="")
+        counted.append(record.state.trials[0].failures)
+    record.close()
+    assert counted == [1, 1, 2, 1]
+    assert read_record(tmp_path / "s").trials[0].failures == 1
+
+
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

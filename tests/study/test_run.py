@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
+from ray._private.utils import read_ray_address
 
 from study.run import RAY_ENVIRONMENT, conclude, main
 from study.state import StudyState, TrialRecord
@@ -45,10 +45,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("arguments", "reason"), REFUSED.items(), ids=list(REFUSED))
 def test_wrong_use_is_one_line_and_status_2_and_starts_nothing(folder, capsys, arguments, reason):
-    if "auto" in arguments and any(
-        process.name() == "gcs_server" for process in psutil.process_iter()
-    ):
-        pytest.skip("a Ray runs on this machine, and `auto` would join it")
+    if "auto" in arguments and read_ray_address():
+        pytest.skip("`ray start` was called on this machine, and `auto` would join its cluster")
     (folder / "a-file").touch()
     usual = [] if "--dataset" in arguments else ["--dataset", "digits"]
     assert main([*usual, "--no-dashboard", *arguments.split()]) == 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.command_line import parse_settings
+from study.command_line import parse_command
 from study.designs import DESIGNS
 from study.settings import StudySettings, continued, decided
 from trainables.config import UsageError
@@ -96,19 +96,19 @@ from trainables.config import UsageError
 )
 def test_wrong_use_is_one_line(arguments, said):
     with pytest.raises(UsageError) as caught:
-        parse_settings(arguments)
+        parse_command(arguments)
     assert str(caught.value) == said
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "", "a b", "a\n", "x" * 201])
 def test_a_name_must_be_one_of_a_directory(name, tmp_path):
     with pytest.raises(UsageError, match="--name: invalid value"):
-        parse_settings([f"--name={name}"])
+        parse_command([f"--name={name}"])
 
 
 def test_options_of_the_contract():
     settings = StudySettings(
-        **parse_settings(
+        **parse_command(
             (
                 "--samples 6 --design search --dataset mnist --data-dir d --train-images 4000 "
                 "--epochs 2 --seed 7 "
@@ -148,14 +148,14 @@ def test_options_of_the_contract():
 
 
 def test_of_an_option_given_twice_the_last_counts():
-    assert parse_settings(["--samples", "3", "--no-dashboard", "--samples", "4"]) == {
+    assert parse_command(["--samples", "3", "--no-dashboard", "--samples", "4"]) == {
         "samples": 4,
         "dashboard": False,
     }
 
 
 def test_defaults():
-    assert parse_settings([]) == {}
+    assert parse_command([]) == {}
     settings = StudySettings()
     assert (settings.design, settings.results_dir, settings.seed) == ("search", "results", 0)
     assert (settings.precision, settings.confirm_seeds, settings.show_design) == ("auto", 5, False)
@@ -230,7 +230,7 @@ def test_the_directory_is_named_by_design_and_data_set(tmp_path):
 
 def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_settings(["--help"])
+        parse_command(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     for option in StudySettings().to_dict():
@@ -260,11 +260,10 @@ RECORDED = decided(
 
 
 def test_what_is_left_out_is_as_recorded_but_for_where_it_lies_and_what_was_asked_for_once():
-    settings = continued(
-        {"samples": 12, "address": "auto"}, RECORDED | {"confirm_until_width": 2.0}, "flowers"
-    )
+    recorded = RECORDED | {"confirm_until_width": 2.0, "address": "10.0.0.1:6379"}
+    settings = continued({"samples": 12}, recorded, "flowers")
     assert settings.confirm_until_width is None
-    assert (settings.samples, settings.address, settings.name) == (12, "auto", "flowers")
+    assert (settings.samples, settings.address, settings.name) == (12, None, "flowers")
     assert (settings.epochs, settings.precision, settings.max_concurrent, settings.seed) == (
         6,
         "bf16",
@@ -330,4 +329,4 @@ def test_another_question_is_refused_with_the_difference(given, said):
 def test_the_name_made_of_a_designs_is_one_that_may_be_given(design, name, tmp_path):
     settings = StudySettings(design=design, results_dir=str(tmp_path))
     assert settings.folder("digits") == tmp_path / name
-    parse_settings(["--name", name])
+    parse_command(["--name", name])

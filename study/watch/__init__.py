@@ -1,0 +1,1 @@
+"""Ways to watch studies, each a view of their records."""

@@ -142,7 +142,7 @@ class Place:
     def run(self, name: str, arguments: str, **how) -> int:
         return self.end(self.start(name, arguments, **how))
 
-    def said(self, name: str) -> str:
+    def output(self, name: str) -> str:
         return (self.beside / f"{name}.txt").read_text()
 
     def state(self, name: str) -> StudyState:

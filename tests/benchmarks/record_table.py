@@ -99,12 +99,12 @@ def rows(
             if reading != "running":
                 compute_precise_statistics(model, sample, trainer.pixels, "float32")
             if trainer.validation:
-                said = evaluate(model, trainer.validation, trainer.pixels, "float32")
-                row[f"accuracy {reading}"] = round(said.accuracy * len(trainer.validation))
-                row[f"loss {reading}"] = f"{said.loss:.4g}"
+                readings = evaluate(model, trainer.validation, trainer.pixels, "float32")
+                row[f"accuracy {reading}"] = round(readings.accuracy * len(trainer.validation))
+                row[f"loss {reading}"] = f"{readings.loss:.4g}"
             if reading in tested or metrics.epoch == config.max_epochs:
-                said = evaluate(model, test, trainer.pixels, "float32")
-                row[f"test {reading}"] = round(said.accuracy * len(test))
+                readings = evaluate(model, test, trainer.pixels, "float32")
+                row[f"test {reading}"] = round(readings.accuracy * len(test))
         yield row
         if metrics.diverged:
             break

@@ -43,7 +43,7 @@ def place(tmp_path_factory, home, head):
 def straight(place):
     """A study that nothing happened to: all stages, the last of the winner, of another kernel and
     of a baseline."""
-    assert place.run("straight", USUAL, report=True) == 0, place.said("straight")
+    assert place.run("straight", USUAL, report=True) == 0, place.output("straight")
     trials, epochs = place.tables("straight")
     stages = trials["stage"].tolist()
     assert stages[:7] == ["search"] * 7
@@ -106,7 +106,7 @@ def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place,
             time.sleep(draw.random() * 0.2)
         else:
             time.sleep(draw.random() * 5)
-        assert driver.exitcode in (None, 0), place.said(name)
+        assert driver.exitcode in (None, 0), place.output(name)
         kill(driver)
         kills += 1
         if place.events(name):
@@ -115,7 +115,7 @@ def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place,
                 assert trials[number].config == config
                 assert trials[number].epochs[: len(rows)] == rows
             known = {number: (trial.config, trial.epochs) for number, trial in trials.items()}
-    assert place.run(name, USUAL) == 0, place.said(name)
+    assert place.run(name, USUAL) == 0, place.output(name)
     check_whole(place, name, 7)
     for once, twice in zip(straight, place.tables(name), strict=True):
         same(once, twice)
@@ -140,7 +140,7 @@ def test_a_killed_worker_is_tried_again_and_recorded_once(place, head):
     wait_for(lambda: place.events("worker", "epoch") > 5)
     for process in trial_processes(head[1]):
         process.kill()
-    assert place.end(driver) == 0, place.said("worker")
+    assert place.end(driver) == 0, place.output("worker")
     check_whole(place, "worker", 2)
     (failed,), (continued,) = (
         events_of(place, "worker", "trial_failed"),
@@ -148,15 +148,15 @@ def test_a_killed_worker_is_tried_again_and_recorded_once(place, head):
     )
     assert "died" in failed["error"]
     assert continued["from_epoch"] >= 4
-    assert "is tried again" in place.said("worker")
-    assert "Traceback" not in place.said("worker")
+    assert "is tried again" in place.output("worker")
+    assert "Traceback" not in place.output("worker")
 
 
 def test_what_fails_three_times_is_failed_until_asked_for_again(place, home):
     cause = home / "raise"
     cause.touch()
     arguments = "--samples 4 --epochs 3 --max-concurrent 2 --checkpoint-seconds 0 --scheduler fifo"
-    assert place.run("raising", arguments, trainable=Raising) == 0, place.said("raising")
+    assert place.run("raising", arguments, trainable=Raising) == 0, place.output("raising")
     check_whole(place, "raising", 4)
     failed = place.tables("raising")[0].loc[1]
     assert (failed["state"], failed["epochs"]) == ("failed", 1)
@@ -164,8 +164,8 @@ def test_what_fails_three_times_is_failed_until_asked_for_again(place, home):
     assert "study.log" in failed["error"]
     assert "no second epoch" in (place.root / "raising" / "study.log").read_text()
     assert [event["trial"] for event in events_of(place, "raising", "trial_failed")] == [1, 1, 1]
-    assert "1 trial failed" in place.said("raising")
-    assert "Traceback" not in place.said("raising")
+    assert "1 trial failed" in place.output("raising")
+    assert "Traceback" not in place.output("raising")
     before = (place.root / "raising" / "record.jsonl").read_bytes()
     assert place.run("raising", arguments) == 0
     assert (place.root / "raising" / "record.jsonl").read_bytes() == before, (
@@ -220,7 +220,7 @@ def test_a_lost_or_torn_checkpoint_falls_back_and_the_record_says_so(
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif harm == "all lost":
         shutil.rmtree(home)
-    assert place.run(name, "--max-concurrent 1") == 0, place.said(name)
+    assert place.run(name, "--max-concurrent 1") == 0, place.output(name)
     (continued,) = events_of(place, name, "trial_continued")
     usable = newest if newest <= recorded else older
     expected = {"none": usable, "newest lost": older, "newest torn": older, "all lost": 0}
@@ -244,15 +244,15 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
         left.mkdir(parents=True)
         (left / "3-00000000.pt").touch()
         assert place.run("extended", arguments, report=True) == 0
-        assert "nothing to run" in place.said("extended")
+        assert "nothing to run" in place.output("extended")
         assert not left.parent.exists()
     assert (place.root / "extended" / "record.jsonl").read_bytes() == record
     assert (place.root / "extended" / "report" / "index.html").exists()
     assert place.run("extended", "--epochs 4 --seed 9") == 2
-    said = place.said("extended").splitlines()[-1]
+    last_line = place.output("extended").splitlines()[-1]
     assert (
         "--epochs: invalid value 4, the study has 3; --seed: invalid value 9, the study has 0"
-        in said
+        in last_line
     )
     assert (place.root / "extended" / "record.jsonl").read_bytes() == record
 
@@ -260,15 +260,15 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
 def test_where_every_trial_diverges_it_says_so(place):
     assert place.run("wild", "--samples 3 --epochs 4", design=WILD, report=True) == 1
     assert place.tables("wild")[0]["state"].tolist() == ["diverged"] * 3
-    assert "no trial is complete (3 diverged, 0 failed)" in place.said("wild").splitlines()[-1]
-    assert "Traceback" not in place.said("wild")
+    assert "no trial is complete (3 diverged, 0 failed)" in place.output("wild").splitlines()[-1]
+    assert "Traceback" not in place.output("wild")
 
 
 def test_one_driver_a_study(place):
     driver = place.start("twice", "--samples 4 --epochs 200")
     wait_for(lambda: place.events("twice", "epoch") > 0)
     assert place.run("twice", "--samples 4 --epochs 200") == 2
-    assert f"process {driver.pid} on" in place.said("twice").splitlines()[-1]
+    assert f"process {driver.pid} on" in place.output("twice").splitlines()[-1]
     kill(driver)
     before = place.events("twice", "epoch")
     driver = place.start("twice", "--samples 4")
@@ -295,10 +295,10 @@ def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(
     stuffing.write_bytes(bytes(3_500_000))
     arguments = "--samples 3 --epochs 6 --max-concurrent 1 --checkpoint-seconds 0"
     assert place.run("full", arguments) == 1
-    last = place.said("full").splitlines()[-1]
+    last = place.output("full").splitlines()[-1]
     assert "No space left on device; to resume when there is room: resnet-study" in last
-    assert "Traceback" not in place.said("full")
+    assert "Traceback" not in place.output("full")
     place.state("full")
     stuffing.unlink()
-    assert place.run("full", arguments) == 0, place.said("full")
+    assert place.run("full", arguments) == 0, place.output("full")
     check_whole(place, "full", 3)

@@ -133,10 +133,10 @@ def test_the_winner_is_kept_and_reads_the_validation_images_as_recorded(place, f
     mean, std = (np.array(about[name]).reshape(-1, 1, 1) for name in ("pixel_mean", "pixel_std"))
     with torch.no_grad():
         logits = load_resnet(best)(torch.from_numpy((part.images / 255 - mean) / std).float())
-    said = logits.argmax(1).numpy()
-    assert (said == part.labels).mean() == pytest.approx(winner["validation_accuracy"])
+    predicted = logits.argmax(1).numpy()
+    assert (predicted == part.labels).mean() == pytest.approx(winner["validation_accuracy"])
     table = pd.crosstab(
-        pd.Categorical(part.labels, range(3)), pd.Categorical(said, range(3)), dropna=False
+        pd.Categorical(part.labels, range(3)), pd.Categorical(predicted, range(3)), dropna=False
     )
     with (best / "confusion_matrix.csv").open() as file:
         rows = list(csv.reader(file))
@@ -144,7 +144,7 @@ def test_the_winner_is_kept_and_reads_the_validation_images_as_recorded(place, f
     assert [[int(count) for count in row[1:]] for row in rows[1:]] == table.to_numpy().tolist()
     by_class = pd.read_csv(best / "accuracy_by_class.csv")
     assert by_class["validation_accuracy"].tolist() == pytest.approx(
-        [(said[part.labels == label] == label).mean() for label in range(3)]
+        [(predicted[part.labels == label] == label).mean() for label in range(3)]
     )
 
 

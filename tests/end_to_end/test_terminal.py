@@ -55,7 +55,7 @@ def test_a_terminal_that_is_closed_while_its_hangup_is_ignored(place):
 
 
 def test_a_terminal_that_speaks_ascii(place):
-    assert place.run("ascii", STUDY, encoding="ascii") == 0, place.said("ascii")
+    assert place.run("ascii", STUDY, encoding="ascii") == 0, place.output("ascii")
     check_complete(place, "ascii")
-    assert r"images of 1\xd716\xd716 pixels" in place.said("ascii")
+    assert r"images of 1\xd716\xd716 pixels" in place.output("ascii")
     assert "images of 1×16×16 pixels" in (place.root / "ascii" / "study.log").read_text()

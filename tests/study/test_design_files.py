@@ -140,7 +140,7 @@ def varied(*but: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         # The whole file.
         (
@@ -340,9 +340,9 @@ def varied(*but: str) -> str:
         ),
     ],
 )
-def test_a_broken_design_is_one_line_that_names_the_key(write, text, said):
+def test_a_broken_design_is_one_line_that_names_the_key(write, text, message):
     path = write(text)
-    assert refused(path) == f"--design: {path}: {said}"
+    assert refused(path) == f"--design: {path}: {message}"
 
 
 def test_no_file_no_toml_no_text(write, tmp_path):
@@ -374,10 +374,10 @@ def test_a_condition_makes_levels_go_together(write):
 @pytest.mark.parametrize("arguments", [[], ["--design", "stem"], ["--design", "course"]])
 def test_the_command_shows_a_design_as_a_file(capsys, write, arguments):
     assert main([*arguments, "--show-design"]) == 0
-    said, errors = capsys.readouterr()
+    message, errors = capsys.readouterr()
     name = arguments[-1] if arguments else "search"
     assert errors == ""
-    assert read_design(write(said, f"{name}.toml")) == DESIGNS[name]
+    assert read_design(write(message, f"{name}.toml")) == DESIGNS[name]
 
 
 def test_one_budget_for_all_is_shown(capsys):

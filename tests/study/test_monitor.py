@@ -54,8 +54,10 @@ def state() -> StudyState:
 
 
 def test_status_line(state):
-    said = "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
-    assert status_line(state, "search", 10, 700.0) == said
+    expected = (
+        "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
+    )
+    assert status_line(state, "search", 10, 700.0) == line
     assert (
         status_line(StudyState(), "search", 10, None) == "search: 0/10 done · 0 running · 0 stopped"
     )
@@ -74,8 +76,8 @@ def confirming(state) -> StudyState:
 
 
 def test_each_stage_is_counted_by_itself(confirming):
-    said = "confirm: 1/4 done · 1 running · 0 stopped · best 87.5% (k3 s1 pool d18)"
-    assert status_line(confirming, "confirm", 4, None) == said
+    expected = "confirm: 1/4 done · 1 running · 0 stopped · best 87.5% (k3 s1 pool d18)"
+    assert status_line(confirming, "confirm", 4, None) == expected
     assert status_line(confirming, "search", 10, None).startswith(
         "search: 4/10 done · 1 running · 1 stopped"
     )
@@ -103,8 +105,10 @@ def test_a_trial_of_the_confirm_stage_is_told_with_its_test_accuracy(confirming,
     caplog.set_level("INFO", "study")
     monitor = Monitor(confirming, "confirm", 4, Console(file=io.StringIO()))
     monitor.on_trial_complete(0, [], SimpleNamespace(config={"trial": 5}))
-    said = "trial 5 complete: k7 s2 pool d18, learning rate 0.25, test accuracy 75.0% at epoch 6"
-    assert caplog.messages == [f"[confirm 1/4] {said}"]
+    expected = (
+        "trial 5 complete: k7 s2 pool d18, learning rate 0.25, test accuracy 75.0% at epoch 6"
+    )
+    assert caplog.messages == [f"[confirm 1/4] {line}"]
 
 
 def test_trial_lines(state):
@@ -119,18 +123,18 @@ def test_trial_lines(state):
 
 def test_a_failed_try_is_told_as_one():
     tried = trial(5, "running", 2, error="RuntimeError: boom")
-    said = (
+    expected = (
         "trial 5 failed and is tried again: k3 s1 pool d18, learning rate 0.012: RuntimeError: boom"
     )
-    assert trial_line(tried) == said
+    assert trial_line(tried) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (90000, "25.0 h")],
 )
-def test_duration(seconds, said):
-    assert duration(seconds) == said
+def test_duration(seconds, expected):
+    assert duration(seconds) == expected
 
 
 def watched(state: StudyState, terminal: bool) -> str:

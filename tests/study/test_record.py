@@ -101,7 +101,7 @@ def test_a_torn_last_line_is_skipped_with_a_warning(folder, caplog):
 
 
 @pytest.mark.parametrize(
-    ("line", "replacement", "said"),
+    ("line", "replacement", "message"),
     [
         (4, '{"event": "epo', "line 4: JSONDecodeError"),
         (
@@ -129,14 +129,14 @@ def test_a_torn_last_line_is_skipped_with_a_warning(folder, caplog):
         ),
     ],
 )
-def test_a_damaged_record_is_refused_with_file_and_line(folder, line, replacement, said):
+def test_a_damaged_record_is_refused_with_file_and_line(folder, line, replacement, message):
     path = folder / "record.jsonl"
     lines = path.read_text().splitlines()
     lines[line - 1] = replacement
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(RecordError) as caught:
         read_record(folder)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

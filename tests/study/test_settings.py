@@ -9,7 +9,7 @@ from trainables.config import UsageError
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--samples", "0"], "--samples: invalid value 0: expected an integer from 1"),
         (["--samples", "x"], "--samples: invalid value 'x': expected an integer from 1"),
@@ -94,10 +94,10 @@ from trainables.config import UsageError
         (["--smaples", "3"], "unknown option: --smaples. Did you mean --samples?"),
     ],
 )
-def test_wrong_use_is_one_line(arguments, said):
+def test_wrong_use_is_one_line(arguments, message):
     with pytest.raises(UsageError) as caught:
         parse_command(arguments)
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "", "a b", "a\n", "x" * 201])
@@ -188,7 +188,7 @@ def test_what_is_given_goes_before_the_design():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (
             {"design": "stem", "samples": 20},
@@ -213,10 +213,10 @@ def test_what_is_given_goes_before_the_design():
         ),
     ],
 )
-def test_what_a_design_cannot_have_is_refused(given, said):
+def test_what_a_design_cannot_have_is_refused(given, message):
     with pytest.raises(UsageError) as caught:
         decided(StudySettings(**given), DESIGNS[given["design"]])
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_the_directory_is_named_by_design_and_data_set(tmp_path):
@@ -302,7 +302,7 @@ def test_what_asks_the_same_question_is_taken(given):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (
             {"epochs": 7},
@@ -317,10 +317,10 @@ def test_what_asks_the_same_question_is_taken(given):
         ({"train_images": 10}, "--train-images: invalid value 10, the study has None"),
     ],
 )
-def test_another_question_is_refused_with_the_difference(given, said):
+def test_another_question_is_refused_with_the_difference(given, message):
     with pytest.raises(UsageError) as caught:
         continued(given, RECORDED, "n")
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     # Without a scheduler every trial is complete, and after three epochs the baseline is behind.
     command = f"--design {path} --epochs 3 --scheduler fifo --max-concurrent 2"
     study = place.root / "own"
-    assert place.run("own", f"{command} --confirm-seeds 1", report=True) == 0, place.said("own")
+    assert place.run("own", f"{command} --confirm-seeds 1", report=True) == 0, place.output("own")
     trials, epochs = place.tables("own")
     check_readings(trials, epochs)
 
@@ -238,7 +238,7 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert (study / "report" / "index.html").exists()
 
     # One seed more is one trial more of every arm, and nothing else.
-    assert place.run("own", f"{command} --confirm-seeds 2") == 0, place.said("own")
+    assert place.run("own", f"{command} --confirm-seeds 2") == 0, place.output("own")
     more, more_epochs = place.tables("own")
     pd.testing.assert_frame_equal(more[: len(trials)], trials)
     pd.testing.assert_frame_equal(more_epochs[: len(epochs)], epochs)
@@ -248,12 +248,12 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
 
     record = (study / "record.jsonl").read_bytes()
     assert place.run("own", f"{command} --confirm-seeds 2") == 0
-    assert f"nothing to run: all {len(more)} trials have ended" in place.said("own")
+    assert f"nothing to run: all {len(more)} trials have ended" in place.output("own")
     assert (study / "record.jsonl").read_bytes() == record
 
     # Asked for by width: as many as that takes, at most 20, and recorded.
     command += " --confirm-seeds 2 --confirm-until-width 6"
-    assert place.run("own", command, report=True) == 0, place.said("own")
+    assert place.run("own", command, report=True) == 0, place.output("own")
     advised, _ = place.tables("own")
     seeds = advised.loc[advised["stage"] == "confirm", "seed"].nunique()
     assert seeds > 2
@@ -267,8 +267,8 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
     path = tmp_path / "course.toml"
     path.write_text(COURSE)
     study = place.root / "course"
-    assert place.run("course", f"--design {path} --confirm-seeds 1", report=True) == 0, place.said(
-        "course"
+    assert place.run("course", f"--design {path} --confirm-seeds 1", report=True) == 0, (
+        place.output("course")
     )
     trials, epochs = place.tables("course")
     check_readings(trials, epochs)
@@ -284,13 +284,13 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
     assert not (study / "best").exists(), "nothing is chosen by test images"
     assert (study / "report" / "index.html").exists()
 
-    assert place.run("course", "--confirm-seeds 2") == 0, place.said("course")
+    assert place.run("course", "--confirm-seeds 2") == 0, place.output("course")
     more, more_epochs = place.tables("course")
     assert configs(more) == configs(trials) + [{**config, "seed": 2} for config in configs(trials)]
     check_readings(more, more_epochs)
     record = (study / "record.jsonl").read_bytes()
     assert place.run("course", "--epochs 1 --confirm-seeds 2") == 2
-    assert "--epochs: invalid value 1, the study has 2" in place.said("course").splitlines()[-1]
+    assert "--epochs: invalid value 1, the study has 2" in place.output("course").splitlines()[-1]
     assert (study / "record.jsonl").read_bytes() == record
 
 

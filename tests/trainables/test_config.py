@@ -56,9 +56,9 @@ from trainables.config import EpochMetrics, TrialConfig, UsageError
 def test_a_wrong_value_is_named(field, value):
     with pytest.raises(UsageError) as caught:
         TrialConfig(**{field: value})
-    said = str(caught.value)
-    assert said.startswith(f"{field}: invalid value {value!r}: expected ")
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"{field}: invalid value {value!r}: expected ")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

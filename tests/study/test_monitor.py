@@ -54,9 +54,7 @@ def state() -> StudyState:
 
 
 def test_status_line(state):
-    expected = (
-        "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
-    )
+    line = "search: 4/10 done · 1 running · 1 stopped · best 87.5% (k3 s1 pool d18) · 12 min left"
     assert status_line(state, "search", 10, 700.0) == line
     assert (
         status_line(StudyState(), "search", 10, None) == "search: 0/10 done · 0 running · 0 stopped"
@@ -105,9 +103,7 @@ def test_a_trial_of_the_confirm_stage_is_told_with_its_test_accuracy(confirming,
     caplog.set_level("INFO", "study")
     monitor = Monitor(confirming, "confirm", 4, Console(file=io.StringIO()))
     monitor.on_trial_complete(0, [], SimpleNamespace(config={"trial": 5}))
-    expected = (
-        "trial 5 complete: k7 s2 pool d18, learning rate 0.25, test accuracy 75.0% at epoch 6"
-    )
+    line = "trial 5 complete: k7 s2 pool d18, learning rate 0.25, test accuracy 75.0% at epoch 6"
     assert caplog.messages == [f"[confirm 1/4] {line}"]
 
 

@@ -28,7 +28,7 @@ from study.settings import DecidedSettings
 from study.signals import Interrupted
 from study.stages import Stages, end_trial
 from study.state import state_at_end
-from study.timing import timing_here, timing_job, timing_on_ray
+from study.timing import largest_trial, timing_here, timing_job, timing_on_ray
 from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
@@ -90,7 +90,7 @@ def _planned(
         resources = ray_resources(settings)
         gpus = gpus_per_trial(settings, resources)
         # Refuses what no machine has, for which Ray would wait.
-        concurrent_trials(settings, resources, gpus)
+        concurrent_trials(settings, resources, gpus, largest_trial(design, images.data))
         timings = timed_here()
         if timings is None:
             timings = timing_on_ray(timing_job(settings, design, images.data, gpus > 0), gpus)

@@ -14,7 +14,7 @@ from study.images import Images, absolute, dataset_for_record
 from study.provenance import command, git_commit, machine, package_versions
 from study.resources import Resources, concurrent_trials, gpus_per_trial
 from study.settings import DecidedSettings
-from study.timing import forward_flops
+from study.timing import forward_flops, largest_trial
 from trainables.vocabulary import SearchMode
 
 
@@ -88,7 +88,8 @@ def make_plan(
     # the time.
     epochs = settings.epochs or max(own, default=4 if images.data.name == "digits" else 20)
     gpus = gpus_per_trial(settings, resources)
-    concurrent, notes = concurrent_trials(settings, resources, gpus)
+    largest = largest_trial(design, images.data)
+    concurrent, notes = concurrent_trials(settings, resources, gpus, largest)
     notes += images.notes
     left_out = (
         list(design.baselines)[settings.samples :] if design.search != SearchMode.NONE else []

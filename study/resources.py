@@ -1,5 +1,6 @@
 """What trials run on: the cores of this process, the nodes that Ray has, how many trials fit."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -47,10 +48,11 @@ def _quota(group: Path) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine: its CPU cores and GPUs."""
+    """A machine: its CPU cores, GPUs and bytes of memory."""
 
     cpus: float
     gpus: float = 0.0
+    memory: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,25 @@ def ray_resources(settings: StudySettings) -> Resources:
     usable = settings.address is not None or has_gpu()
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(
-        tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0) if usable else 0.0) for node in alive)
+        tuple(
+            Node(
+                cpus=node.get("CPU", 0.0),
+                gpus=node.get("GPU", 0.0) if usable else 0.0,
+                # Ray divides what was free when it started.
+                memory=node.get("memory", math.inf) + node.get("object_store_memory", 0.0),
+            )
+            for node in alive
+        )
     )
+
+
+@dataclass(frozen=True)
+class LargestTrial:
+    """The trial of a design that needs the most memory, in bytes; see `timing.largest_trial`."""
+
+    arm: str
+    batch_size: int
+    memory: float
 
 
 def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
@@ -109,18 +128,28 @@ def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
 
 
 def concurrent_trials(
-    settings: StudySettings, resources: Resources, gpus: float
+    settings: StudySettings, resources: Resources, gpus: float, largest: LargestTrial
 ) -> tuple[int, list[str]]:
-    """How many trials run at once, and the notes on that.
+    """How many trials run at once, and the notes on that. On a GPU memory is not counted.
 
     Raises:
-        UsageError: no machine has the cores of one trial.
+        UsageError: no machine has the cores, or on a CPU the memory, of one trial.
     """
     cpus = settings.cpus_per_trial
     if cpus > resources.most_cpus:
         expected = f"expected at most {resources.most_cpus:g}, what a machine has"
         raise UsageError(f"--cpus-per-trial: invalid value {cpus}: {expected}")
     fit = max(1, sum(_fit_on(node, cpus, gpus) for node in resources.nodes))
+    by_memory = fit if gpus else _fit_in_memory(cpus, resources, largest)
+    need = f"a trial of {largest.arm} needs about {largest.memory / 1e9:.1f} GB of memory"
+    if not by_memory:
+        most = max(node.memory for node in resources.nodes)
+        raise UsageError(
+            f"batch_size: invalid value {largest.batch_size}: expected less of it in the design, "
+            f"or smaller images: {need}, a machine has {most / 1e9:.1f} GB"
+        )
+    if by_memory < min(fit, settings.max_concurrent or MOST_CONCURRENT):
+        return by_memory, [f"max_concurrent: {by_memory}, for {need}"]
     if settings.max_concurrent is None:
         if fit <= MOST_CONCURRENT:
             return fit, []
@@ -131,6 +160,12 @@ def concurrent_trials(
     if settings.max_concurrent > fit:
         return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
     return settings.max_concurrent, []
+
+
+def _fit_in_memory(cpus: float, resources: Resources, largest: LargestTrial) -> int:
+    return sum(
+        int(min(_fit(node.cpus, cpus), node.memory / largest.memory)) for node in resources.nodes
+    )
 
 
 def _fit_on(node: Node, cpus: float, gpus: float) -> int:

@@ -3,7 +3,6 @@
 import base64
 import logging
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ class RecordCallback(DriverCallback):
     def begin(self, number: int, stage: Stage, origin: str, config: TrialConfig) -> None:
         """Record a new trial."""
         arm = arm_label(config, self._record.state.header["design"])
+        cost = self.cost(config)
         self._record.append(
             "trial_started",
             trial=number,
@@ -53,7 +53,8 @@ class RecordCallback(DriverCallback):
             origin=origin,
             arm=arm,
             config=config.to_dict(),
-            **asdict(self.cost(config)),
+            parameters=cost.parameters,
+            forward_flops=cost.forward_flops,
         )
 
     def cost(self, config: TrialConfig) -> NetworkCost:

@@ -12,7 +12,7 @@ import ray
 
 from study.designs import Design
 from study.errors import CannotStart, error_line
-from study.resources import has_gpu, usable_cores
+from study.resources import LargestTrial, has_gpu, usable_cores
 from study.settings import DecidedSettings
 from trainables.config import TrialConfig
 from trainables.parts import ImageData, Part, TrialData
@@ -71,6 +71,21 @@ def forward_flops(design: Design, data: ImageData, epochs: int) -> dict[TrialCon
         arm: network_cost(arm, data.image_shape, classes).forward_flops
         for arm in design.networks(epochs)
     }
+
+
+def largest_trial(design: Design, data: ImageData) -> LargestTrial:
+    """What `concurrent_trials` asks of a machine's memory."""
+    trials = [
+        LargestTrial(
+            network.arm,
+            network.batch_size,
+            network_cost(network, data.image_shape, len(data.classes)).training_bytes(
+                min(network.batch_size, len(data.train))
+            ),
+        )
+        for network in design.networks(1)
+    ]
+    return max(trials, key=lambda trial: trial.memory)
 
 
 @contextmanager

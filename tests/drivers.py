@@ -20,7 +20,7 @@ import pytest
 import ray.cloudpickle
 from commands import with_defaults
 
-import analysis.report
+import analysis.report.page
 import study.stages
 from study.designs import DESIGNS, SEARCH, Factor
 from study.record import read_record
@@ -95,7 +95,7 @@ def run(
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         study.stages.ResNetTrainable = trainable
     if not report:
-        analysis.report.write_report = lambda study: study.path / "report" / "index.html"
+        analysis.report.page.write_report = lambda study: study.path / "report" / "index.html"
     sys.argv = ["resnet-study", *arguments]
     sys.exit(main())
 
@@ -183,6 +183,8 @@ def ray_head(home: Path, **environment: str) -> Iterator[tuple[str, psutil.Proce
         **os.environ,
         "HOME": str(home),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # As where the command starts Ray: the first trials find what takes seconds to import.
+        "RAY_preload_python_modules": "trainables.trainable,torch._dynamo",
         **TOKEN,
         **environment,
     }

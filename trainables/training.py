@@ -247,12 +247,12 @@ def evaluate(model: nn.Module, part: DevicePart, pixels: Pixels, precision: str)
     return Readings(loss_sum.item() / len(part), correct.item() / len(part), predictions_N)
 
 
-def balanced_accuracy(confusion_KxK: Tensor) -> float:
+def balanced_accuracy(confusion_KxK: np.ndarray) -> float:
     """The mean over the classes (rows) that have images of the share that is recognised: chance is
     1/K however uneven the classes are (Brodersen et al. 2010)."""
     counts_K = confusion_KxK.sum(1)
-    recalls_K = confusion_KxK.diagonal() / counts_K
-    return recalls_K[counts_K > 0].double().mean().item()
+    present = counts_K > 0
+    return float((confusion_KxK.diagonal()[present] / counts_K[present]).mean())
 
 
 class Trainer:
@@ -359,7 +359,7 @@ class Trainer:
         pairs = part.labels_N * len(self.confusion_KxK) + readings.predictions_N
         counts = torch.bincount(pairs, minlength=self.confusion_KxK.numel())
         self.confusion_KxK = counts.reshape(self.confusion_KxK.shape).cpu()
-        return replace(readings, balanced_accuracy=balanced_accuracy(self.confusion_KxK))
+        return replace(readings, balanced_accuracy=balanced_accuracy(self.confusion_KxK.numpy()))
 
     def _correct(self, test: Readings | None) -> np.ndarray | None:
         if self.test is None or test is None or test.predictions_N is None:

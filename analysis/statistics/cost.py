@@ -57,21 +57,26 @@ def timeline(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     start = (end - known["train_seconds"] - known["eval_seconds"]).clip(lower=0)
     bars = known[["trial"]].assign(start=start, end=end)
     bars = bars.merge(trials[["trial", "stage"]], on="trial").sort_values("start")
-    slots = _slots(bars[["trial", "start", "end"]].itertuples(index=False, name=None))
-    return bars.assign(slot=slots).reset_index(drop=True)
+    following = bars.groupby("trial")[["start", "end"]].shift(-1)
+    goes_on = following["start"] - bars["end"] < bars["end"] - bars["start"]
+    bars["held"] = following["end"].where(goes_on, bars["end"])
+    rows = bars[["trial", "start", "end", "held"]].itertuples(index=False, name=None)
+    slots = _slots(rows)
+    return bars.drop(columns="held").assign(slot=slots).reset_index(drop=True)
 
 
-def _slots(bars: Iterable[tuple[int, float, float]]) -> list[int]:
-    """The slot of each bar (trial, start, end), by their start."""
+def _slots(bars: Iterable[tuple[int, float, float, float]]) -> list[int]:
+    """The slot of each bar: trial, start, end, and until when its slot is kept for the trial; in
+    the order of their start."""
     slots = []
-    last: list[tuple[int, float]] = []  # by slot the trial and the end of its last bar
-    for trial, start, end in bars:
+    last: list[tuple[int, float]] = []  # by slot its trial, and until when it is kept for that
+    for trial, start, end, held in bars:
         # The driver hears of an epoch a little after it: half an epoch is no overlap.
         free = [slot for slot, (_, until) in enumerate(last) if until <= (start + end) / 2]
-        own = [slot for slot in free if last[slot][0] == trial]
         free.sort(key=lambda slot: last[slot][1])
-        slot = next(iter([*own, *free]), len(last))
-        last[slot : slot + 1] = [(trial, end)]
+        own = [slot for slot, (kept_for, _) in enumerate(last) if kept_for == trial]
+        slot = next(iter([*own[:1], *free]), len(last))
+        last[slot : slot + 1] = [(trial, held)]
         slots.append(slot)
     return slots
 

@@ -142,6 +142,8 @@ def test_a_killed_worker_is_tried_again_and_recorded_once(place, head):
         process.kill()
     assert place.end(driver) == 0, place.output("worker")
     check_whole(place, "worker", 2)
+    # These tests start many drivers, and a report would be most of what one does.
+    assert not (place.root / "worker" / "report").exists()
     (failed,), (continued,) = (
         events_of(place, "worker", "trial_failed"),
         events_of(place, "worker", "trial_continued"),

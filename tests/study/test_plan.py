@@ -38,7 +38,9 @@ def planned(tmp_path, monkeypatch):
     monkeypatch.setattr(
         study.timing,
         "network_cost",
-        lambda arm, *_: SimpleNamespace(forward_flops=30 * arm.depth - 240),
+        lambda arm, *_: SimpleNamespace(
+            forward_flops=30 * arm.depth - 240, training_bytes=lambda batch_size: 1e9
+        ),
     )
 
     def plan(**given) -> Plan:

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
 from study.resources import (
+    LargestTrial,
     Node,
     Resources,
     concurrent_trials,
@@ -114,7 +116,10 @@ def test_a_process_in_a_control_group_may_use_its_quota(control_group):
     assert done.stdout == f"{cores}\n"
 
 
-def on(*nodes: tuple[float, float]) -> Resources:
+SMALL = LargestTrial("k3 s1 no-pool d34", 128, 1e9)
+
+
+def on(*nodes: tuple[float, ...]) -> Resources:
     return Resources(tuple(Node(*node) for node in nodes))
 
 
@@ -140,13 +145,15 @@ def on(*nodes: tuple[float, float]) -> Resources:
     ],
 )
 def test_so_many_trials_fit(nodes, gpus, fit):
-    assert concurrent_trials(StudySettings(), on(*nodes), gpus) == (fit, [])
+    assert concurrent_trials(StudySettings(), on(*nodes), gpus, SMALL) == (fit, [])
 
 
 def test_threads_of_a_trial_count():
-    assert concurrent_trials(StudySettings(cpus_per_trial=3), on((8, 0), (2, 0)), 0.0)[0] == 2
+    assert (
+        concurrent_trials(StudySettings(cpus_per_trial=3), on((8, 0), (2, 0)), 0.0, SMALL)[0] == 2
+    )
     with pytest.raises(UsageError) as caught:
-        concurrent_trials(StudySettings(cpus_per_trial=9), on((8, 0), (2, 0)), 0.0)
+        concurrent_trials(StudySettings(cpus_per_trial=9), on((8, 0), (2, 0)), 0.0, SMALL)
     assert (
         str(caught.value)
         == "--cpus-per-trial: invalid value 9: expected at most 8, what a machine has"
@@ -154,12 +161,29 @@ def test_threads_of_a_trial_count():
 
 
 def test_more_than_fit_or_than_a_searcher_learns_from_is_noted():
-    assert concurrent_trials(StudySettings(max_concurrent=3), on((2, 0)), 0.0) == (
+    assert concurrent_trials(StudySettings(max_concurrent=3), on((2, 0)), 0.0, SMALL) == (
         *(2, ["max_concurrent: asked 3, only 2 fit"]),
     )
-    most, (note,) = concurrent_trials(StudySettings(), on((64, 0)), 0.0)
+    most, (note,) = concurrent_trials(StudySettings(), on((64, 0)), 0.0, SMALL)
     assert (most, note[:34]) == (8, "max_concurrent: 8 of the 64 that f")
-    assert concurrent_trials(StudySettings(max_concurrent=60), on((64, 0)), 0.0) == (60, [])
+    assert concurrent_trials(StudySettings(max_concurrent=60), on((64, 0)), 0.0, SMALL) == (60, [])
+
+
+def test_no_more_trials_at_once_than_there_is_memory_for():
+    nodes = on((2, 0, 1.5e9), (4, 0, 2.5e9))
+    assert concurrent_trials(StudySettings(), nodes, 0.0, SMALL) == (
+        *(3, ["max_concurrent: 3, for a trial of k3 s1 no-pool d34 needs about 1.0 GB of memory"]),
+    )
+    assert concurrent_trials(StudySettings(max_concurrent=3), nodes, 0.0, SMALL) == (3, [])
+    # One machine has cores for one and memory for many, the other the reverse.
+    assert concurrent_trials(StudySettings(), on((1, 0, 8e9), (8, 0, 1e9)), 0.0, SMALL)[0] == 2
+    assert concurrent_trials(StudySettings(), on((4, 1, 1e8)), 0.25, SMALL) == (4, [])
+    with pytest.raises(UsageError) as caught:
+        concurrent_trials(StudySettings(), on((2, 0, 9e8), (2, 0, 8e8)), 0.0, SMALL)
+    assert str(caught.value) == (
+        "batch_size: invalid value 128: expected less of it in the design, or smaller images: "
+        "a trial of k3 s1 no-pool d34 needs about 1.0 GB of memory, a machine has 0.9 GB"
+    )
 
 
 def test_gpus_of_a_trial():
@@ -181,7 +205,10 @@ def test_a_gpu_that_torch_cannot_use_is_none(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     ray.init("local", num_cpus=3, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        assert ray_resources(StudySettings()) == on((3, 0))
-        assert ray_resources(StudySettings(address="somewhere:6379")) == on((3, 1))
+        (node,) = ray_resources(StudySettings()).nodes
+        assert (node.cpus, node.gpus) == (3, 0)
+        assert 0.5e9 < node.memory <= psutil.virtual_memory().total
+        (node,) = ray_resources(StudySettings(address="somewhere:6379")).nodes
+        assert (node.cpus, node.gpus) == (3, 1)
     finally:
         ray.shutdown()

@@ -2,6 +2,8 @@
 space."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,6 +90,12 @@ def test_cost_is_an_independent_count(residual, shortcut, depth):
         model(torch.zeros(1, 3, 32, 32, device="meta"))
     assert cost.forward_flops == counter.get_total_flops()
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
+    sizes = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, __, output: sizes.append(output.numel()))
+    model(torch.zeros(1, 3, 32, 32, device="meta"))
+    assert cost.activations == sum(sizes)
 
 
 def test_cost_by_hand():
@@ -103,6 +111,31 @@ def test_cost_by_hand():
     convolutions = 9 + 9 + 9 + 18 + 36 + 72 + 144 + 288 + 576
     norms = 2 * (1 + 2 * (1 + 2 + 4 + 8))
     assert cost.parameters == convolutions + norms + 8 * 2 + 2
+    assert cost.activations == 64 + 2 * (64 + 16 * 2 + 4 * 4 + 1 * 8)
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+from trainables.config import TrialConfig
+from trainables.parts import Part, TrialData
+from trainables.training import Trainer, prepare_process
+
+prepare_process(1)
+config = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10)
+images = np.zeros((128, 3, 32, 32), np.uint8)
+part = Part(images, np.arange(128) % 10)
+Trainer(config, TrialData(part, None, None, 10, False)).train_epoch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_about_what_a_process_takes():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    config = TrialConfig(stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10)
+    expected = network_cost(config, (3, 32, 32), 10).training_bytes(128)
+    assert 1024 * int(done.stdout) == pytest.approx(expected, rel=0.3)
 
 
 def test_known_costs_on_cifar():

@@ -123,13 +123,16 @@ def _seeds_for_width(folder: Path, width: float) -> int | None:
 def _report(folder: Path) -> None:
     """Write the report and say what it says."""
     from analysis.load import load_study
-    from analysis.report.page import write_report
+    from analysis.report.fingerprint import is_current
     from analysis.report.wording import closing_lines
     from study.record import writing
 
-    study = load_study(folder)
-    with writing(folder):
-        report = write_report(study)
+    study, report = load_study(folder), folder / "report" / "index.html"
+    if not is_current(folder):
+        from analysis.report.page import write_report  # with matplotlib
+
+        with writing(folder):
+            report = write_report(study)
     log.info("study: %s", folder)
     log.info("report: %s", report)
     for line in closing_lines(study):

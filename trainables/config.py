@@ -125,7 +125,7 @@ class TrialConfig:
     def arm(self) -> str:
         """A short label, such as `k3 s1 no-pool d18`; what else of network and optimizer is unusual
         follows."""
-        usual = TrialConfig()
+        usual = USUAL
         pool = "pool" if self.stem_maxpool else "no-pool"
         label = f"k{self.stem_kernel} s{self.stem_stride} {pool} d{self.depth}"
         if self.width != usual.width:
@@ -137,6 +137,9 @@ class TrialConfig:
         if self.optimizer != usual.optimizer:
             label += f" {self.optimizer}"
         return label
+
+
+USUAL = TrialConfig()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from analysis.load import Study, read_confusion, read_predictions
 from analysis.report import confirm_figures, figures, findings, panels, tables, wording
 from analysis.report.figures import Draw
 from analysis.report.findings import study_findings
+from analysis.report.fingerprint import made_of
 from analysis.statistics import confirm, curves, search
 from analysis.statistics.cost import costs, timeline
 from analysis.statistics.curves import is_baseline
@@ -112,6 +113,7 @@ def write_report(study: Study, out: str | Path | None = None) -> Path:
     effects = confirm.conclude(study).to_csv(index=False)
     page = {
         "name": study.manifest["name"],
+        "made_of": made_of(study.path),
         "tiles": wording.tiles(study),
         "forest": list(_forest(facts.confirmed)) if facts.confirmed else [],
         "command": findings.next_command(study),

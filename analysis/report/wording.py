@@ -96,7 +96,7 @@ COST = "Where the time went"
 SLOTS, MINUTES = "Slot", "Minutes that the study has run"
 TIMELINE = (
     "Each bar is an epoch; gaps: Ray starting, trials and stages waiting for the last of those "
-    "before them. Pauses between two runs of the command are left out."
+    "before them. Pauses between two runs of the command are excluded."
 )
 SHAPE = (
     "Medians over complete trials, in points: training less validation accuracy at the last epoch "
@@ -387,7 +387,7 @@ def _optimism(facts: findings.Standing) -> str:
 
 def beside_largest(largest: findings.LargestClass | None) -> str:
     """What always naming the largest class reaches, where classes are uneven."""
-    return f" (always naming {largest.name}: {largest.share:.1%})" if largest else ""
+    return f" (always naming class {largest.name}: {largest.share:.1%})" if largest else ""
 
 
 def effect_lines(confirmed: findings.ConfirmFindings) -> list[str]:

@@ -54,7 +54,12 @@ class Arm:
     @property
     def label(self) -> str:
         """That of its trials."""
-        return TrialConfig.from_dict(dict(zip(FIELDS, self.values, strict=True))).arm
+        return _label(self.values)
+
+
+@lru_cache(maxsize=1024)
+def _label(values: tuple[Any, ...]) -> str:
+    return TrialConfig.from_dict(dict(zip(FIELDS, values, strict=True))).arm
 
 
 @dataclass(frozen=True, eq=False)

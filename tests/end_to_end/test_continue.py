@@ -249,7 +249,11 @@ def test_extending_adds_trials_and_fewer_run_nothing(place):
         assert "nothing to run" in place.output("extended")
         assert not left.parent.exists()
     assert (place.root / "extended" / "record.jsonl").read_bytes() == record
-    assert (place.root / "extended" / "report" / "index.html").exists()
+    page = place.root / "extended" / "report" / "index.html"
+    written = page.stat().st_mtime_ns
+    assert place.run("extended", "", report=True) == 0
+    assert f"report: {page}" in place.output("extended")
+    assert page.stat().st_mtime_ns == written, "a page that would be the same is not made again"
     assert place.run("extended", "--epochs 4 --seed 9") == 2
     last_line = place.output("extended").splitlines()[-1]
     assert (

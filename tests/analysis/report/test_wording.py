@@ -71,7 +71,7 @@ def test_of_uneven_classes_the_largest_stands_beside_every_headline(study, tmp_p
     mostly = 1.5 / len(study.manifest["dataset"]["classes"])
     for share, shown in ((mostly + 0.001, True), (mostly - 0.001, False)):
         made = uneven(study, share)
-        beside = f"(always naming cat: {share:.1%})"
+        beside = f"(always naming class cat: {share:.1%})"
         for text in (wording.sentences(made)[0], wording.headline(made), wording.tiles(made)[0][2]):
             assert (beside in text) == shown
         table = arms_table(findings_of(made))

@@ -82,6 +82,7 @@ def _planned(
     settings: DecidedSettings, design: Design, images: Images, interrupted: Interrupted
 ) -> Iterator[tuple[Plan, str]]:
     """Ray, started or joined, with the plan for its machines and the address of its dashboard."""
+    log.info("preparing: Ray starts and training is timed, about 10 s")
     with (
         timing_here(settings, design, images.data) as timed_here,
         ray_running(settings) as dashboard,

@@ -59,7 +59,13 @@ def network(config: TrialConfig, channels: int, classes: int) -> nn.Module:
 class Training:
     """A network, its optimizer and its loaders, an epoch at a time."""
 
-    def __init__(self, config: TrialConfig, data: TrialData) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: TrialData,
+        workers: int = WORKERS,
+        channels_last: bool = False,
+    ) -> None:
         self.config = config
         torch.manual_seed(config.seed)
         train, validation = (
@@ -67,10 +73,12 @@ class Training:
             Images(data.validation, False, False),
         )
         self.train = DataLoader(
-            train, config.batch_size, shuffle=True, num_workers=WORKERS, drop_last=True
+            train, config.batch_size, shuffle=True, num_workers=workers, drop_last=True
         )
-        self.validation = DataLoader(validation, config.batch_size, num_workers=WORKERS)
-        self.model = network(config, data.train.images.shape[1], data.classes)
+        self.validation = DataLoader(validation, config.batch_size, num_workers=workers)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout: dict[str, Any] = {"memory_format": layout}
+        self.model = network(config, data.train.images.shape[1], data.classes).to(**self.layout)
         self.loss = nn.CrossEntropyLoss()
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -79,18 +87,18 @@ class Training:
             weight_decay=config.weight_decay,
         )
 
-    def train_epoch(self) -> float:
-        """Train one epoch; images a second, the first batch and the workers' start left out."""
+    def train_epoch(self, warm: int = 1) -> float:
+        """Train one epoch; images a second, without the first batches and the workers' start."""
         self.model.train()
         images = 0
         for batch, (inputs, labels) in enumerate(self.train):
-            if batch == 1:
+            if batch == warm:
                 started = time.perf_counter()
             self.optimizer.zero_grad()
-            loss = self.loss(self.model(inputs), labels)
+            loss = self.loss(self.model(inputs.to(**self.layout)), labels)
             loss.backward()
             self.optimizer.step()
-            images += len(labels) if batch else 0
+            images += len(labels) if batch >= warm else 0
         return images / (time.perf_counter() - started)
 
     def validate(self) -> float:

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 STUDY_FILES = ("study.json", "trials.csv", "epochs.csv", "test_images.csv")
-BEST_FILES = ("best/confusion_matrix.csv", "best/predictions.csv")
+BEST_FILES = tuple(
+    f"best/{name}" for name in ("confusion_matrix.csv", "predictions.csv", "mistakes.png")
+)
 SOURCES = (".py", ".jinja", ".js")
 HEAD = 2000
 """Bytes of a page among which its hash is."""

@@ -1,6 +1,7 @@
 """Writes the report, one self-contained page with its figures, and the page that compares
 studies."""
 
+import base64
 import json
 import os
 import re
@@ -79,6 +80,7 @@ class Section:
         heights: of the panels that this fills, inches.
         tables: by title.
         matrix: images by true and predicted class.
+        sheet: address of a picture of the first rows of its table.
         heading: where that is not `wording.heading` of the name.
         tab: whether it is one of the views by factor.
         hidden: why it is not shown, unless asked for.
@@ -92,6 +94,7 @@ class Section:
     heights: Sequence[float] = figures.CURVE_HEIGHTS
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     matrix: pd.DataFrame | None = None
+    sheet: str = ""
     heading: str = ""
     tab: bool = False
     hidden: str = ""
@@ -271,7 +274,7 @@ def sections(study: Study) -> Iterator[Section]:
         yield Section("confusion", wording.NO_CONFUSION, str(error))
     else:
         if confusion is not None:
-            yield _chosen(confusion, predictions, wording.chosen_scope(study))
+            yield _chosen(confusion, predictions, study.path, wording.chosen_scope(study))
 
 
 def _curves(study: Study, readings: pd.DataFrame, scope: str) -> Section:
@@ -376,14 +379,19 @@ def _levels(
         yield Section(f"by-{name}", finding, caption, scope, draw, heights, tab=True)
 
 
-def _chosen(confusion: pd.DataFrame, predictions: pd.DataFrame | None, scope: str) -> Section:
+def _chosen(
+    confusion: pd.DataFrame, predictions: pd.DataFrame | None, folder: Path, scope: str
+) -> Section:
     recognised = pd.Series(confusion.to_numpy().diagonal(), confusion.index)
     accuracies = recognised / confusion.sum(axis=1).replace(0, np.nan)
     finding = wording.confusion_finding(accuracies)
-    listed = {}
+    listed, sheet = {}, ""
     if predictions is not None:
+        path = folder / "best" / "mistakes.png"
+        if path.exists() and path.stat().st_size < MOST_BYTES:
+            sheet = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
         listed[wording.MISTAKES] = findings.mistakes(predictions).head(MOST_MISTAKES).reset_index()
-    return Section("confusion", finding, scope, tables=listed, matrix=confusion)
+    return Section("confusion", finding, scope, tables=listed, matrix=confusion, sheet=sheet)
 
 
 def _matrix(confusion: pd.DataFrame) -> dict[str, list[Cell]]:

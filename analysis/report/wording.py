@@ -161,6 +161,7 @@ BEST_BY_ARM = "Best by arm, and where that is at an end, which range to try next
 SHAPE_BY_LEVEL = "Shape of training by level"
 CONFUSION = "Images by true and predicted class"
 MISTAKES = "Most confident mistakes on the test images"
+SHEET = "The test images of the most confident mistakes, in the order of the table"
 ARMS = "Arms"
 RATES_TRIED = "Learning rates tried for each arm (validation loss)"
 MEANS_BY_EPOCH = "By epoch, means over seeds"

@@ -1,11 +1,15 @@
 """`best/predictions.csv` holds what the weights in `best/` predict of the test images."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from analysis.load import read_predictions
-from study.predictions import lacks_predictions, write_predictions
+from analysis.report.findings import mistakes
+from study.predictions import lacks_predictions, sheet, write_predictions
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig, UsageError
 from trainables.parts import ImageData, Part
@@ -64,6 +68,29 @@ def test_each_test_image_has_its_row(tmp_path, study, data, precision, apart):
     assert same.mean() > (0.95 if precision == "bf16" else 0.999)
     differs = np.abs(table["probability"] - expected.max(1)).max() > 1e-4
     assert differs == (precision == "bf16")
+
+
+def test_the_sheet_shows_the_most_confident_mistakes_in_order(tmp_path, study, data):
+    _, state = study("confirm")
+    write_predictions(tmp_path, state, data)
+    table = mistakes(read_predictions(tmp_path))
+    with Image.open(tmp_path / "best" / "mistakes.png") as file:
+        strip = np.asarray(file)
+    assert strip.shape == (64, 640, 3)
+    for place, number in enumerate(table.index[:10]):
+        # 8 pixels are enlarged to 60: the middles of their squares.
+        middles = (2 + 60 * (np.arange(8) + 0.5) / 8).astype(int)
+        shown = strip[:, 64 * place : 64 * place + 64][np.ix_(middles, middles)]
+        assert (shown == data.test.images[number].transpose(1, 2, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"), [((1, 8, 16), (30, 60)), ((3, 200, 100), (60, 30))], ids=["wide", "tall"]
+)
+def test_images_of_the_sheet_keep_their_proportions(shape, box):
+    with Image.open(io.BytesIO(sheet(np.zeros((2, *shape), np.uint8)))) as file:
+        dark = np.asarray(file)[:, :64].max(2) == 0
+    assert (dark.any(1).sum(), dark.any(0).sum()) == box
 
 
 def test_the_weights_of_a_search_trial_read_no_test_images(tmp_path, study):

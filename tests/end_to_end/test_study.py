@@ -89,6 +89,15 @@ def test_a_study_runs_through_to_its_figures(place, finished):
 def test_the_manifest_tells_how_the_study_was_made(place, finished):
     manifest = json.loads((place.root / "results" / "search-squares" / "study.json").read_text())
     data = load_images(str(place.images), place.root / "data", 16)
+    shares = {
+        part: pd.Series(getattr(split_images(data), part).labels).value_counts(normalize=True)
+        for part in ("train", "validation", "test")
+    }
+    largest = manifest["dataset"].pop("largest_class")
+    assert {part: share for part, (_, share) in largest.items()} == {
+        part: pytest.approx(of_class.max()) for part, of_class in shares.items()
+    }
+    assert {name for name, _ in largest.values()} <= {"left", "middle", "right"}
     assert manifest["dataset"] == {
         "name": "squares",
         "chosen": None,

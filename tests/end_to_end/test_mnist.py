@@ -16,16 +16,16 @@ pytestmark = [
 
 
 def test_after_two_epochs_of_mnist_the_baselines_are_read_as_what_they_have_learnt(tmp_path):
-    """By running statistics those of stride 1 read 11 and 13% of these 1,500 images, and the other
-    one wins by that."""
+    """By running statistics that of stride 1 reads 11% of these 1,500 images, and the other one
+    wins by that. (The third baseline, without a pool, read 13%; it takes minutes.)"""
     data = Path(os.environ["RESNET_STUDY_MNIST"])
     place = Place(tmp_path, tmp_path)
-    options = "--dataset mnist --train-images 1500 --samples 3 --epochs 2 --name mnist".split()
+    options = "--dataset mnist --train-images 1500 --samples 2 --epochs 2 --name mnist".split()
     done = place.run(*options, "--data-dir", str(data))
     assert done.returncode == 0, done.stdout + done.stderr
     trials, epochs = place.tables("mnist")
     assert trials["origin"].tolist() == [
-        f"baseline:{name}" for name in ("imagenet-stem", "small-stem", "small-stem-no-pool")
+        *("baseline:imagenet-stem", "baseline:small-stem"),
     ]
     accuracy = epochs[epochs["epoch"] == 2].set_index("trial")["validation_accuracy"]
     assert (accuracy > 0.7).all(), "guessing is 0.1"

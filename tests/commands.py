@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,13 @@ def with_defaults(defaults: Mapping[str, str], arguments: Sequence[str]) -> list
     """The arguments after those default options that are not among them."""
     lacking = [item for item in defaults.items() if item[0] not in arguments]
     return [word for item in lacking for word in item if word] + list(arguments)
+
+
+def hear_signals() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, `nohup` with SIGHUP, which
+    a child inherits."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Place:
@@ -61,9 +67,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A shell starts what it runs in the background with SIGINT ignored, which a child
-            # inherits.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_signals,
         )
 
     def start_on(self, terminal: Terminal, *arguments: str) -> subprocess.Popen[bytes]:

@@ -94,7 +94,7 @@ def check_whole(place: Place, name: str, samples: int) -> None:
     assert not (place.root / name / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_five_random_moments_it_ends_as_if_nothing_had_happened(place, straight, seed):
     draw, name, kills = random.Random(seed), f"killed-{seed}", 0
     known: dict[int, tuple[dict, list]] = {}

@@ -105,7 +105,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 1
     except CannotWrite as error:
-        log.error("stopped: %s; to resume when there is room: %s", error, command())
+        log.error("stopped: %s; to resume when it can be written to: %s", error, command())
         return 1
     except KeyboardInterrupt:
         pass  # before anything was recorded; what follows is the same

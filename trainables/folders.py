@@ -57,7 +57,8 @@ def _read(root: Path, layout: Layout, image_size: int, skip_bad_images: bool) ->
     paths = [file.path for file, result in zip(files, decoded, strict=True) if result.reason]
     unreadable = named(paths, [result.reason for result in decoded if result.reason])
     if paths and not skip_bad_images:
-        problem = f"{len(paths)} of {len(files)} files are unreadable: {unreadable}"
+        verb = "is" if len(paths) == 1 else "are"
+        problem = f"{len(paths)} of {len(files)} files {verb} unreadable: {unreadable}"
         raise unusable(root, problem, "images only, or --skip-bad-images")
     value_range = fill_deep(images, decoded)
     channels = np.array([result.channels for result in decoded])

@@ -14,6 +14,8 @@ from trainables.parts import LEAST_TRAIN
 LAYOUTS = "a folder train/CLASS/* with test/CLASS/*, or a folder CLASS/*"
 VALIDATION = ("val", "valid", "validation")
 """Names of a folder beside `train` and `test` that is the validation part."""
+SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+"""What Windows leaves in folders of pictures, and macOS in archives."""
 MOST_NAMED = 5
 """Files or classes that a line names."""
 
@@ -104,8 +106,13 @@ def _parts(root: Path) -> tuple[str, ...]:
     return ("train", *validation, "test")
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that a system keeps for itself."""
+    return name.startswith(".") or name.casefold() in SYSTEM_FILES
+
+
 def _visible(folder: Path) -> list[str]:
-    return [name for name in os.listdir(folder) if not name.startswith(".")]
+    return [name for name in os.listdir(folder) if not is_hidden(name)]
 
 
 def _folders(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from trainables.config import UsageError, invalid
 from trainables.decoding import scale_deep
 from trainables.folders import decode_files, writable
-from trainables.layout import named
+from trainables.layout import is_hidden, named
 
 EXPECTED = "an image, a folder of images, or a uint8 array N×H×W×C (C 1 or 3) or N×H×W"
 
@@ -73,11 +73,11 @@ def _files(path: Path) -> list[str]:
     if path.is_file():
         return [str(path)]
     inside = sorted(path.rglob("*"))
-    hidden = [any(part.startswith(".") for part in each.relative_to(path).parts) for each in inside]
+    hidden = [any(map(is_hidden, each.relative_to(path).parts)) for each in inside]
     files = [
         str(each)
-        for each, is_hidden in zip(inside, hidden, strict=True)
-        if not (is_hidden or each.is_dir())
+        for each, skipped in zip(inside, hidden, strict=True)
+        if not (skipped or each.is_dir())
     ]
     if not files:
         raise invalid("images", str(path), EXPECTED)

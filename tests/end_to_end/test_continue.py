@@ -302,7 +302,7 @@ def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(
     arguments = "--samples 3 --epochs 6 --max-concurrent 1 --checkpoint-seconds 0"
     assert place.run("full", arguments) == 1
     last = place.output("full").splitlines()[-1]
-    assert "No space left on device; to resume when there is room: resnet-study" in last
+    assert "No space left on device; to resume when it can be written to: resnet-study" in last
     assert "Traceback" not in place.output("full")
     place.state("full")
     stuffing.unlink()

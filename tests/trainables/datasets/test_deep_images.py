@@ -176,7 +176,7 @@ def test_colour_of_16_bits_that_would_be_clipped_is_refused_by_name(tmp_path, re
     write_png16(tmp_path / "set" / "a" / "deep.png", colour.astype(np.uint16))
     message = refusal(tmp_path / "set")
     reason = f"16 bits per channel of colour, of which {bits} are used: convert it to 8 bits"
-    assert f"1 of 9 files are unreadable: a/deep.png ({reason})" in message
+    assert f"1 of 9 files is unreadable: a/deep.png ({reason})" in message
     assert load(tmp_path / "set", skip_bad_images=True).skipped == 1
 
 

@@ -122,6 +122,10 @@ def test_hidden_files_and_folders_are_ignored(colours, load):
     (colours / "red" / ".DS_Store").write_text("hidden")
     (colours / "red" / ".thumbnails").mkdir()
     write_image(colours / ".git" / "0.png", (1, 2, 3))
+    for name in ("Thumbs.db", "desktop.ini"):
+        (colours / "red" / name).write_text("of Windows")
+    (colours / "__MACOSX" / "red").mkdir(parents=True)
+    (colours / "__MACOSX" / "red" / "._0.png").write_text("of an archive made on macOS")
     (colours / "README.txt").write_text("beside the classes")
     data = load(colours)
     assert data.classes == plain.classes

@@ -99,7 +99,7 @@ def test_an_unreadable_file_is_named_with_the_reason(colours, refusal, kind):
     content, reason = REASONS[kind]
     (colours / "red" / "spoilt.jpg").write_bytes(content)
     message = refusal(colours)
-    assert f": 1 of 16 files are unreadable: red/spoilt.jpg ({reason}): expected " in message
+    assert f": 1 of 16 files is unreadable: red/spoilt.jpg ({reason}): expected " in message
 
 
 def test_a_reason_that_many_files_share_is_said_once(colours, refusal):

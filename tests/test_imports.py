@@ -1,6 +1,7 @@
 """Imports go one way, and each half does without what it does not need."""
 
 import ast
+import importlib
 import importlib.metadata
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "tests" / "benchmarks"
 OURS = ("analysis", "study", "tests", "trainables")
 
 
@@ -80,3 +82,10 @@ def test_importing_loads_little(module, unwanted):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_a_benchmark_can_be_started(name):
+    """They are not run by the tests, but what they import may move."""
+    module = "tests.benchmarks" if name == "__init__" else f"tests.benchmarks.{name}"
+    importlib.import_module(module)

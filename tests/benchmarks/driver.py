@@ -4,10 +4,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from study.designs import SEARCH
 from study.record import Record
 from study.scheduler import build_scheduler
 from study.searcher import StudySearcher
-from tests.benchmarks.choices import DESIGN, EPOCHS, beginning, run_simulated
+from tests.benchmarks.choices import EPOCHS, beginning, run_simulated
 from trainables.config import TrialConfig
 
 TRIALS = 100
@@ -26,7 +27,7 @@ def main() -> None:
         record = Record(Path(folder), header)
         begin = beginning(record.append)
         searcher = StudySearcher(
-            DESIGN, TRIALS, "tpe", EPOCHS, 0, record.state, begin, lambda _: None
+            SEARCH, TRIALS, "tpe", EPOCHS, 0, record.state, begin, lambda _: None
         )
         started = time.perf_counter()
         run_simulated(searcher, build_scheduler("asha", EPOCHS), record.append, read)

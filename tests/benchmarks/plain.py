@@ -1,9 +1,10 @@
 """The plain recipe, which the project is measured against: what a careful person writes from the
 tutorials.
 
-torchvision's PIL transforms in a DataLoader with two workers, torchvision's own network with
-another stem, float32, contiguous tensors. The study is the one of Ray Tune's documentation for
-CIFAR-10: a function trainable with a DataLoader in each trial, FIFO, no reuse of actors.
+torchvision's PIL transforms in a DataLoader, torchvision's own network with another stem, float32;
+loading workers and the memory layout may be chosen. The study is the one of Ray Tune's
+documentation for CIFAR-10: a function trainable with a DataLoader in each trial, FIFO, no reuse of
+actors.
 """
 
 import sys
@@ -112,10 +113,11 @@ class Training:
 
 
 def train_trial(config: dict[str, Any], data: TrialData) -> None:
-    """The function trainable."""
+    """The function trainable, with the variant that is the fastest on two cores (`epoch.variants`):
+    no loading workers, channels_last."""
     from ray import tune
 
-    training = Training(TrialConfig.from_dict(config["trial"]), data)
+    training = Training(TrialConfig.from_dict(config["trial"]), data, 0, channels_last=True)
     for _ in range(training.config.max_epochs):
         training.train_epoch()
         tune.report({"validation_accuracy": training.validate()})

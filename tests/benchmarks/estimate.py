@@ -17,7 +17,7 @@ from trainables.config import TrialConfig
 from trainables.parts import ImageData
 from trainables.training import Trainer, prepare_process, time_training
 
-IMAGES = {16: 512, 32: 256, 64: 128, 224: 8}
+IMAGES = {16: 512, 32: 256, 64: 128, 224: 2}
 """By image size, how many are trained on."""
 ARMS = 6
 

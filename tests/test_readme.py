@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from analysis import load_study
-from analysis.report.wording import sentences
+from analysis.report.findings import study_findings
+from analysis.report.wording import effect_lines, sentences
 from trainables.config import TrialConfig
 from trainables.resnet import build_resnet, save_resnet
 
@@ -41,11 +42,20 @@ def test_its_python_example_runs_as_it_stands(finished, capsys):
     assert re.fullmatch(r"photo\.png: \d \d+\.\d%", capsys.readouterr().out.splitlines()[-1])
 
 
-def test_it_quotes_the_example_studys_own_sentences():
-    quoted = re.findall(r"^> (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+def test_it_quotes_what_the_example_study_says_and_every_effect():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     study = load_study(ROOT / "analysis/notebooks/example/search-digits")
-    assert quoted == sentences(study)[: len(quoted)]
-    assert len(quoted) >= 5
+    quoted = re.findall(r"^> (.+)$", text, re.M)
+    first, *others = sentences(study)
+    assert quoted == [first, *(each for each in others if each.startswith("Effects depend"))]
+    rows = re.findall(r"^\| [^|]+\? \| (.+?) \| (.+?) \| (.+?) \|$", text, re.M)
+    confirmed = study_findings(study).confirmed
+    lines = effect_lines(confirmed)
+    assert len(rows) == len(lines) == 4
+    for (change, effect, answer), line in zip(rows, lines, strict=True):
+        # A line has the interval on these test images, too.
+        assert line.startswith(f"{change}: {effect.removesuffix(')')};")
+        assert line.endswith(f": {answer}")
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))

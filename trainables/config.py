@@ -159,12 +159,12 @@ class EpochMetrics:
     train_accuracy: float
     validation_loss: float | None
     validation_accuracy: float | None
-    validation_balanced_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
-    test_balanced_accuracy: float | None
     train_seconds: float
     eval_seconds: float
+    validation_balanced_accuracy: float | None
+    test_balanced_accuracy: float | None
 
     @property
     def diverged(self) -> bool:

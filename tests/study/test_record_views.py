@@ -9,6 +9,7 @@ import pytest
 from records import HEADER, epoch, start
 
 from study.record import Record, read_record
+from study.state import StudyState
 from trainables.config import TrialConfig
 
 TRIALS = (
@@ -19,7 +20,8 @@ TRIALS = (
 ).split()
 EPOCHS = (
     "trial epoch learning_rate train_loss train_accuracy validation_loss validation_accuracy "
-    "test_loss test_accuracy train_seconds eval_seconds"
+    "test_loss test_accuracy train_seconds eval_seconds "
+    "validation_balanced_accuracy test_balanced_accuracy wall_seconds"
 ).split()
 
 
@@ -63,6 +65,24 @@ def test_views_say_what_the_record_says(folder):
         ["trial", "epoch", "validation_loss"]
     ]
     assert sorted(of_record) == [tuple(row) for row in of_table.to_numpy().tolist()]
+
+
+def test_an_epoch_has_the_seconds_that_drivers_had_run_without_the_pause_between_them():
+    state = StudyState(header=HEADER | {"time": "2026-01-01T00:00:00+00:00"})
+    config = TrialConfig().to_dict()
+    cost = {"parameters": 1, "forward_flops": 1}
+    trial = {"stage": "search", "origin": "random", "arm": "a", "config": config, **cost}
+    readings = dict.fromkeys(EPOCHS[2:-1], 0.5)
+    for kind, minute, content in (
+        ("driver_started", 0, {}),
+        ("trial_started", 1, {"trial": 0, **trial}),
+        ("epoch", 2, {"trial": 0, "epoch": 1, "node": "n", **readings}),
+        ("driver_ended", 3, {"seconds": 180.0, "missing": 1}),
+        ("driver_started", 40, {}),
+        ("epoch", 41, {"trial": 0, "epoch": 2, "node": "n", **readings}),
+    ):
+        state.apply({"event": kind, "time": f"2026-01-01T00:{minute:02}:00+00:00", **content})
+    assert [row["wall_seconds"] for row in state.epoch_rows()] == [120.0, 240.0]
 
 
 def test_manifest(folder):

@@ -134,6 +134,7 @@ def metrics(**values: float | None) -> EpochMetrics:
         "validation_loss": 1.0,
     }
     rest = {"validation_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
+    rest |= dict.fromkeys(("validation_balanced_accuracy", "test_balanced_accuracy"))
     return EpochMetrics(**{**usual, **rest, "train_seconds": 1.0, "eval_seconds": 1.0, **values})
 
 

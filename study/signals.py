@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 log = logging.getLogger("study")
@@ -30,13 +30,13 @@ class Interrupted:
 
     Attributes:
         signals: those that ask.
-        scratch: the temporary folder that is in use, or an empty text.
+        scratch: the temporary folders that were made.
     """
 
     signals: tuple[signal.Signals, ...]
     asked: bool = False
     when_it_can: bool = False
-    scratch: str = ""
+    scratch: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
         """Handle the signals."""
@@ -46,12 +46,17 @@ class Interrupted:
     @contextmanager
     def scratch_folder(self) -> Iterator[str]:
         """A temporary folder that is removed however the study ends, but by SIGKILL."""
-        self.scratch = tempfile.mkdtemp(prefix="resnet-study-")
+        folder = tempfile.mkdtemp(prefix="resnet-study-")
+        self.scratch.append(folder)
         try:
-            yield self.scratch
+            yield folder
         finally:
-            _remove(self.scratch)
-            self.scratch = ""
+            self.remove_scratch()
+
+    def remove_scratch(self) -> None:
+        """Remove the temporary folders, those too that a late thread of Tune has made again."""
+        for folder in self.scratch:
+            _remove(folder)
 
     def _ask(self, number: int, _: Any) -> None:
         if not self.asked:
@@ -60,8 +65,7 @@ class Interrupted:
             if not self.when_it_can:
                 raise KeyboardInterrupt
         elif number != SIGHUP:  # which shell and system both send
-            if self.scratch:
-                _remove(self.scratch)
+            self.remove_scratch()
             # Nothing is lost: the record is synced. Ray's processes follow: trials in seconds, its
             # agents in a minute.
             os._exit(130)
@@ -85,6 +89,7 @@ def interruptible() -> Iterator[Interrupted]:
     try:
         yield interrupted
     finally:
+        interrupted.remove_scratch()
         # Once asked, the process is ending: a second signal may still come, and must not end it in
         # another way.
         for number, handler in before.items() if not interrupted.asked else ():

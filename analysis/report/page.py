@@ -198,21 +198,14 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
 
 def trial_columns(searched: findings.SearchFindings) -> list[str]:
     """The columns of the table of trials: of uneven classes balanced accuracy, too."""
-    first, *others = TRIAL_COLUMNS
+    place = TRIAL_COLUMNS.index(search.SCORE) + 1
     balanced = [curves.BALANCED] if searched.largest_class else []
-    return [first, search.SCORE, *balanced, *others[1:]]
+    return [*TRIAL_COLUMNS[:place], *balanced, *TRIAL_COLUMNS[place:]]
 
 
 def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     """The best trial's curves of each study, the best arms, what differs, and the best so far."""
     best = {name: study_findings(study).search.ranked.head(5) for name, study in named.items()}
-    settings = pd.DataFrame(
-        {
-            name: study.manifest["dataset"]["counts"] | study.manifest["settings"]
-            for name, study in named.items()
-        }
-    )
-    settings = settings.astype("str").rename_axis("setting").reset_index()
     dataset = next(iter(named.values())).manifest["dataset"]
     scope = wording.comparison_scope(dataset["name"])
     # By a role of its own, for a study may be called what a role of a search is.
@@ -232,7 +225,7 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
         )
     listed = {
         wording.FIVE_BEST: pd.concat(best.values())[["study", *TRIAL_COLUMNS]],
-        wording.DIFFERENT_SETTINGS: settings[settings[[*named]].nunique(axis=1) > 1],
+        wording.DIFFERENT_SETTINGS: _different_settings(named),
     }
     yield Section(
         "curves",
@@ -244,6 +237,18 @@ def comparison(named: Mapping[str, Study]) -> Iterator[Section]:
     )
     if any(len(study_findings(study).search.ranked) > 1 for study in named.values()):
         yield _best_so_far(named, scope)
+
+
+def _different_settings(named: Mapping[str, Study]) -> pd.DataFrame:
+    """The settings and numbers of images in which the studies differ, a column per study."""
+    settings = pd.DataFrame(
+        {
+            name: study.manifest["dataset"]["counts"] | study.manifest["settings"]
+            for name, study in named.items()
+        }
+    )
+    settings = settings.astype("str").rename_axis("setting").reset_index()
+    return settings[settings[[*named]].nunique(axis=1) > 1]
 
 
 def sections(study: Study) -> Iterator[Section]:

@@ -107,6 +107,8 @@ def _start_or_join(settings: StudySettings, cores: int) -> str:
 
 def _hint(error: Exception) -> str:
     """What to set in the environment, where that is the cause."""
+    if "dashboard.log" in str(error):
+        return "; --no-dashboard does without Ray's dashboard, which did not start"
     if "AF_UNIX path length" in str(error):
         return "; set TMPDIR to a shorter path, such as /tmp"
     if isinstance(error, OSError) and str(error.filename).startswith(str(Path.home())):

@@ -82,7 +82,9 @@ def rows(
     """Train a trial; one row an epoch, with the test part by the readings in `tested`, after the
     last one by all."""
     # `running` leaves the trainer's own statistics as training made them, to be read first.
-    trainer = Trainer(replace(config, bn_statistics="running"), replace(data, test=None))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    as_trained = replace(config, bn_statistics="running")
+    trainer = Trainer(as_trained, replace(data, test=None), device)
     assert data.test
     test, sample = DevicePart.of(data.test, trainer.device), batchnorm_sample(trainer.train)
     models = {"running": trainer.model, "precise": trainer.model}

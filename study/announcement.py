@@ -44,7 +44,7 @@ def _stages(plan: Plan, state: StudyState) -> Iterator[str]:
     if left := settings.samples - ended:
         trials = f"{counted(left, 'trial')} of at most {counted(plan.epochs, 'epoch')}"
         yield f"will search: {trials} ({_how_searched(plan)}), {_where(plan)}"
-    seeds = settings.confirm_seeds
+    seeds = plan.confirm_seeds
     tune = most_tune_trials(plan.design)
     if seeds and tune:
         trials = counted(tune, "trial")

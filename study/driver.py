@@ -125,7 +125,7 @@ def _execute(
         announce(plan, state, dashboard)
         stages.search(scheduler)
         stages.tune()
-        stages.confirm(settings.confirm_seeds)
+        stages.confirm(plan.confirm_seeds)
         while seeds := more_seeds(settings, record, advice):
             record.append("confirm_extended", seeds=seeds)
             stages.confirm(seeds)

@@ -103,7 +103,9 @@ def _anything_to_run(
     retried = [TrialStatus.FAILED] if settings.retry_failed else []
     if record.state.in_state(TrialStatus.RUNNING, *retried):
         return True
-    lacking = missing(design, settings.samples, settings.confirm_seeds, record.state)
+    asked = settings.confirm_seeds
+    seeds = recorded_seeds(record.state) if asked is None else asked
+    lacking = missing(design, settings.samples, seeds, record.state)
     return bool(lacking or more_seeds(settings, record, advice))
 
 

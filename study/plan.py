@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Plan:
     design: Design
     images: Images
     epochs: int
+    confirm_seeds: int
     precision: str
     concurrent: int
     gpus_per_trial: float
@@ -50,6 +51,7 @@ class Plan:
             "data_dir": absolute(self.settings.data_dir),
             "flip": self.images.data.flip,
             "epochs": self.epochs,
+            "confirm_seeds": self.confirm_seeds,
             "precision": self.precision,
             "max_concurrent": self.concurrent,
             "gpus_per_trial": self.gpus_per_trial,
@@ -86,7 +88,12 @@ def make_plan(
     own = [values["max_epochs"] for values in design.baselines.values() if "max_epochs" in values]
     # Four epochs of the digits choose as well as six (tests/benchmarks/README.md), in two thirds of
     # the time.
-    epochs = settings.epochs or max(own, default=4 if images.data.name == "digits" else 20)
+    digits = images.data.name == "digits"
+    epochs = settings.epochs or max(own, default=4 if digits else 20)
+    # With five seeds of the digits two of four factors were decided in the median of five studies,
+    # with ten all four (tests/benchmarks/README.md).
+    usual_seeds = 10 if digits else 5
+    seeds = usual_seeds if settings.confirm_seeds is None else settings.confirm_seeds
     gpus = gpus_per_trial(settings, resources)
     largest = largest_trial(design, images.data)
     concurrent, notes = concurrent_trials(settings, resources, gpus, largest)
@@ -105,33 +112,39 @@ def make_plan(
         )
         why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
         notes.append(f"precision: {precision}, {why} (the most expensive arm: {speeds})")
-    estimate = _trial_seconds(settings, design, images, epochs, timings[precision]) / concurrent
-    return Plan(
-        settings, design, images, epochs, precision, concurrent, gpus, estimate, tuple(notes)
+    plan = Plan(
+        settings, design, images, epochs, seeds, precision, concurrent, gpus, 0.0, tuple(notes)
     )
+    seconds = _image_epochs(plan) * _relative_cost(plan) * timings[precision]
+    return replace(plan, estimate_seconds=seconds / concurrent)
 
 
-def _trial_seconds(
-    settings: DecidedSettings, design: Design, images: Images, epochs: int, image_seconds: float
-) -> float:
-    """Of the whole study, roughly, where training takes the most expensive arm `image_seconds` an
-    image.
+def _image_epochs(plan: Plan) -> float:
+    """The images of all trials of the study, in times that an epoch of training reads one.
 
-    Time is taken to go by FLOPs, evaluation to cost a third of training, and ASHA to save half of
-    the epochs.
+    Evaluation is taken to cost a third of training, and ASHA to save half of the epochs.
     """
-    flops, split = forward_flops(design, images.data, epochs), images.split
+    settings, split = plan.settings, plan.images.split
     train, validation, test = (
         len(part.labels) for part in (split.train, split.validation, split.test)
     )
-    search = (
-        settings.samples * (train + validation / 3) * (0.5 if settings.scheduler == "asha" else 1.0)
-    )
-    confirm = settings.confirm_seeds * most_arms(design) * (train + validation + test / 3)
-    tune = most_tune_trials(design) * (train + validation / 3) if settings.confirm_seeds else 0
-    mean = (
-        sum(cost * network.max_epochs for network, cost in flops.items())
-        / len(flops)
-        / max(flops.values())
-    )
-    return (search + tune + confirm) * mean * image_seconds
+    share = 0.5 if settings.scheduler == "asha" else 1.0
+    search = settings.samples * (train + validation / 3) * share
+    tune = most_tune_trials(plan.design) * (train + validation / 3) if plan.confirm_seeds else 0
+    confirm = plan.confirm_seeds * most_arms(plan.design) * (train + validation + test / 3)
+    return search + tune + confirm
+
+
+def _relative_cost(plan: Plan) -> float:
+    """Epochs times seconds of the design's mean network, those of the most expensive one being 1.
+
+    On a CPU time is taken to go by FLOPs. A GPU spends it on starting its kernels, of which a
+    cheap network has as many as an expensive one of its depth.
+    """
+    flops = forward_flops(plan.design, plan.images.data, plan.epochs)
+    most = max(flops.values())
+    costs = [
+        network.max_epochs * (1.0 if plan.gpus_per_trial else cost / most)
+        for network, cost in flops.items()
+    ]
+    return sum(costs) / len(costs)

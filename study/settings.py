@@ -125,8 +125,9 @@ class StudySettings:
     retry_failed: Annotated[bool, SEARCH, ONCE] = False
     """Try the study's failed trials again."""
 
-    confirm_seeds: Annotated[int, CONFIRM, COUNT, _integer(0)] = 5
-    """Number of seeds with which every confirmed arm is trained, on all training images."""
+    confirm_seeds: Annotated[int | None, CONFIRM, COUNT, _integer(0)] = None
+    """Number of seeds with which every confirmed arm is trained, on all training images (default:
+    10 for digits, else 5)."""
 
     confirm_until_width: Annotated[
         float | None,
@@ -294,7 +295,7 @@ def decided(settings: StudySettings, design: Design) -> DecidedSettings:
         raise UsageError(f"--{error}") from error
     if factorial and settings.scheduler == "asha":
         raise UsageError(f"--scheduler: invalid value 'asha': expected fifo (design {design.name})")
-    if design.search == SearchMode.NONE and not settings.confirm_seeds:
+    if design.search == SearchMode.NONE and settings.confirm_seeds == 0:
         raise UsageError(
             f"--confirm-seeds: invalid value 0: expected an integer from 1 (design {design.name})"
         )

@@ -160,7 +160,7 @@ class Stages:
     def tune(self) -> None:
         """All tune trials that have not ended: the arms to confirm at several learning rates, on
         validation images."""
-        if not self._plan.settings.confirm_seeds:
+        if not self._plan.confirm_seeds:
             return
         images = self._plan.images
         missing = missing_tune_trials(self._plan.design, self._record.state)

@@ -158,8 +158,8 @@ def test_defaults():
     assert parse_command([]) == {}
     settings = StudySettings()
     assert (settings.design, settings.results_dir, settings.seed) == ("search", "results", 0)
-    assert (settings.precision, settings.confirm_seeds, settings.show_design) == ("auto", 5, False)
-    assert settings.dataset is settings.epochs is settings.name is None
+    assert (settings.precision, settings.show_design) == ("auto", False)
+    assert settings.dataset is settings.epochs is settings.confirm_seeds is settings.name is None
     assert settings.samples is settings.scheduler is settings.sampler is None
 
 
@@ -176,7 +176,7 @@ def test_defaults():
 def test_what_is_left_open_the_design_decides(design, samples, scheduler, sampler):
     settings = decided(StudySettings(design=design, seed=5), DESIGNS[design])
     assert (settings.samples, settings.scheduler, settings.sampler) == (samples, scheduler, sampler)
-    assert (settings.design, settings.seed, settings.confirm_seeds) == (design, 5, 5)
+    assert (settings.design, settings.seed, settings.confirm_seeds) == (design, 5, None)
 
 
 def test_what_is_given_goes_before_the_design():

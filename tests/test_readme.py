@@ -24,7 +24,7 @@ def test_it_has_at_most_a_thousand_words():
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """A directory with the example study, a network that it might have left, and a photo."""
-    example = ROOT / "analysis/notebooks/example/search-digits"
+    example = ROOT / "analysis/notebooks/example/seed0"
     shutil.copytree(example, tmp_path / "results" / "search-digits")
     config, classes = TrialConfig(width=4, depth=10), tuple("0123456789")
     best = tmp_path / "results" / "search-digits" / "best"
@@ -44,7 +44,7 @@ def test_its_python_example_runs_as_it_stands(finished, capsys):
 
 def test_it_quotes_what_the_example_study_says_and_every_effect():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    study = load_study(ROOT / "analysis/notebooks/example/search-digits")
+    study = load_study(ROOT / "analysis/notebooks/example/seed0")
     quoted = re.findall(r"^> (.+)$", text, re.M)
     first, *others = sentences(study)
     assert quoted == [first, *(each for each in others if each.startswith("Effects depend"))]

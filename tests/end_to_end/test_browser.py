@@ -28,7 +28,7 @@ SWITCHES = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 MADE = search_like()
-EXAMPLE = Path(__file__).parents[2] / "analysis" / "notebooks" / "example" / "search-digits"
+EXAMPLE = Path(__file__).parents[2] / "analysis" / "notebooks" / "example" / "seed0"
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,7 @@ class Plan:
             "precision": self.precision,
             "max_concurrent": self.concurrent,
             "gpus_per_trial": self.gpus_per_trial,
+            "notify": None,  # as in `provenance.command`
         }
         return self.settings.to_dict() | resolved
 

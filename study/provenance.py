@@ -1,6 +1,7 @@
 """Where a study comes from: the command, the code, the packages and the machine."""
 
 import importlib.metadata
+import itertools
 import platform
 import shlex
 import subprocess
@@ -14,9 +15,17 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-
 
 
 def command() -> str:
-    """The command line of this process, without what is asked for once."""
+    """The command line of this process, without what is asked for once, and without the command of
+    `--notify`, which may hold an address that is not for everybody who reads the report."""
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
-    return shlex.join([*program, *(each for each in sys.argv[1:] if each != "--retry-failed")])
+    kept = [
+        word
+        for before, word in itertools.pairwise(["", *sys.argv[1:]])
+        if before != "--notify"
+        and word not in ("--retry-failed", "--notify")
+        and not word.startswith("--notify=")
+    ]
+    return shlex.join([*program, *kept])
 
 
 def git_commit() -> str | None:

@@ -18,6 +18,7 @@ from study.command_line import parse_command
 from study.phrases import counted
 from study.record import RecordError
 from study.terminal import SafeStream
+from study.watch.notify import notify
 from study.watch.status import Look, show
 from trainables.config import UsageError
 from trainables.vocabulary import Stage, TrialStatus
@@ -92,12 +93,14 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
             print(show_design(begin_study(given)[1]), end="")
             return 0
         done = run_study(given, console, _seeds_for_width)
+        ended = f"{len(done.state.ended_trials())} of {done.wanted} trials ended"
         if not done.interrupted:
-            _report(done.folder)
-            return conclude(done.state, done.wanted, command())
-        log.warning(
-            "interrupted: %d of %d trials ended", len(done.state.ended_trials()), done.wanted
-        )
+            headline = _report(done.folder)
+            status = conclude(done.state, done.wanted, command())
+            _notify(given, done.folder, "incomplete" if status else "complete", headline)
+            return status
+        log.warning("interrupted: %s", ended)
+        _notify(given, done.folder, "interrupted", ended)
     except UsageError as error:
         print(f"resnet-study: {error}", file=sys.stderr)
         return 2
@@ -120,8 +123,13 @@ def _seeds_for_width(folder: Path, width: float) -> int | None:
     return seeds_for_width(load_study(folder), width)
 
 
-def _report(folder: Path) -> None:
-    """Write the report and say what it says."""
+def _notify(given: Mapping[str, Any], folder: Path, status: str, headline: str) -> None:
+    if given.get("notify"):
+        notify(given["notify"], folder.name, status, headline)
+
+
+def _report(folder: Path) -> str:
+    """Write the report and say what it says; returns its first sentence."""
     from analysis.load import load_study
     from analysis.report.fingerprint import is_current
     from analysis.report.wording import closing_lines
@@ -135,8 +143,10 @@ def _report(folder: Path) -> None:
             report = write_report(study)
     log.info("study: %s", folder)
     log.info("report: %s", report)
-    for line in closing_lines(study):
+    lines = closing_lines(study)
+    for line in lines:
         log.info("%s", line)
+    return next(iter(lines), "")
 
 
 def conclude(state: "StudyState", wanted: int, command: str) -> int:

@@ -179,6 +179,10 @@ class StudySettings:
     verbose: Annotated[bool, OUTPUT, FLAG] = False
     """Show what Ray prints."""
 
+    notify: Annotated[str | None, OUTPUT, Parameter(metavar="COMMAND")] = None
+    """Shell command to run when the study is over, with STUDY_NAME, STUDY_STATUS and STUDY_HEADLINE
+    in its environment."""
+
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
@@ -260,7 +264,14 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
         raise UsageError(f"{'; '.join(changed)}: {SAME}")
     # The directory may have been moved, and another cluster be there; what is asked for once is not
     # a property of the study.
-    once = {"results_dir", "address", "retry_failed", "show_design", "confirm_until_width"}
+    once = {
+        "results_dir",
+        "address",
+        "retry_failed",
+        "show_design",
+        "confirm_until_width",
+        "notify",
+    }
     kept = {item.name for item in fields(StudySettings)} - once
     old = {item: recorded[item] for item in recorded if item in kept}
     # 0 where there is no search stage: what its design decides.

@@ -143,11 +143,12 @@ def test_what_is_fewer_than_it_seems_is_noted(planned):
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_study_is_continued_from_its_header(planned, name):
-    plan = planned(design=name, train_images=200)
+    plan = planned(design=name, train_images=200, notify="curl https://secret")
     header = json.loads(json.dumps(plan.header()))
     assert header["design"]["name"] == name
     assert header["dataset"]["duplicates"] == {"validation": 0, "test": 0}
     assert header["settings"]["flip"] is False
+    assert "secret" not in json.dumps(header)
     assert [note for note in header["notes"] if note.startswith("augmentation: ")]
     state = StudyState(header=header)
     settings, design = continue_study({"confirm_seeds": 7}, state, plan.folder)

@@ -60,6 +60,7 @@ print(main(sys.argv[1:]), *sorted(slow & {*sys.modules}))
 
 def test_the_report_of_a_complete_study_is_written_without_ray_and_torch(home, show):
     command = [sys.executable, "-c", REPORT, "--name", "search-images"]
+    command += ["--notify", "echo $STUDY_NAME $STUDY_STATUS $STUDY_HEADLINE > told"]
     report = home / "results" / "search-images" / "report" / "index.html"
     assert not report.exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -67,6 +68,9 @@ def test_the_report_of_a_complete_study_is_written_without_ray_and_torch(home, s
     assert "nothing to run: all 1 trials have ended" in done.stdout
     assert done.stdout.splitlines()[-1] == "0"
     assert report.exists()
+    told = (home / "told").read_text()
+    assert told.startswith("search-images complete ")
+    assert told.split(maxsplit=2)[2].strip() in " ".join(done.stdout.split())
 
 
 def test_the_record_holds_absolute_paths(home, show):

@@ -90,8 +90,10 @@ def effect_bars(
 def effect_curves(axes: Sequence[Axes], table: pd.DataFrame, margin: float) -> Sequence[Axes]:
     """Each effect of `effects_by_epoch` on an Axes of its own, with its interval and the margin."""
     groups = table.groupby(["factor", "from", "to"], sort=False)
-    for ax, ((factor, *levels), rows) in zip(axes, groups, strict=False):
-        name = wording.change_text(Change(str(factor), *levels))
+    for ax, (_, rows) in zip(axes, groups, strict=False):
+        # Not by the group's key: there a 1 of one factor and a True of another are the same.
+        first = rows.iloc[0]
+        name = wording.change_text(Change(first["factor"], first["from"], first["to"]))
         epoch = rows["epoch"]
         ax.axhspan(-margin, margin, color=MARGIN_COLOR, lw=0)
         ax.axhline(0, color="black", lw=1)

@@ -116,3 +116,14 @@ def test_curves_of_the_arms_are_means_over_complete_trials(study):
     assert axes[3].get_legend_handles_labels()[1] == ["winner: k3 s1 no-pool d18", "imagenet-stem"]
     assert len(axes[0].get_lines()) == 27 + 2
     assert isinstance(mean, pd.Series)
+
+
+def test_levels_that_compare_equal_keep_their_own_names():
+    rows = [("stem_stride", 1, 2), ("stem_maxpool", True, False)]
+    table = pd.DataFrame(
+        [(*row, epoch, 0.0, -0.01, 0.01) for row in rows for epoch in (1, 2)],
+        columns="factor from to epoch difference low high".split(),
+    )
+    axes = effect_curves(panels(2), table, 0.01)
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == ["stem stride 1 → 2", "stem maxpool yes → no"]

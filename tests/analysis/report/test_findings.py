@@ -11,10 +11,16 @@ from synthetic import FACTORS, MadeTrial, write_study
 
 from analysis import Study, load_study
 from analysis.report import wording
-from analysis.report.findings import Reason, Recommendation, study_findings
+from analysis.report.findings import (
+    MOST_SEEDS_UNTIL_WIDTH,
+    Reason,
+    Recommendation,
+    study_findings,
+)
 from analysis.report.wording import answer
 from analysis.statistics import confirm
 from analysis.statistics.arms import FIELDS, Arm
+from study.settings import MOST_SEEDS
 from trainables.vocabulary import ArmRole
 
 
@@ -89,11 +95,20 @@ def test_the_width_is_that_of_the_widest_interval(study: Study) -> None:
     assert next_step(designed(study, margin=0.99 * max(halves))).reason is Reason.WIDE_INTERVALS
 
 
+def test_seeds_that_a_width_would_not_add_are_named(study: Study) -> None:
+    widest = max(effect.estimate.interval.half for effect in confirm.effects(study))
+    steps = [next_step(designed(study, margin=share * widest)) for share in (0.9, 0.6, 0.5, 0.4)]
+    many = [step for step in steps if step.seeds and step.seeds > MOST_SEEDS]
+    assert MOST_SEEDS_UNTIL_WIDTH == MOST_SEEDS and many
+    assert [step.command for step in many] == [f"--confirm-seeds {step.seeds}" for step in many]
+    assert steps[0].command.startswith("--confirm-until-width ")
+
+
 def test_the_next_step_is_a_width_and_never_the_effects(study, trials, tmp_path):
     seeds = confirm.seeds_for_width(study, 0.01)
     assert seeds is not None and seeds > 3
     step = next_step(study)
-    assert (step.command, step.width, step.seeds) == ("--confirm-until-width 1", 0.01, seeds)
+    assert (step.command, step.width, step.seeds) == (f"--confirm-seeds {seeds}", 0.01, seeds)
     # What the images alone leave of the widest interval, with the p = 0.975 quantile of Student's t
     # of 359 degrees of freedom.
     lasting = [
@@ -103,7 +118,7 @@ def test_the_next_step_is_a_width_and_never_the_effects(study, trials, tmp_path)
     assert step.floor == pytest.approx(1.9666 * max(lasting), rel=1e-2)
     text = answer(study)[-1].partition("Next: ")[2]
     assert text.startswith(
-        f"--confirm-until-width 1 (about {seeds} seeds, until every effect is known within "
+        f"--confirm-seeds {seeds} (about {seeds} seeds, until every effect is known within "
         "±1 point;"
     )
     assert re.search(r"; the test images alone leave ±\d\.\d points, however many seeds\)\.$", text)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Study, read_confusion, read_predictions
-from analysis.report import confirm_figures, figures, findings, panels, tables, wording
+from analysis.report import comparable, confirm_figures, figures, findings, panels, tables, wording
 from analysis.report.figures import Draw
 from analysis.report.findings import study_findings
 from analysis.report.fingerprint import made_of
@@ -188,7 +188,7 @@ def write_comparison(studies: Sequence[Study], out: str | Path) -> Path:
     page = {
         "name": " – ".join(named),
         "answer": [
-            *wording.incomparable_lines(findings.incomparable(named)),
+            *wording.incomparable_lines(comparable.incomparable(named)),
             *(f"{name}: {wording.answer(study)[0]}" for name, study in named.items()),
         ],
         "scope": [f"{name}: {wording.scope(study)}" for name, study in named.items()],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.load import Study
-from analysis.report import findings
+from analysis.report import comparable, findings
 from analysis.report.findings import Reason, study_findings
 from analysis.statistics import confirm, curves, search
 from analysis.statistics.arms import Arm
@@ -76,9 +76,9 @@ HEADINGS: Mapping[str, str] = {
     "confusion": "The chosen model",
 }
 BEST_TRIALS = "Best trials"
-COMPARED: Mapping[findings.Compared, str] = {
-    findings.Compared.ACCURACY: "Accuracies",
-    findings.Compared.COST: "Times and costs",
+COMPARED: Mapping[comparable.Compared, str] = {
+    comparable.Compared.ACCURACY: "Accuracies",
+    comparable.Compared.COST: "Times and costs",
 }
 CAVEAT = (
     "search-stage validation scores of one seed; the best is a maximum over trials, so optimistic"
@@ -916,13 +916,13 @@ def comparison_scope(dataset: str) -> str:
     return f"Data set {dataset}. Scores: {CAVEAT}."
 
 
-def incomparable_lines(differences: Sequence[findings.Difference]) -> list[str]:
+def incomparable_lines(differences: Sequence[comparable.Difference]) -> list[str]:
     """What makes accuracies or costs of studies not comparable, a line for each of both."""
     lines = []
     for compared, noun in COMPARED.items():
         texts = []
         for row in differences:
-            if row.of in (compared, findings.Compared.BOTH):
+            if row.of in (compared, comparable.Compared.BOTH):
                 values = ", ".join(f"{name}: {value}" for name, value in row.values.items())
                 texts.append(f"{spoken(row.name)} ({values})")
         if texts:

@@ -804,7 +804,11 @@ def cost_text(cost: findings.Cost) -> str:
 def _cost_details(cost: findings.Cost) -> str:
     gpu = f"and {cost.gpu:,.0f} GPU-seconds " if cost.gpu else ""
     wall = f" and {cost.wall:,.0f} s of wall time" if cost.wall else ""
-    saved = f"; stopping early saved about {cost.saved_core:,.0f}" if cost.saved_core else ""
+    saved = (
+        f"; stopping early saved about {cost.saved_core:,.0f} core-seconds"
+        if cost.saved_core
+        else ""
+    )
     return f"{gpu}in {plural(cost.trials, 'trial')}{wall}{saved}"
 
 

@@ -7,9 +7,8 @@ from study.confirm import most_arms, most_tune_trials
 from study.phrases import counted, duration
 from study.plan import Plan
 from study.scheduler import rungs
-from study.settings import MOST_SEEDS
 from study.state import StudyState
-from trainables.vocabulary import Stage, TrialStatus
+from trainables.vocabulary import MOST_SEEDS_BY_WIDTH, Stage, TrialStatus
 
 log = logging.getLogger("study")
 
@@ -54,7 +53,7 @@ def _stages(plan: Plan, state: StudyState) -> Iterator[str]:
         yield f"will confirm: at most {arms}, on training and validation images"
     if width := settings.confirm_until_width:
         until = f"until every effect is known within ±{width:g} points"
-        yield f"will add seeds, at most {MOST_SEEDS} in all, {until}"
+        yield f"will add seeds, at most {MOST_SEEDS_BY_WIDTH} in all, {until}"
 
 
 def _how_searched(plan: Plan) -> str:

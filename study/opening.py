@@ -24,19 +24,12 @@ from study.images import compare_images, resolve_images
 from study.predictions import lacks_predictions, write_predictions
 from study.record import Record, has_study, write_views
 from study.resources import has_gpu
-from study.settings import (
-    MOST_SEEDS,
-    SAME,
-    DecidedSettings,
-    StudySettings,
-    continued,
-    decided,
-)
+from study.settings import SAME, DecidedSettings, StudySettings, continued, decided
 from study.signals import interruptible
 from study.state import StudyState
 from trainables.config import UsageError
 from trainables.named import DataUnavailable
-from trainables.vocabulary import Stage, TrialStatus
+from trainables.vocabulary import MOST_SEEDS_BY_WIDTH, Stage, TrialStatus
 
 log = logging.getLogger("study")
 
@@ -202,7 +195,7 @@ def more_seeds(settings: DecidedSettings, record: Record, advice: Advice) -> int
     if advised is None:
         log.warning("no seeds are added: with these test images no number of them is enough")
         return 0
-    seeds = min(advised, MOST_SEEDS)
+    seeds = min(advised, MOST_SEEDS_BY_WIDTH)
     return seeds if seeds > recorded_seeds(record.state) else 0
 
 

@@ -55,7 +55,6 @@ class Plan:
             "precision": self.precision,
             "max_concurrent": self.concurrent,
             "gpus_per_trial": self.gpus_per_trial,
-            "notify": None,  # as in `provenance.command`
         }
         return self.settings.to_dict() | resolved
 
@@ -108,16 +107,18 @@ def make_plan(
         notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
-        speeds = ", ".join(
-            f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items()
-        )
-        why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
-        notes.append(f"precision: {precision}, {why} (the most expensive arm: {speeds})")
+        notes.append(_why_precision(precision, timings))
     plan = Plan(
         settings, design, images, epochs, seeds, precision, concurrent, gpus, 0.0, tuple(notes)
     )
     seconds = _image_epochs(plan) * _relative_cost(plan) * timings[precision]
     return replace(plan, estimate_seconds=seconds / concurrent)
+
+
+def _why_precision(precision: str, timings: Mapping[str, float]) -> str:
+    speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
+    why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
+    return f"precision: {precision}, {why} (the most expensive arm: {speeds})"
 
 
 def _image_epochs(plan: Plan) -> float:

@@ -16,7 +16,7 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-
 
 def command() -> str:
     """The command line of this process, without what is asked for once, and without the command of
-    `--notify`, which may hold an address that is not for everybody who reads the report."""
+    `--notify`, which is not recorded either."""
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
     kept = [
         word

@@ -83,7 +83,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     # Not before the command line is known to be right: this takes a second to import.
     from study.design_files import show_design
     from study.errors import CannotStart
-    from study.opening import begin_study, run_study
+    from study.opening import begin_study, find_study, run_study
     from study.provenance import command
     from study.record import CannotWrite
     from trainables.named import DataUnavailable
@@ -109,6 +109,7 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         return 1
     except CannotWrite as error:
         log.error("stopped: %s; to resume when it can be written to: %s", error, command())
+        _notify(given, find_study(begin_study(given)[0]), "incomplete", f"stopped: {error}")
         return 1
     except KeyboardInterrupt:
         pass  # before anything was recorded; what follows is the same
@@ -123,9 +124,9 @@ def _seeds_for_width(folder: Path, width: float) -> int | None:
     return seeds_for_width(load_study(folder), width)
 
 
-def _notify(given: Mapping[str, Any], folder: Path, status: str, headline: str) -> None:
+def _notify(given: Mapping[str, Any], folder: Path | None, status: str, headline: str) -> None:
     if given.get("notify"):
-        notify(given["notify"], folder.name, status, headline)
+        notify(given["notify"], folder.name if folder else "", status, headline)
 
 
 def _report(folder: Path) -> str:

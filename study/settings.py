@@ -16,9 +16,6 @@ from study.designs import DESIGNS, Design
 from trainables.config import UsageError, invalid
 from trainables.vocabulary import SearchMode
 
-MOST_SEEDS = 20
-"""Up to so many confirm seeds `--confirm-until-width` adds."""
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -194,8 +191,9 @@ class StudySettings:
                 raise invalid_option(item.name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings by name, ready for JSON."""
-        return asdict(self)
+        """The settings by name, ready for JSON; without the command of `notify`, which may hold an
+        address that is not for everybody who reads the record."""
+        return {name: value for name, value in asdict(self).items() if name != "notify"}
 
     def folder(self, dataset: str) -> Path:
         """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not
@@ -264,14 +262,7 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
         raise UsageError(f"{'; '.join(changed)}: {SAME}")
     # The directory may have been moved, and another cluster be there; what is asked for once is not
     # a property of the study.
-    once = {
-        "results_dir",
-        "address",
-        "retry_failed",
-        "show_design",
-        "confirm_until_width",
-        "notify",
-    }
+    once = {"results_dir", "address", "retry_failed", "show_design", "confirm_until_width"}
     kept = {item.name for item in fields(StudySettings)} - once
     old = {item: recorded[item] for item in recorded if item in kept}
     # 0 where there is no search stage: what its design decides.

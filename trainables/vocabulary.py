@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+MOST_SEEDS_BY_WIDTH = 20
+"""Up to so many confirm seeds `--confirm-until-width` adds."""
+
 
 class Stage(StrEnum):
     """What a trial is for."""

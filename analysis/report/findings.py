@@ -20,12 +20,16 @@ from analysis.statistics.arms import FIELDS, Arm, ConfirmStage, confirm_stage
 from analysis.statistics.confirm import ArmSummary, Drift, Effect
 from analysis.statistics.cost import spent
 from analysis.statistics.estimate import Estimate
-from trainables.vocabulary import ArmRole, Outcome, SearchMode, Stage, TrialStatus
+from trainables.vocabulary import (
+    MOST_SEEDS_BY_WIDTH,
+    ArmRole,
+    Outcome,
+    SearchMode,
+    Stage,
+    TrialStatus,
+)
 
 MANY_SEEDS = 1_000_000
-MOST_SEEDS_UNTIL_WIDTH = 20
-"""What `--confirm-until-width` adds up to, as `study.settings` has it, which is not imported here.
-"""
 UNEVEN = 1.5
 """From so many times its even share the largest class is named beside an accuracy."""
 LEAST_SAMPLES = 20
@@ -428,7 +432,7 @@ def _after_confirm(study: Study, mode: SearchMode, more_samples: str) -> Recomme
     if seeds is None:
         return Recommendation(Reason.TOO_FEW_IMAGES, width=margin, floor=floor)
     command = f"--confirm-until-width {100 * margin:g}"
-    if seeds > MOST_SEEDS_UNTIL_WIDTH:
+    if seeds > MOST_SEEDS_BY_WIDTH:
         command = f"--confirm-seeds {seeds}"
     return Recommendation(Reason.WIDE_INTERVALS, command, margin, seeds, floor)
 

@@ -2,7 +2,10 @@
 
 import logging
 import os
+import signal
 import subprocess
+import tempfile
+from contextlib import suppress
 
 log = logging.getLogger("study")
 
@@ -18,19 +21,33 @@ def notify(command: str, name: str, status: str, headline: str) -> None:
     """
     said = {"STUDY_NAME": name, "STUDY_STATUS": status, "STUDY_HEADLINE": headline}
     try:
-        done = subprocess.run(
+        _run(command, os.environ | said)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.warning("--notify failed: %s", error)
+
+
+def _run(command: str, environment: dict[str, str]) -> None:
+    # A file, for whoever reads a pipe waits for all that the command has started; a session of its
+    # own, so that all of that can be ended.
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
             command,
             shell=True,
-            env=os.environ | said,
+            env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
         )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        log.warning("--notify failed: %s", error)
-        return
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [""]
-        log.warning("--notify failed with exit status %d: %s", done.returncode, lines[-1])
+        try:
+            status = process.wait(SECONDS)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if status:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            last = f": {lines[-1]}" if lines else ""
+            raise subprocess.SubprocessError(f"exit status {status}{last}")

@@ -299,12 +299,18 @@ def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(
     place = Place(small_disk, head[0], home, tmp_path)
     stuffing = small_disk / "stuffing"
     stuffing.write_bytes(bytes(3_500_000))
+    tell, told = tmp_path / "tell", tmp_path / "told"
+    tell.write_text(f'#!/bin/sh\necho "$STUDY_NAME $STUDY_STATUS $STUDY_HEADLINE" > {told}\n')
+    tell.chmod(0o755)
     arguments = "--samples 3 --epochs 6 --max-concurrent 1 --checkpoint-seconds 0"
+    arguments += f" --notify {tell}"
     assert place.run("full", arguments) == 1
+    assert told.read_text().startswith("full incomplete stopped: ")
     last = place.output("full").splitlines()[-1]
     assert "No space left on device; to resume when it can be written to: resnet-study" in last
     assert "Traceback" not in place.output("full")
     place.state("full")
     stuffing.unlink()
     assert place.run("full", arguments) == 0, place.output("full")
+    assert told.read_text().startswith("full complete ")
     check_whole(place, "full", 3)

@@ -9,7 +9,7 @@ study: .venv/installed
 	$(BIN)/python study/run.py --samples 20 $(ARGS)
 
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check

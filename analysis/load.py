@@ -59,7 +59,7 @@ MANIFEST: Mapping[str, type] = {
     "settings.seed": int,
 }
 """What the analysis needs of study.json, by dotted key."""
-DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(TrialConfig)} | {
+EARLIER: Mapping[str, Any] = {field.name: field.default for field in fields(TrialConfig)} | {
     "bn_statistics": "running"
 }
 """A field that came later has the value that was the rule before."""
@@ -101,7 +101,7 @@ def load_study(path: str | Path) -> Study:
     manifest = _read_manifest(folder / "study.json")
     # A factor of the design must be a column.
     factors = [factor["name"] for factor in manifest["design"]["factors"]]
-    defaults = {name: value for name, value in DEFAULTS.items() if name not in factors}
+    defaults = {name: value for name, value in EARLIER.items() if name not in factors}
     trials = _read_table(folder / "trials.csv", TRIAL_COLUMNS, defaults)
     epochs = _read_table(folder / "epochs.csv", EPOCH_COLUMNS, LATER_READINGS)
     twice = trials.loc[trials["trial"].duplicated(), "trial"]

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Iterator
 
-from study.confirm import most_arms, most_tune_trials
+from study.arms import most_arms
+from study.confirm import most_tune_trials
 from study.phrases import counted, duration
 from study.plan import Plan
 from study.scheduler import rungs
@@ -39,8 +40,7 @@ def _resumed(state: StudyState) -> Iterator[str]:
 
 def _stages(plan: Plan, state: StudyState) -> Iterator[str]:
     settings = plan.settings
-    ended = sum(trial.state != TrialStatus.RUNNING for trial in state.in_stage(Stage.SEARCH))
-    if left := settings.samples - ended:
+    if left := settings.samples - len(state.ended_trials(Stage.SEARCH)):
         trials = f"{counted(left, 'trial')} of at most {counted(plan.epochs, 'epoch')}"
         yield f"will search: {trials} ({_how_searched(plan)}), {_where(plan)}"
     seeds = plan.confirm_seeds

@@ -18,7 +18,6 @@ import pandas as pd
 from study.record import replace_file, writing
 from study.state import StudyState, TrialRecord
 from trainables.config import TrialConfig
-from trainables.vocabulary import Stage
 
 KEPT = 2
 
@@ -70,7 +69,7 @@ def keep_best(folder: Path, state: StudyState) -> None:
     best, new = folder / "best", folder / "best.tmp"
     shutil.rmtree(new, ignore_errors=True)
     whose = best / "trial.txt"
-    for winner in filter(None, (state.chosen(), state.winner())):
+    for winner in filter(None, (state.chosen(), state.winner)):
         if whose.exists() and whose.read_text() == f"{winner.trial}\n":
             return
         epoch, content, _ = load_checkpoint(folder, winner)
@@ -94,8 +93,7 @@ def keep_best(folder: Path, state: StudyState) -> None:
             classes=data["classes"],
             value_range=data.get("value_range"),
         )
-        part = "test" if winner.stage == Stage.CONFIRM else "validation"
-        write_class_tables(new, data["classes"], confusion_KxK, part)
+        write_class_tables(new, data["classes"], confusion_KxK, winner.part)
         (new / "trial.txt").write_text(f"{winner.trial}\n")
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)
@@ -130,8 +128,12 @@ def finish_ended(folder: Path, state: StudyState) -> None:
         remove_checkpoints(folder, trial.trial)
 
 
+def epoch_of(path: Path) -> int | None:
+    """The epoch of a checkpoint; None where the file is none."""
+    match = re.fullmatch(r"(\d+)-[0-9a-f]{8}\.pt", path.name)
+    return int(match[1]) if match else None
+
+
 def _newest_first(home: Path) -> list[tuple[int, Path]]:
-    named = [
-        (re.fullmatch(r"(\d+)-[0-9a-f]{8}\.pt", path.name), path) for path in home.glob("*.pt")
-    ]
-    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
+    named = [(epoch_of(path), path) for path in home.glob("*.pt")]
+    return sorted(((epoch, path) for epoch, path in named if epoch is not None), reverse=True)

@@ -52,11 +52,10 @@ def read_design(name: str) -> Design:
         raise UsageError(
             f"--design: invalid value {name!r} ({error.strerror}): expected {KNOWN}"
         ) from error
-    except ValueError as error:
-        text = (
-            str(error) if isinstance(error, UsageError) else f"--design: {path}: no TOML ({error})"
-        )
-        raise UsageError(text) from error
+    except UsageError:
+        raise
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise UsageError(f"--design: {path}: no TOML ({error})") from error
 
 
 def show_design(design: Design) -> str:

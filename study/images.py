@@ -14,7 +14,7 @@ import numpy as np
 from study.record import has_study
 from study.resources import has_gpu
 from study.settings import SAME, StudySettings
-from trainables.config import UsageError
+from trainables.config import UsageError, invalid
 from trainables.datasets import NAMES, UnusableDataDir, load_images
 from trainables.layout import MOST_NAMED
 from trainables.mirror import mirrored_classes
@@ -103,14 +103,13 @@ def resolve_images(settings: StudySettings, recorded: Mapping[str, Any] | None =
     """
     if settings.dataset is not None:
         return _images(settings, settings.dataset, None, recorded)
-    if not has_gpu():
-        reason = "no --dataset given, and no GPU on this machine for cifar10"
-        return _images(settings, "digits", reason)
-    try:
-        return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
-    except DataUnavailable as error:
-        reason = f"no --dataset given, and cifar10 is unavailable: {error}"
-        return _images(settings, "digits", reason)
+    reason = "no GPU on this machine for cifar10"
+    if has_gpu():
+        try:
+            return _images(settings, "cifar10", "no --dataset given, and this machine has a GPU")
+        except DataUnavailable as error:
+            reason = f"cifar10 is unavailable: {error}"
+    return _images(settings, "digits", f"no --dataset given, and {reason}")
 
 
 def compare_images(settings: StudySettings, recorded: Mapping[str, Any]) -> None:
@@ -212,16 +211,13 @@ def _check_directory(settings: StudySettings, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise UsageError(
-            f"--results-dir: invalid value {settings.results_dir!r}: {error.strerror}: "
-            "expected a folder that can be written to"
-        ) from error
+        expected = "a folder that can be written to"
+        where, problem = settings.results_dir, str(error.strerror)
+        raise invalid("--results-dir", where, expected, problem) from error
     # A driver that was killed before its first line leaves an empty record.
     empty = not folder.exists() or (
         folder.is_dir() and {path.name for path in folder.iterdir()} <= {"record.jsonl"}
     )
     if not empty and not has_study(folder):
-        raise UsageError(
-            f"--name: invalid value {folder.name!r}: {folder} exists and is no study: "
-            "expected a name not taken"
-        )
+        problem = f"{folder} exists and is no study"
+        raise invalid("--name", folder.name, "a name not taken", problem)

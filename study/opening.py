@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -30,6 +30,9 @@ from study.state import StudyState
 from trainables.config import UsageError
 from trainables.named import DataUnavailable
 from trainables.vocabulary import MOST_SEEDS_BY_WIDTH, Stage, TrialStatus
+
+if TYPE_CHECKING:
+    from study.copying import StudyCopy
 
 log = logging.getLogger("study")
 
@@ -49,10 +52,15 @@ class Outcome:
     interrupted: bool
 
 
-def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Outcome:
+def run_study(
+    given: Mapping[str, Any],
+    console: Console,
+    advice: Advice,
+    copy: "StudyCopy | None" = None,
+) -> Outcome:
     """Start or resume a study with the settings given, from its images to the end of its record.
 
-    `advice` is the analysis's, for `--confirm-until-width`.
+    `advice` is the analysis's, for `--confirm-until-width`; `copy` is started.
 
     Raises:
         UsageError, DataUnavailable, CannotStart: something asked for is impossible; nothing was
@@ -63,6 +71,8 @@ def run_study(given: Mapping[str, Any], console: Console, advice: Advice) -> Out
     """
     with interruptible() as interrupted, ExitStack() as ending:
         settings, design, record = _open(given, ending)
+        if copy:
+            copy.start(interrupted.end)
         if record and not _anything_to_run(settings, design, record, advice):
             compare_images(settings, record.state.header)
             outcome = _already_complete(record)
@@ -87,6 +97,8 @@ def _open(
     if folder is None:
         return settings, design, None
     record = ending.enter_context(closing(Record(folder)))
+    if (uri := record.state.header["settings"].get("storage")) and not given.get("storage"):
+        log.warning("not copied to %s any more; --storage continues the copies", uri)
     return *continue_study(given, record.state, folder), record
 
 

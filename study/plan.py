@@ -3,12 +3,13 @@
 `Plan` is complete: no later step chooses anything. What was chosen or fell back is in `notes`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from study.confirm import most_arms, most_tune_trials
+from study.arms import most_arms
+from study.confirm import most_tune_trials
 from study.designs import Design
 from study.images import Images, absolute, dataset_for_record
 from study.provenance import command, git_commit, machine, package_versions
@@ -79,8 +80,10 @@ def make_plan(
     images: Images,
     resources: Resources,
     timings: Mapping[str, float],
+    seen: Sequence[str] = (),
 ) -> Plan:
-    """Decide what is left open, with the seconds that training takes per image by precision.
+    """Decide what is left open, with the seconds that training takes per image by precision, and
+    notes on what was seen of the machines.
 
     Raises:
         UsageError: a trial needs more than any machine has.
@@ -97,14 +100,7 @@ def make_plan(
     gpus = gpus_per_trial(settings, resources)
     largest = largest_trial(design, images.data)
     concurrent, notes = concurrent_trials(settings, resources, gpus, largest)
-    notes += images.notes
-    left_out = (
-        list(design.baselines)[settings.samples :] if design.search != SearchMode.NONE else []
-    )
-    if left_out:
-        notes.append(f"baselines: skipped, too few samples: {', '.join(left_out)}")
-    if settings.sampler == "gp" and settings.scheduler == "asha":
-        notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
+    notes += [*images.notes, *seen, *_search_notes(settings, design)]
     precision = min(timings, key=lambda name: timings[name])
     if settings.precision == "auto":
         notes.append(_why_precision(precision, timings))
@@ -115,9 +111,20 @@ def make_plan(
     return replace(plan, estimate_seconds=seconds / concurrent)
 
 
+def _search_notes(settings: DecidedSettings, design: Design) -> list[str]:
+    """What is to be said of the search stage."""
+    notes = []
+    left_out = list(design.baselines)[settings.samples :]
+    if left_out and design.search != SearchMode.NONE:
+        notes.append(f"baselines: skipped, too few samples: {', '.join(left_out)}")
+    if settings.sampler == "gp" and settings.scheduler == "asha":
+        notes.append("sampler: gp learns from complete trials only, and asha lets few complete")
+    return notes
+
+
 def _why_precision(precision: str, timings: Mapping[str, float]) -> str:
     speeds = ", ".join(f"{name} {1 / seconds:.0f} images/s" for name, seconds in timings.items())
-    why = "the faster" if len(timings) > 1 else "this processor has no bf16 instructions"
+    why = "the faster" if len(timings) > 1 else "no bf16 instructions"
     return f"precision: {precision}, {why} (the most expensive arm: {speeds})"
 
 

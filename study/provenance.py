@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from study.resources import usable_cores
+from study.settings import without_credentials
+from trainables.equipment import cpu_model
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
 
 
 def command() -> str:
     """The command line of this process, without what is asked for once, and without the command of
-    `--notify`, which is not recorded either."""
+    `--notify` and the credentials of `--storage`, which are not recorded either."""
     program = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
     kept = [
-        word
+        without_credentials(word) if "--storage" in (before, word.partition("=")[0]) else word
         for before, word in itertools.pairwise(["", *sys.argv[1:]])
         if before != "--notify"
         and word not in ("--retry-failed", "--notify")
@@ -50,19 +52,10 @@ def machine() -> dict[str, Any]:
         "host": platform.node(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": usable_cores(),
         "gpus": gpus,
     }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def package_versions() -> dict[str, str]:

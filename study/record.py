@@ -18,12 +18,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
+from study.pace import Pace
 from study.state import (
     EPOCH_COLUMNS,
     IMAGE_COLUMNS,
@@ -31,10 +32,12 @@ from study.state import (
     VERSION,
     StudyState,
 )
+from study.summary import Summary
 from trainables.config import UsageError, invalid
 
 VIEW_SECONDS = 2.0
-"""The views are made again at most this often while trials run."""
+"""The views are made again at most this often while trials run, and less often where that takes
+more than 2% of the time, as it does of thousands of trials; always when a driver ends."""
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +68,8 @@ class Record:
             CannotWrite: there is no writing to it.
         """
         self.folder = folder
-        self._clock = clock
-        self._views_made = -VIEW_SECONDS
+        self._views = Pace(VIEW_SECONDS, clock)
+        self._readers: list[Callable[[Mapping[str, Any]], None]] = []
         path = folder / "record.jsonl"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,9 +112,15 @@ class Record:
                 row = {**line, **self.state.trials[line["trial"]].epochs[-1]}
                 with (self.folder / "epochs.csv").open("a", encoding="utf-8") as file:
                     file.write(_csv(EPOCH_COLUMNS, [row], header=False))
-            if self._clock() - self._views_made >= VIEW_SECONDS:
-                write_tables(self.folder, self.state)
-                self._views_made = self._clock()
+            if self._views.is_due:
+                with self._views.making():
+                    write_tables(self.folder, self.state)
+        for reader in self._readers:
+            reader(line)
+
+    def subscribe(self, reader: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call `reader` with every event from here on, once it is on the disk and taken in."""
+        self._readers.append(reader)
 
     def close(self) -> None:
         """Make the views a last time and let go of the record."""
@@ -122,7 +131,24 @@ class Record:
             self._file.close()
 
 
-def _lock(file: FileIO, path: Path) -> None:
+@contextmanager
+def locked_record(folder: Path) -> Iterator[IO[bytes]]:
+    """The record in `folder`, made where there is none, open to be continued and locked while it
+    lasts.
+
+    Raises as `Record` does.
+    """
+    path = folder / "record.jsonl"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            _lock(file, path)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
     """Lock the record, or raise as `Record` does."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,9 +191,20 @@ def write_views(folder: Path, state: StudyState) -> None:
 
 def write_tables(folder: Path, state: StudyState) -> None:
     """Make `study.json`, `trials.csv` and `test_images.csv`."""
-    replace_file(folder / "study.json", (json.dumps(state.manifest(), indent=2) + "\n").encode())
+    content = json.dumps(_manifest(state), indent=2) + "\n"
+    replace_file(folder / "study.json", content.encode())
     replace_file(folder / "trials.csv", _csv(TRIAL_COLUMNS, state.trial_rows()).encode())
     replace_file(folder / "test_images.csv", _csv(IMAGE_COLUMNS, state.image_rows()).encode())
+
+
+def _manifest(state: StudyState) -> dict[str, Any]:
+    """The content of `study.json`."""
+    return state.manifest() | {"summary": asdict(Summary.of(state))}
+
+
+def complete_lines(content: bytes) -> bytes:
+    """The lines that were written to their end."""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def has_study(folder: Path) -> bool:
@@ -198,22 +235,31 @@ def _read(path: Path) -> tuple[StudyState, int]:
         content = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from error
-    state, size = StudyState(), content.rfind(b"\n") + 1
-    if size < len(content):
+    complete = complete_lines(content)
+    if len(complete) < len(content):
         log.warning("%s: the last line is torn and skipped", path)
-    number = 0
+    return parse_record(complete, str(path)), len(complete)
+
+
+def parse_record(content: bytes, where: str) -> StudyState:
+    """The state that complete lines make.
+
+    Raises:
+        RecordError: a line of it cannot be used, and `where`.
+    """
+    state, number = StudyState(), 0
     try:
-        for line in content[:size].splitlines():
+        for line in content.splitlines():
             number += 1
             state.apply(json.loads(line))
         if state.header:
             # What no view can be made of is damaged too.
-            json.dumps(state.manifest(), allow_nan=False)
+            json.dumps(_manifest(state), allow_nan=False)
             _csv(TRIAL_COLUMNS, state.trial_rows())
             _csv(IMAGE_COLUMNS, state.image_rows())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecordError(f"{path}, line {number}: {type(error).__name__}: {error}") from error
-    return state, size
+        raise RecordError(f"{where}, line {number}: {type(error).__name__}: {error}") from error
+    return state
 
 
 def _now() -> str:

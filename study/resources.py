@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.settings import StudySettings
-from trainables.config import UsageError
+from trainables.config import UsageError, invalid
 
 MOST_CONCURRENT = 8
 """Trials at once unless the person says more: a searcher with many trials in flight learns little.
@@ -40,7 +40,7 @@ def _quotas(groups: Path, tree: Path) -> Iterator[float]:
 
 def _quota(group: Path) -> Iterator[float]:
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
-        with suppress(OSError):
+        with suppress(OSError):  # not of this version, or without a quota
             quota, period = " ".join((group / name).read_text() for name in names).split()
             if quota not in ("max", "-1"):
                 yield int(quota) / int(period)
@@ -106,6 +106,11 @@ class LargestTrial:
     batch_size: int
     memory: float
 
+    @property
+    def need(self) -> str:
+        """What it needs, in words."""
+        return f"a trial of {self.arm} needs about {self.memory / 1e9:.1f} GB of memory"
+
 
 def gpus_per_trial(settings: StudySettings, resources: Resources) -> float:
     """The GPUs of a trial, as asked for; by default a quarter where there is a GPU.
@@ -132,24 +137,20 @@ def concurrent_trials(
 ) -> tuple[int, list[str]]:
     """How many trials run at once, and the notes on that. On a GPU memory is not counted.
 
+    On a cluster nodes may join, or be started once trials wait for them: `--max-concurrent` may ask
+    for more than fit.
+
     Raises:
         UsageError: no machine has the cores, or on a CPU the memory, of one trial.
     """
-    cpus = settings.cpus_per_trial
+    cpus, is_cluster = settings.cpus_per_trial, settings.address is not None
     if cpus > resources.most_cpus:
-        expected = f"expected at most {resources.most_cpus:g}, what a machine has"
-        raise UsageError(f"--cpus-per-trial: invalid value {cpus}: {expected}")
+        expected = f"at most {resources.most_cpus:g}, what a machine has"
+        raise invalid("--cpus-per-trial", cpus, expected)
     fit = max(1, sum(_fit_on(node, cpus, gpus) for node in resources.nodes))
     by_memory = fit if gpus else _fit_in_memory(cpus, resources, largest)
-    need = f"a trial of {largest.arm} needs about {largest.memory / 1e9:.1f} GB of memory"
-    if not by_memory:
-        most = max(node.memory for node in resources.nodes)
-        raise UsageError(
-            f"batch_size: invalid value {largest.batch_size}: expected less of it in the design, "
-            f"or smaller images: {need}, a machine has {most / 1e9:.1f} GB"
-        )
     if by_memory < min(fit, settings.max_concurrent or MOST_CONCURRENT):
-        return by_memory, [f"max_concurrent: {by_memory}, for {need}"]
+        return by_memory, [f"max_concurrent: {by_memory}, for {largest.need}"]
     if settings.max_concurrent is None:
         if fit <= MOST_CONCURRENT:
             return fit, []
@@ -157,15 +158,25 @@ def concurrent_trials(
         return MOST_CONCURRENT, [
             f"max_concurrent: {MOST_CONCURRENT} of the {fit} that fit: {reason}"
         ]
+    if settings.max_concurrent > fit and is_cluster:
+        note = f"{fit} fit now, the others wait for nodes"
+        return settings.max_concurrent, [f"max_concurrent: {settings.max_concurrent}, {note}"]
     if settings.max_concurrent > fit:
         return fit, [f"max_concurrent: asked {settings.max_concurrent}, only {fit} fit"]
     return settings.max_concurrent, []
 
 
 def _fit_in_memory(cpus: float, resources: Resources, largest: LargestTrial) -> int:
-    return sum(
+    """How many trials there are cores and memory for; raises where there is memory for none."""
+    fit = sum(
         int(min(_fit(node.cpus, cpus), node.memory / largest.memory)) for node in resources.nodes
     )
+    if not fit:
+        most = max(node.memory for node in resources.nodes)
+        why = f"{largest.need}, a machine has {most / 1e9:.1f} GB"
+        expected = f"less of it in the design, or smaller images: {why}"
+        raise invalid("batch_size", largest.batch_size, expected)
+    return fit
 
 
 def _fit_on(node: Node, cpus: float, gpus: float) -> int:

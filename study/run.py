@@ -8,7 +8,8 @@ interrupted.
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -24,15 +25,18 @@ from trainables.config import UsageError
 from trainables.vocabulary import Stage, TrialStatus
 
 if TYPE_CHECKING:
+    from study.copying import StudyCopy
     from study.state import StudyState
 
 log = logging.getLogger("study")
+
+INTERRUPTED = 130
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Tune's own loggers would write every result a second and a third time.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune's newer output prints a table however quiet it is told to be.
+    # Tune's newer output prints a table however quiet it shall be.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Signals are the driver's, see study.signals.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -44,12 +48,22 @@ class ConsoleHandler(logging.Handler):
 
     def __init__(self, console: Console) -> None:
         super().__init__()
-        self._console = console
+        self.console = console
         console.file = cast(IO[str], SafeStream(console.file))
+
+    @contextmanager
+    def with_time(self) -> Iterator[None]:
+        """While it lasts, lines bear the time; on a terminal somebody watches, and they do not."""
+        if not self.console.is_terminal:
+            self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        try:
+            yield
+        finally:
+            self.setFormatter(None)
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "bold yellow" if record.levelno >= logging.WARNING else None
-        self._console.print(self.format(record), style=style, markup=False)
+        self.console.print(self.format(record), style=style, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,30 +74,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(asked, Look):
             show(asked, console)
             return 0
-    except UsageError as error:
-        print(f"resnet-study: {error}", file=sys.stderr)
-        return 2
-    except RecordError as error:
-        print(f"resnet-study: {error}", file=sys.stderr)
-        return 1
+    except (UsageError, RecordError) as error:
+        return _refuse(error)
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     handler = ConsoleHandler(console)
-    handler.setLevel(logging.INFO)
+    if console.is_terminal:
+        handler.addFilter(lambda record: record.name == "study" or record.levelno > logging.INFO)
+    handler.setLevel(logging.WARNING if asked.get("quiet") else logging.INFO)
     log.addHandler(handler)
     # Tracebacks of trials, for study.log only.
     log.setLevel(logging.DEBUG)
     try:
-        return _run(asked, console)
+        return _run(asked, handler)
     finally:
         log.removeHandler(handler)
 
 
-def _run(given: Mapping[str, Any], console: Console) -> int:
+def _refuse(error: Exception) -> int:
+    """Say in one line why nothing was started; returns the exit status."""
+    print(f"resnet-study: {error}", file=sys.stderr)
+    return 2 if isinstance(error, UsageError) else 1
+
+
+def _run(given: Mapping[str, Any], handler: ConsoleHandler) -> int:
     # Not before the command line is known to be right: this takes a second to import.
     from study.design_files import show_design
     from study.errors import CannotStart
-    from study.opening import begin_study, find_study, run_study
+    from study.opening import begin_study, find_study
     from study.provenance import command
     from study.record import CannotWrite
     from trainables.named import DataUnavailable
@@ -92,21 +110,14 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
         if given.get("show_design"):
             print(show_design(begin_study(given)[1]), end="")
             return 0
-        done = run_study(given, console, _seeds_for_width)
-        ended = f"{len(done.state.ended_trials())} of {done.wanted} trials ended"
-        if not done.interrupted:
-            headline = _report(done.folder)
-            status = conclude(done.state, done.wanted, command())
-            _notify(given, done.folder, "incomplete" if status else "complete", headline)
+        with _copied(given, handler) as copy:
+            status = _study(given, handler, copy)
+        if copy and (copy.is_lost or (copy.error and not status)):
+            return 1
+        if status != INTERRUPTED:
             return status
-        log.warning("interrupted: %s", ended)
-        _notify(given, done.folder, "interrupted", ended)
-    except UsageError as error:
-        print(f"resnet-study: {error}", file=sys.stderr)
-        return 2
-    except (CannotStart, DataUnavailable, RecordError) as error:
-        print(f"resnet-study: {error}", file=sys.stderr)
-        return 1
+    except (UsageError, CannotStart, DataUnavailable, RecordError) as error:
+        return _refuse(error)
     except CannotWrite as error:
         log.error("stopped: %s; to resume when it can be written to: %s", error, command())
         _notify(given, find_study(begin_study(given)[0]), "incomplete", f"stopped: {error}")
@@ -114,7 +125,39 @@ def _run(given: Mapping[str, Any], console: Console) -> int:
     except KeyboardInterrupt:
         pass  # before anything was recorded; what follows is the same
     log.warning("to resume: %s", command())
-    return 130
+    return INTERRUPTED
+
+
+def _study(given: Mapping[str, Any], handler: ConsoleHandler, copy: "StudyCopy | None") -> int:
+    """Run the study and say what became of it; returns the exit status."""
+    from study.opening import run_study
+    from study.provenance import command
+
+    with handler.with_time():
+        done = run_study(given, handler.console, _seeds_for_width, copy)
+    ended = f"{len(done.state.ended_trials())} of {done.wanted} trials ended"
+    if done.interrupted:
+        log.warning("interrupted: %s", ended)
+        _notify(given, done.folder, "interrupted", ended)
+        return INTERRUPTED
+    headline = _report(done.folder)
+    status = conclude(done.state, done.wanted, command())
+    _notify(given, done.folder, "incomplete" if status else "complete", headline)
+    return status
+
+
+@contextmanager
+def _copied(given: Mapping[str, Any], handler: ConsoleHandler) -> Iterator["StudyCopy | None"]:
+    """The copy in storage, where one is asked for."""
+    if not given.get("storage"):
+        yield None
+        return
+    from study.copying import copied  # with pyarrow
+
+    with ExitStack() as ending:
+        with handler.with_time():
+            copy = ending.enter_context(copied(given))
+        yield copy
 
 
 def _seeds_for_width(folder: Path, width: float) -> int | None:
@@ -133,7 +176,7 @@ def _report(folder: Path) -> str:
     """Write the report and say what it says; returns its first sentence."""
     from analysis.load import load_study
     from analysis.report.fingerprint import is_current
-    from analysis.report.wording import closing_lines
+    from analysis.report.wording.study_text import closing_lines
     from study.record import writing
 
     study, report = load_study(folder), folder / "report" / "index.html"
@@ -164,13 +207,8 @@ def conclude(state: "StudyState", wanted: int, command: str) -> int:
     stage = state.trials[0].stage
     if not any(trial.stage == stage for trial in state.in_state(TrialStatus.COMPLETE)):
         ends = f"{len(state.in_state(TrialStatus.DIVERGED))} diverged, {len(failed)} failed"
-        more = "--samples" if stage == Stage.SEARCH else "--confirm-seeds"
-        log.error(
-            "not complete: no trial is complete (%s); to resume: %s with more %s",
-            ends,
-            command,
-            more,
-        )
+        more = f"{command} with more {'--samples' if stage == Stage.SEARCH else '--confirm-seeds'}"
+        log.error("not complete: no trial is complete (%s); to resume: %s", ends, more)
         return 1
     return 0
 

@@ -88,19 +88,14 @@ def replay(scheduler: Any, state: StudyState, stage: Stage) -> set[int]:
     return stopped
 
 
-def first_rung(max_epochs: int) -> int:
-    """The first epoch at which a trial may be stopped: 1, or 3 where the budget is over 20."""
-    return 3 if max_epochs > 20 else 1
-
-
 def rungs(max_epochs: int) -> list[int]:
-    """The epochs at which trials may be stopped: none past half the budget, where stopping saves
-    little.
+    """The epochs at which trials may be stopped, from 1, or from 3 where the budget is over 20:
+    none past half the budget, where stopping saves little.
 
     Of 20 trials of four epochs, a rung after the third would leave hardly one complete beside the
     baselines.
     """
-    epochs = [first_rung(max_epochs)]
+    epochs = [3 if max_epochs > 20 else 1]
     while epochs[-1] * REDUCTION_FACTOR <= max_epochs / 2:
         epochs.append(epochs[-1] * REDUCTION_FACTOR)
     return epochs

@@ -5,10 +5,12 @@ PRUNED with NaN at its epoch, so that TPE ranks it last of those that ended ther
 one that crashed is FAIL. Only a trial that trained all its epochs is COMPLETE. (Tune's own
 OptunaSearch calls the stopped ones COMPLETE and never ends the diverged ones.) It learns from the
 record alone, before each draw, whether that was written a moment ago or by an earlier driver:
-resuming, extending and trying again are no special cases.
+resuming, extending and trying again are no special cases. What it has learnt of a trial that has
+ended it does not look up again, and of more than 500 trials TPE considers 250: the best, the newest
+and a draw of the others (`study.history`; of more than 200 GP considers 100), so that a draw takes
+as long however many there are.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,11 +19,12 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from ray.tune.search import Searcher
 
 from study.designs import KINDS, Design, Factor
-from study.state import StudyState, TrialRecord
+from study.history import History
+from study.state import NotEnded, StudyState
 from trainables.config import TrialConfig
 from trainables.orders import TrialOrder
 from trainables.vocabulary import SearchMode, Stage, TrialStatus
@@ -29,27 +32,16 @@ from trainables.vocabulary import SearchMode, Stage, TrialStatus
 STARTUP_TRIALS = 10
 """Trials that TPE or GP must have learnt from before it models anything; until then they draw at
 random."""
-LEARNS_FROM = {"tpe": (TrialState.COMPLETE, TrialState.PRUNED), "gp": (TrialState.COMPLETE,)}
-"""The states of the trials that a model is made from; other samplers make none."""
 
 
-class SobolSampler(BaseSampler):
+class SobolSampler(optuna.samplers.RandomSampler):
     """Trial n is point n of one scrambled Sobol sequence: nothing to remember, so nothing is
-    repeated."""
+    repeated. As at random, each factor is drawn by itself."""
 
     def __init__(self, factors: tuple[Factor, ...], seed: int) -> None:
+        super().__init__(seed)
         self._factors = factors
         self._seed = seed
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self,
@@ -68,19 +60,35 @@ class SobolSampler(BaseSampler):
         return self._factors[column].at(float(sequence.random(1)[0, column]))
 
 
-def build_sampler(name: str, design: Design, seed: int, trial: int) -> BaseSampler:
+class KnownSpaceTpe(optuna.samplers.TPESampler):
+    """TPE that is given the factors: to infer them from 1,000 trials takes two thirds of a draw."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution], seed: int) -> None:
+        super().__init__(n_startup_trials=STARTUP_TRIALS, seed=seed)
+        self._space = {name: space[name] for name in sorted(space) if not space[name].single()}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._space
+
+
+def build_sampler(
+    name: str, design: Design, seed: int, trial: int, space: Mapping[str, BaseDistribution]
+) -> BaseSampler:
     """The sampler that draws this trial; its random state is a function of (study seed, trial
-    number)."""
+    number). `space` is what the last trial that ended was drawn from."""
     drawn = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
     if name == "tpe":
         # `group` lets the model of a factor that sometimes does not exist be made from the trials
         # that have it.
-        grouped = any(factor.when for factor in design.factors)
+        if not any(factor.when for factor in design.factors):
+            return KnownSpaceTpe(space, drawn)
         with warnings.catch_warnings(
             action="ignore", category=optuna.exceptions.ExperimentalWarning
         ):
             return optuna.samplers.TPESampler(
-                n_startup_trials=STARTUP_TRIALS, seed=drawn, group=grouped
+                n_startup_trials=STARTUP_TRIALS, seed=drawn, group=True
             )
     if name == "gp":
         return optuna.samplers.GPSampler(n_startup_trials=STARTUP_TRIALS, seed=drawn)
@@ -106,7 +114,7 @@ class StageSearcher(Searcher):
 
     `suggest` returns a `TrialOrder` as Tune's config. Before, `begin` has recorded a new trial
     (number, stage, origin, config), so that none is drawn twice; `resume` gives the checkpoint of
-    one that was started.
+    one that was started, and `avoided` the nodes on which it must not run.
     """
 
     stage: Stage
@@ -120,10 +128,12 @@ class StageSearcher(Searcher):
         state: StudyState,
         begin: Callable[[int, Stage, str, TrialConfig], None],
         resume: Callable[[int], Any],
+        avoided: Callable[[int], tuple[str, ...]] = lambda trial: (),
     ) -> None:
         super().__init__(metric="validation_accuracy", mode="max")
         self._state = state
-        self._begin, self._resume = begin, resume
+        self._not_ended = NotEnded(state, self.stage)
+        self._begin, self._resume, self._avoided = begin, resume, avoided
         self._live: dict[str, tuple[int, int]] = {}
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
@@ -135,10 +145,9 @@ class StageSearcher(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         live = {number for number, _ in self._live.values()}
-        mine = self._state.in_stage(self.stage)
         waiting = [
             trial.trial
-            for trial in mine
+            for trial in self._not_ended.look()
             if trial.state == TrialStatus.RUNNING and trial.trial not in live
         ]
         number = waiting[0] if waiting else len(self._state.trials)
@@ -154,8 +163,9 @@ class StageSearcher(Searcher):
         self._live[trial_id] = number, slot
         trial = self._state.trials[number]
         config = TrialConfig.from_dict(trial.config)
-        order = TrialOrder(number, self.stage, trial.origin, slot, config, checkpoint)
-        return order.to_tune()
+        return TrialOrder(
+            number, self.stage, trial.origin, slot, config, checkpoint, self._avoided(number)
+        ).to_tune()
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         del self._live[trial_id]
@@ -172,8 +182,8 @@ class ListSearcher(StageSearcher):
 
     def __init__(self, stage: Stage, missing: list[TrialConfig], *shared: Any) -> None:
         """`shared` is what `StageSearcher` takes."""
-        super().__init__(*shared)
         self.stage = stage
+        super().__init__(*shared)
         self._missing = list(missing)
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
@@ -203,36 +213,39 @@ class StudySearcher(StageSearcher):
         self._arms: list[dict[str, Any]] = (
             design.arms() if design.search == SearchMode.FACTORIAL else [{}]
         )
-        self.optuna_studies = [optuna.create_study(direction="maximize") for _ in self._arms]
-        self._asked: dict[int, tuple[int, optuna.Trial] | None] = {}
+        self._histories = [History(sampler) for _ in self._arms]
+        self.optuna_studies = [history.study for history in self._histories]
+        self._unlearnt = NotEnded(self._state, self.stage)
+        self._asked: dict[int, tuple[History, optuna.Trial] | None] = {}
+        self._started = 0
 
     def draw(self, number: int) -> tuple[str, TrialConfig] | None:
         self.learn()
-        started = len(self._asked)
-        if started >= self._samples:
+        if self._started >= self._samples:
             return None
-        if started < len(self._design.baselines):
-            name = list(self._design.baselines)[started]
+        if self._started < len(self._design.baselines):
+            name = list(self._design.baselines)[self._started]
             config = self._design.baseline(name, **self._budget)
             self._ask_for(number, config.to_dict())
             return f"baseline:{name}", config
-        turn = started % len(self._arms)
-        study = self.optuna_studies[turn]
-        states = [trial.state for trial in study.get_trials(deepcopy=False)]
-        learnt = sum(state in LEARNS_FROM.get(self._sampler, ()) for state in states)
-        study.sampler = build_sampler(self._sampler, self._design, self._budget["seed"], number)
+        turn, seed = self._started % len(self._arms), self._budget["seed"]
+        history = self._histories[turn]
+        drawing = self._sampler, self._design, seed, number, history.space
+        history.study.sampler = build_sampler(*drawing)
         unlearnt = "grid" if self._design.search == SearchMode.FACTORIAL else "random"
-        origin = "model" if learnt >= STARTUP_TRIALS else unlearnt
-        return origin, self._design.config(self._ask(number, turn), **self._budget)
+        origin = "model" if history.learnt >= STARTUP_TRIALS else unlearnt
+        with history.considering(seed, number):
+            return origin, self._design.config(self._ask(number, turn), **self._budget)
 
     def _ask(self, number: int, turn: int) -> dict[str, Any]:
         """The values of all factors that exist, of the next trial of an arm's study."""
         values = dict(self._arms[turn])
-        asked = self.optuna_studies[turn].ask()
+        asked = self._histories[turn].ask()
         for factor in self._design.factors:
             if factor.name not in values and factor.exists(values):
                 values[factor.name] = suggest(asked, factor)
-        self._asked[number] = turn, asked
+        self._asked[number] = self._histories[turn], asked
+        self._started += 1
         return values
 
     def _ask_for(self, number: int, config: Mapping[str, Any]) -> None:
@@ -245,35 +258,23 @@ class StudySearcher(StageSearcher):
         varied = [factor for factor in self._design.factors if factor.name in values]
         if not all(factor.holds(values[factor.name]) for factor in varied):
             self._asked[number] = None
+            self._started += 1
             return
         turn = next(turn for turn, arm in enumerate(self._arms) if arm.items() <= config.items())
-        study = self.optuna_studies[turn]
+        study = self._histories[turn].study
         study.sampler = optuna.samplers.RandomSampler()
         study.enqueue_trial({factor.name: config[factor.name] for factor in self._design.factors})
         self._ask(number, turn)
 
     def learn(self) -> None:
         """Tell Optuna what the record has learnt since."""
-        mine = self._state.in_stage(self.stage)
-        for trial in mine:
+        unlearnt = self._unlearnt.look()
+        for trial in unlearnt:
             if trial.trial not in self._asked:
                 self._ask_for(trial.trial, trial.config)
-        known = [study.get_trials(deepcopy=False) for study in self.optuna_studies]
-        for trial in mine:
-            if (asked_as := self._asked[trial.trial]) is not None:
-                turn, asked = asked_as
-                _tell(self.optuna_studies[turn], asked, known[turn][asked.number], trial)
-
-
-def _tell(study: optuna.Study, asked: optuna.Trial, known: FrozenTrial, trial: TrialRecord) -> None:
-    """Tell an Optuna study what it does not know yet of a trial: its readings and its end."""
-    for row in trial.epochs[len(known.intermediate_values) :]:
-        value = row["validation_accuracy"]
-        asked.report(math.nan if value is None else value, row["epoch"])
-    if trial.state == TrialStatus.RUNNING or known.state.is_finished():
-        return
-    if trial.state == TrialStatus.COMPLETE:
-        study.tell(asked, trial.epochs[-1]["validation_accuracy"])
-    else:
-        failed = trial.state == TrialStatus.FAILED
-        study.tell(asked, state=TrialState.FAIL if failed else TrialState.PRUNED)
+        for trial in unlearnt:
+            ended = trial.state != TrialStatus.RUNNING
+            asked = self._asked.pop(trial.trial) if ended else self._asked[trial.trial]
+            if asked is not None:
+                history, optuna_trial = asked
+                history.tell(optuna_trial, trial)

@@ -145,7 +145,7 @@ class StudySettings:
         RESOURCES,
         N,
         Expected(
-            "a number from 0, whole above 1",
+            "0 to 1 or an integer",
             lambda gpus: 0 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer()),
         ),
     ] = None
@@ -162,6 +162,10 @@ class StudySettings:
     results_dir: Annotated[str, OUTPUT, DIR] = "results"
     """Directory where studies are kept."""
 
+    storage: Annotated[str | None, OUTPUT, Parameter(metavar="URI")] = None
+    """Storage to copy the study to while it runs, and to fetch it from: a shared path, file://,
+    s3:// or gs://. With it and --name a study continues on another machine."""
+
     checkpoint_seconds: Annotated[
         float,
         OUTPUT,
@@ -172,6 +176,9 @@ class StudySettings:
 
     dashboard: Annotated[bool, OUTPUT, FLAG] = True
     """Serve Ray's dashboard on this machine's loopback address."""
+
+    quiet: Annotated[bool, OUTPUT, ONCE] = False
+    """Show only what goes wrong; study.log has the rest."""
 
     verbose: Annotated[bool, OUTPUT, FLAG] = False
     """Show what Ray prints."""
@@ -192,8 +199,11 @@ class StudySettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, ready for JSON; without the command of `notify`, which may hold an
-        address that is not for everybody who reads the record."""
-        return {name: value for name, value in asdict(self).items() if name != "notify"}
+        address that is not for everybody who reads the record, and without the credentials of
+        `storage`."""
+        settings = {name: value for name, value in asdict(self).items() if name != "notify"}
+        storage = self.storage and without_credentials(self.storage)
+        return settings | {"storage": storage}
 
     def folder(self, dataset: str) -> Path:
         """The study's directory: `name`, or DESIGN-DATASET with a dash for what a name may not
@@ -217,6 +227,14 @@ def expected_of(option: str) -> Expected | None:
     return None
 
 
+def without_credentials(uri: str) -> str:
+    """A URI as it may be shown and recorded: without user and password, and of its query only what
+    says where it is."""
+    place, mark, query = re.sub(r"://([^@]*:.*|[^/?@]*)@", "://", uri).partition("?")
+    kept = [word for word in query.split("&") if word.partition("=")[0] in URI_PLACE]
+    return place + (mark + "&".join(kept) if kept else "")
+
+
 def flag(option: str) -> str:
     """The option as it is written on the command line."""
     return "--" + option.replace("_", "-")
@@ -228,6 +246,8 @@ def invalid_option(option: str, value: Any) -> UsageError:
     words = expected.words if expected else "a flag without a value"
     return invalid(flag(option), value, words)
 
+
+URI_PLACE = ("scheme", "region", "endpoint_override")
 
 QUESTION = (
     "epochs",
@@ -262,7 +282,8 @@ def continued(given: Mapping[str, Any], recorded: Mapping[str, Any], name: str) 
         raise UsageError(f"{'; '.join(changed)}: {SAME}")
     # The directory may have been moved, and another cluster be there; what is asked for once is not
     # a property of the study.
-    once = {"results_dir", "address", "retry_failed", "show_design", "confirm_until_width"}
+    once = {"results_dir", "address", "storage", "retry_failed", "show_design", "quiet"}
+    once.add("confirm_until_width")
     kept = {item.name for item in fields(StudySettings)} - once
     old = {item: recorded[item] for item in recorded if item in kept}
     # 0 where there is no search stage: what its design decides.
@@ -296,15 +317,13 @@ def decided(settings: StudySettings, design: Design) -> DecidedSettings:
     except UsageError as error:
         raise UsageError(f"--{error}") from error
     if factorial and settings.scheduler == "asha":
-        raise UsageError(f"--scheduler: invalid value 'asha': expected fifo (design {design.name})")
+        raise invalid("--scheduler", "asha", f"fifo (design {design.name})")
     if design.search == SearchMode.NONE and settings.confirm_seeds == 0:
-        raise UsageError(
-            f"--confirm-seeds: invalid value 0: expected an integer from 1 (design {design.name})"
-        )
-    usual = (
-        {"scheduler": "fifo", "sampler": "qmc"}
-        if factorial
-        else {"scheduler": "asha", "sampler": "tpe"}
-    )
-    chosen = {name: getattr(settings, name) or value for name, value in usual.items()}
-    return DecidedSettings(**settings.to_dict() | chosen | {"samples": samples})
+        raise invalid("--confirm-seeds", 0, f"an integer from 1 (design {design.name})")
+    scheduler, sampler = ("fifo", "qmc") if factorial else ("asha", "tpe")
+    chosen = {
+        "samples": samples,
+        "scheduler": settings.scheduler or scheduler,
+        "sampler": settings.sampler or sampler,
+    }
+    return DecidedSettings(**settings.to_dict() | chosen)

@@ -38,6 +38,10 @@ class Interrupted:
     when_it_can: bool = False
     scratch: list[str] = field(default_factory=list)
 
+    def end(self) -> None:
+        """Ask from another thread: the study ends at its next step."""
+        self.asked = True
+
     def listen(self) -> None:
         """Handle the signals."""
         for number in self.signals:

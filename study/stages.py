@@ -2,26 +2,24 @@
 
 import base64
 import logging
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.tune import CheckpointConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from rich.console import Console
 
 from study.checkpoints import keep_best, load_checkpoint, remove_checkpoints, save_checkpoint
-from study.cluster.ray_patches import apply_patches
+from study.cluster.nodes import Nodes
+from study.cluster.waiting import Waiting
 from study.confirm import confirm_plan, missing_confirm_trials, missing_tune_trials
 from study.designs import arm_label
-from study.errors import error_line
-from study.monitor import DriverCallback, Monitor
+from study.errors import error_line, error_text
 from study.plan import Plan
 from study.record import Record
 from study.searcher import ListSearcher, StageSearcher, StudySearcher
 from study.signals import Interrupted
-from study.state import state_at_end
+from study.state import TRIES, state_at_end
+from study.watch.surfaces import DriverCallback, Surfaces, Ticks
 from trainables.config import EpochMetrics, TrialConfig
 from trainables.orders import Workplace
 from trainables.parts import TrialData, confirm_data, search_data
@@ -31,16 +29,14 @@ from trainables.vocabulary import Stage, TrialStatus
 
 log = logging.getLogger("study")
 
-TRIES = 3
-"""A trial that failed so often is not tried again unless it is asked for."""
-
 
 class RecordCallback(DriverCallback):
     """Writes what Tune reports of the trials into the record, and their checkpoints beside it."""
 
-    def __init__(self, record: Record, interrupted: Interrupted) -> None:
+    def __init__(self, record: Record, interrupted: Interrupted, is_cluster: bool) -> None:
         self._record = record
         self._interrupted = interrupted
+        self._is_cluster = is_cluster
 
     def begin(self, number: int, stage: Stage, origin: str, config: TrialConfig) -> None:
         """Record a new trial."""
@@ -88,12 +84,17 @@ class RecordCallback(DriverCallback):
         self._record.append(
             "epoch",
             trial=known.trial,
-            node=result["hostname"],
+            node=self._node(result),
             diverged=metrics.diverged,
             checkpoint=checkpoint is not None,
             **metrics.to_dict(),
             **bits,
         )
+
+    def _node(self, result: dict[str, Any]) -> str:
+        """The host, and of a cluster, which may have several nodes on one, the node's id."""
+        host: str = result["hostname"]
+        return f"{host} {result['node_id'][:6]}" if self._is_cluster else host
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         result = trial.last_result
@@ -104,10 +105,7 @@ class RecordCallback(DriverCallback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = trial.config["trial"]
-        # Not `trial.get_error()`: that reads the copy in Tune's storage, which is not there yet.
-        file = Path(trial.error_file) if trial.error_file else None
-        text = file.read_text(encoding="utf-8").strip() if file and file.exists() else ""
-        text = text or "the trial's process ended"
+        text = error_text(trial)
         log.debug("trial %d failed:\n%s", number, text)
         error = f"{error_line(text)} (all of it: study.log)"
         self._record.append("trial_failed", trial=number, error=error)
@@ -124,7 +122,8 @@ def end_trial(record: Record, number: int, state: TrialStatus, error: str = "") 
     """Record the end of a trial; its checkpoints go, but the winner's last one becomes `best/`
     first."""
     record.append("trial_ended", trial=number, state=state, error=error)
-    keep_best(record.folder, record.state)
+    if state == TrialStatus.COMPLETE:  # no other can be chosen
+        keep_best(record.folder, record.state)
     remove_checkpoints(record.folder, number)
 
 
@@ -132,14 +131,19 @@ class Stages:
     """The stages of a study, each run by Tune to its end; recorded trials are not run again."""
 
     def __init__(
-        self, plan: Plan, record: Record, console: Console, interrupted: Interrupted
+        self,
+        plan: Plan,
+        record: Record,
+        surfaces: Surfaces,
+        interrupted: Interrupted,
+        nodes: Nodes | None,
     ) -> None:
         self._plan = plan
         self._record = record
-        self._console = console
+        self._surfaces = surfaces
         self._interrupted = interrupted
-        self._keeper = RecordCallback(record, interrupted)
-        apply_patches()
+        self._nodes = nodes
+        self._keeper = RecordCallback(record, interrupted, is_cluster=nodes is not None)
 
     def search(self, scheduler: TrialScheduler) -> None:
         """All search trials that have not ended."""
@@ -150,9 +154,7 @@ class Stages:
             settings.sampler,
             plan.epochs,
             settings.seed,
-            self._record.state,
-            self._keeper.begin,
-            self._keeper.resume,
+            *self._shared(),
         )
         data = search_data(plan.images.data, plan.images.split)
         self._run(searcher, scheduler, data, settings.samples)
@@ -180,25 +182,28 @@ class Stages:
         # Seed by seed, so that a stage cut short is even; the most expensive ones first, so that no
         # core waits long at its end.
         missing.sort(key=lambda config: (config.seed, -self._keeper.cost(config).forward_flops))
-        state = self._record.state
-        searcher = ListSearcher(stage, missing, state, self._keeper.begin, self._keeper.resume)
-        self._run(searcher, FIFOScheduler(), data, len(state.in_stage(stage)) + len(missing))
+        known = len(self._record.state.in_stage(stage))
+        searcher = ListSearcher(stage, missing, *self._shared())
+        self._run(searcher, FIFOScheduler(), data, known + len(missing))
+
+    def _shared(self) -> tuple[Any, ...]:
+        """What `StageSearcher` takes."""
+        shared = self._record.state, self._keeper.begin, self._keeper.resume
+        return (*shared, self._nodes.avoided) if self._nodes else shared
 
     def _run(
         self, searcher: StageSearcher, scheduler: TrialScheduler, data: TrialData, trials: int
     ) -> None:
-        state = self._record.state
-        mine = state.in_stage(searcher.stage)
-        if sum(trial.state != TrialStatus.RUNNING for trial in mine) >= trials:
+        if len(self._record.state.ended_trials(searcher.stage)) >= trials:
             return
-        monitor = Monitor(state, searcher.stage, trials, self._console)
+        self._surfaces.stage(searcher.stage, trials)
         # Tune's own state is of no use to us: what resumes a study is its record.
-        with self._interrupted.scratch_folder() as scratch, closing(monitor):
+        with self._interrupted.scratch_folder() as scratch:
             Tuner(
                 ResNetTrainable,
                 param_space=self._workplace(data).to_tune(),
                 tune_config=self._tune_config(searcher, scheduler),
-                run_config=self._run_config(scratch, monitor),
+                run_config=self._run_config(scratch),
             ).fit()
 
     def _workplace(self, data: TrialData) -> Workplace:
@@ -222,11 +227,12 @@ class Stages:
             trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']}-{trial.trial_id}",
         )
 
-    def _run_config(self, scratch: str, monitor: Monitor) -> RunConfig:
+    def _run_config(self, scratch: str) -> RunConfig:
+        cluster = [Waiting(), self._nodes] if self._nodes else []
         return RunConfig(
             name="tune",
             storage_path=scratch,
             verbose=2 if self._plan.settings.verbose else 0,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[self._keeper, monitor],
+            callbacks=[self._keeper, Ticks(self._surfaces), *cluster],
         )

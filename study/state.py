@@ -5,7 +5,8 @@ statistics, and its confirm stage changes one factor at a time, at the winner's 
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,8 @@ TRIAL_COLUMNS = (
     *("parameters", "forward_flops", "precision", "node", "train_seconds"),
 )
 IMAGE_COLUMNS = ("trial", "correct")
+TRIES = 3
+"""A trial that failed so often is not tried again unless it is asked for."""
 
 
 def state_at_end(epoch: int, diverged: bool, max_epochs: int) -> TrialStatus:
@@ -58,6 +61,11 @@ class TrialRecord:
     base64."""
 
     @property
+    def part(self) -> str:
+        """The part of the images that it is read on."""
+        return "test" if self.stage == Stage.CONFIRM else "validation"
+
+    @property
     def rank(self) -> tuple[float, float, int]:
         """The objective, greater is better: last validation accuracy, ties by lower loss, then by
         number."""
@@ -69,20 +77,27 @@ class TrialRecord:
 class StudyState:
     """All that is recorded; `reported` are (trial, epoch) in the order in which they came.
 
-    `started` is when the driver started that runs or was killed, `ended` when one ended that left
-    no trial missing.
+    `winner` is the best complete search trial, `started` when the driver started that runs or was
+    killed, `ended` when one ended that left no trial missing.
     """
 
     header: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     reported: list[tuple[int, int]] = field(default_factory=list)
+    winner: TrialRecord | None = None
     driver: dict[str, Any] = field(default_factory=dict)
     confirm: dict[str, Any] = field(default_factory=dict)
-    """The latest plan of the confirm stage; see `study.confirm.ConfirmPlan.to_dict`."""
+    """The latest plan of the confirm stage; see `study.arms.ConfirmPlan.to_dict`."""
     started: str | None = None
     ended: str | None = None
     last: str = ""
     wall_seconds: float = 0.0
+    events: int = 0
+    # What `in_stage` has sorted already.
+    _stages: dict[Stage, list[TrialRecord]] = field(
+        default_factory=lambda: defaultdict(list), init=False, repr=False, compare=False
+    )
+    _sorted: int = field(default=0, init=False, repr=False, compare=False)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event.
@@ -92,17 +107,16 @@ class StudyState:
             before it.
         """
         kind, number = event["event"], event.get("trial")
-        content = {key: value for key, value in event.items() if key != "event"}
         if (kind == "study") == bool(self.header):
             raise ValueError(f"unexpected event {kind!r}")
         if kind == "study":
             _check_version(event["version"])
-            self.header = content
+            self.header = _without(event, "event")
         elif kind == "driver_started":
             self.wall_seconds = self.wall()
             self.started = event["time"]
             self.ended = None
-            self.driver = content
+            self.driver = _without(event, "event")
             # A study may be extended or moved: the settings of its last start stand.
             self.header["settings"] = event.get("settings", self.header["settings"])
         elif kind == "driver_ended":
@@ -110,7 +124,7 @@ class StudyState:
             self.ended = None if event.get("missing") else event["time"]
             self.wall_seconds += event["seconds"]
         elif kind == "trial_started" and number == len(self.trials):
-            self.trials[number] = self._new_trial(content)
+            self.trials[number] = self._new_trial(event)
         elif kind == "confirm_planned":
             for arm in event["arms"]:
                 TrialConfig.from_dict(arm["config"])
@@ -122,14 +136,14 @@ class StudyState:
         else:
             raise ValueError(f"unexpected event {kind!r} of trial {number!r}")
         self.last = event["time"]
+        self.events += 1
 
-    def _new_trial(self, content: Mapping[str, Any]) -> TrialRecord:
+    def _new_trial(self, event: Mapping[str, Any]) -> TrialRecord:
         usual = {"bn_statistics": "running"} if self.version == 1 else {}
-        config = TrialConfig.from_dict(usual | content["config"]).to_dict()
-        stage = Stage(content["stage"])
-        return TrialRecord(
-            config=config, stage=stage, **_without(content, "time", "config", "stage")
-        )
+        config = TrialConfig.from_dict(usual | event["config"]).to_dict()
+        stage = Stage(event["stage"])
+        content = _without(event, "event", "time", "config", "stage")
+        return TrialRecord(config=config, stage=stage, **content)
 
     def _apply_to(self, trial: TrialRecord, kind: str, event: Mapping[str, Any]) -> None:
         """Take in an event of a trial that has started."""
@@ -138,7 +152,8 @@ class StudyState:
             raise ValueError(f"{kind} of trial {trial.trial}, which is {trial.state}")
         if kind == "epoch" and event["epoch"] == len(trial.epochs) + 1:
             row: dict[str, Any] = {name: event.get(name) for name in METRICS}
-            trial.diverged = event.get("diverged", EpochMetrics(**row).diverged)
+            recorded = event.get("diverged")  # not by old versions
+            trial.diverged = EpochMetrics(**row).diverged if recorded is None else recorded
             trial.node = event["node"]
             trial.seconds += row["train_seconds"] + row["eval_seconds"]
             trial.checkpoint = event["epoch"] if event.get("checkpoint") else trial.checkpoint
@@ -156,6 +171,8 @@ class StudyState:
         elif kind == "trial_ended" and _may_end(trial, TrialStatus(event["state"])):
             trial.state = TrialStatus(event["state"])
             trial.error = event["error"]
+            if trial.stage == Stage.SEARCH and trial.state == TrialStatus.COMPLETE:
+                self.winner = max(filter(None, (self.winner, trial)), key=lambda each: each.rank)
         elif kind != "trial_continued":
             raise ValueError(
                 f"unexpected event {kind!r} of trial {trial.trial} after epoch {len(trial.epochs)}"
@@ -171,24 +188,22 @@ class StudyState:
         """The trials in one of these states, by number."""
         return [trial for trial in self.trials.values() if trial.state in states]
 
-    def ended_trials(self) -> list[TrialRecord]:
-        """The trials that are not running, by number."""
-        return [trial for trial in self.trials.values() if trial.state != TrialStatus.RUNNING]
+    def ended_trials(self, stage: Stage | None = None) -> list[TrialRecord]:
+        """The trials that are not running, by number: all, or those of a stage."""
+        trials = self.trials.values() if stage is None else self.in_stage(stage)
+        return [trial for trial in trials if trial.state != TrialStatus.RUNNING]
 
-    def in_stage(self, stage: Stage) -> list[TrialRecord]:
-        """The trials of a stage, by number."""
-        return [trial for trial in self.trials.values() if trial.stage == stage]
-
-    def winner(self) -> TrialRecord | None:
-        """The best complete search trial."""
-        searched = self.in_stage(Stage.SEARCH)
-        complete = [trial for trial in searched if trial.state == TrialStatus.COMPLETE]
-        return max(complete, key=lambda trial: trial.rank, default=None)
+    def in_stage(self, stage: Stage) -> Sequence[TrialRecord]:
+        """The trials of a stage, by number: those that there are whenever it is looked at."""
+        for number in range(self._sorted, len(self.trials)):
+            self._stages[self.trials[number].stage].append(self.trials[number])
+        self._sorted = len(self.trials)
+        return self._stages[stage]
 
     def chosen(self) -> TrialRecord | None:
         """The trial whose weights are given out: the first confirm seed of the winner's arm, at its
         tuned learning rate; before there is one, the winner."""
-        if (winner := self.winner()) is None:
+        if (winner := self.winner) is None:
             return None
         arms = self.confirm.get("arms", ())
         tuned = [arm["config"] for arm in arms if arm["role"] == ArmRole.WINNER] or [winner.config]
@@ -226,7 +241,7 @@ class StudyState:
 
     def manifest(self) -> dict[str, Any]:
         """The content of `study.json`."""
-        header = {key: value for key, value in self.header.items() if key != "time"}
+        header = _without(self.header, "time")
         header |= {"confirm": self.confirm} if self.confirm else {}
         return header | {
             "created": self.header["time"],
@@ -260,6 +275,26 @@ class StudyState:
         for trial in self.trials.values():
             for epoch in trial.epochs:
                 yield {"trial": trial.trial, **epoch}
+
+
+class NotEnded:
+    """Follows the trials of a stage, so that who counts or learns looks at none again once it knows
+    that it has ended. (One that is tried again counts as new only where this is made afterwards.)
+    """
+
+    def __init__(self, state: StudyState, stage: Stage) -> None:
+        self._state, self._stage = state, stage
+        self._seen = 0
+        self._running: list[TrialRecord] = []
+
+    def look(self) -> list[TrialRecord]:
+        """The trials that had not ended at the last look and those that have started since, by
+        number."""
+        mine = self._state.in_stage(self._stage)
+        looked_at = [*self._running, *mine[self._seen :]]
+        self._seen = len(mine)
+        self._running = [trial for trial in looked_at if trial.state == TrialStatus.RUNNING]
+        return looked_at
 
 
 def _check_version(version: object) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 
@@ -16,28 +18,26 @@ class SafeStream:
 
     def write(self, text: str) -> int:
         """Write a text where that is possible."""
-        try:
-            return self._stream.write(text)
-        except OSError:
-            self._drop()
-        except RuntimeError:
-            # A signal's handler writes while something is being written: its line is lost.
-            pass
+        with self._outlived():
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Write what is buffered where that is possible."""
-        try:
+        with self._outlived():
             self._stream.flush()
-        except OSError:
-            self._drop()
-        except RuntimeError:
-            pass
 
-    def _drop(self) -> None:
-        # Also what is still buffered, which Python would write at its end.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), self._stream.fileno())
+    @contextmanager
+    def _outlived(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # Drops also what is still buffered, which Python would write at its end.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+        except RuntimeError:
+            # A signal's handler writes while something is being written: its line is lost.
+            pass
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -1,15 +1,18 @@
 """Which precision trains faster here: a timing of a few seconds, before a study is planned."""
 
 import json
+import logging
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import ray
 
+from study.cluster.nodes import on_node
+from study.cluster.waiting import WAIT_SECONDS
 from study.designs import Design
 from study.errors import CannotStart, error_line
 from study.resources import LargestTrial, has_gpu, usable_cores
@@ -17,11 +20,13 @@ from study.settings import DecidedSettings
 from trainables.config import TrialConfig
 from trainables.parts import ImageData, Part, TrialData
 from trainables.resnet import network_cost
-from trainables.training import PRECISIONS, time_training
+from trainables.timing import PRECISIONS, time_training
+
+log = logging.getLogger("study")
 
 TIMING = """
 import json, pickle, sys
-from trainables.training import time_training
+from trainables.timing import time_training
 json.dump(time_training(*pickle.load(sys.stdin.buffer)), sys.stdout)
 """
 
@@ -31,6 +36,13 @@ FEW, FEW_ON_GPU = 16, 1024
 ROUND_FLOPS, ROUND_FLOPS_ON_GPU = 4e10, 2e13
 """Of the forward passes of a round, so that two rounds of both precisions take about 10 s where a
 core trains at 50 GFLOP/s, and a GPU at 25 TFLOP/s."""
+
+
+class Timings(NamedTuple):
+    """Seconds that training takes per image by precision, and what is to be said of it."""
+
+    seconds: Mapping[str, float]
+    notes: list[str]
 
 
 class TimingJob(NamedTuple):
@@ -91,7 +103,7 @@ def largest_trial(design: Design, data: ImageData) -> LargestTrial:
 @contextmanager
 def timing_here(
     settings: DecidedSettings, design: Design, data: ImageData
-) -> Iterator[Callable[[], dict[str, float] | None]]:
+) -> Iterator[Callable[[], Timings | None]]:
     """Start `time_training` in a process of its own, where this machine's CPU is sure to be what
     trials run on.
 
@@ -112,14 +124,14 @@ def timing_here(
     }
     process = subprocess.Popen([sys.executable, "-P", "-c", TIMING], **pipes)
     assert process.stdin and process.stdout
-    with suppress(BrokenPipeError), process.stdin as pipe:
+    with suppress(BrokenPipeError), process.stdin as pipe:  # it has died: there is no result
         # As a plain tuple: that process needs nothing of the package `study`.
         pickle.dump(tuple(timing_job(settings, design, data, gpu=False)), pipe)
 
-    def result() -> dict[str, float] | None:
+    def result() -> Timings | None:
         assert process.stdout
         output = process.stdout.read()
-        return json.loads(output) if process.wait() == 0 else None
+        return Timings(json.loads(output), []) if process.wait() == 0 else None
 
     try:
         yield result
@@ -129,8 +141,11 @@ def timing_here(
         process.stdout.close()
 
 
-def timing_on_ray(job: TimingJob, gpus: float) -> dict[str, float]:
-    """The result of `time_training` as a task of Ray, where trials run.
+def timing_on_ray(job: TimingJob, gpus: float, kinds: Mapping[str, str]) -> Timings:
+    """The result of `time_training` as a task of Ray, where trials run: on a node of every kind
+    (name and node id), or anywhere where none is known yet.
+
+    The slowest kind decides, for all trials of a study have one precision.
 
     Raises:
         CannotStart: training could not be timed.
@@ -139,10 +154,33 @@ def timing_on_ray(job: TimingJob, gpus: float) -> dict[str, float]:
     # by the first trial, for which torch is imported then.
     decorator = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_calls=int(gpus > 0))
     remote: Any = decorator(time_training)
+    places: list[Any] = [on_node(node_id, soft=True) for node_id in kinds.values()]
+    results = [
+        remote.options(scheduling_strategy=place).remote(*job) for place in places or ["DEFAULT"]
+    ]
     try:
-        timings: dict[str, float] = ray.get(remote.remote(*job))
+        if len(ray.wait(results, num_returns=len(results), timeout=WAIT_SECONDS)[0]) < len(results):
+            log.info("waiting for the cluster: training is timed there once a core is free")
+        timings: list[dict[str, float]] = ray.get(results)
     except ray.exceptions.RayError as error:
         hint = "; --gpus-per-trial 0 trains on the CPU" if gpus else ""
         reason = error_line(str(error) or type(error).__name__)
         raise CannotStart(f"training cannot be timed: {reason}{hint}") from error
-    return timings
+    return slowest(dict(zip(kinds or [""], timings, strict=True)))
+
+
+def slowest(timings: Mapping[str, Mapping[str, float]]) -> Timings:
+    """Of the seconds per image by kind of node and precision the most, in the precisions that every
+    kind has."""
+    everywhere = set.intersection(*(set(seconds) for seconds in timings.values()))
+    most = {
+        precision: max(seconds[precision] for seconds in timings.values())
+        for precision in PRECISIONS
+        if precision in everywhere
+    }
+    lacking = {
+        precision: ", ".join(kind for kind in timings if precision not in timings[kind])
+        for precision in set.union(*(set(seconds) for seconds in timings.values())) - everywhere
+    }
+    notes = [f"precision: no {precision} on {kinds}" for precision, kinds in lacking.items()]
+    return Timings(most, notes)

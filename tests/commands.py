@@ -86,11 +86,26 @@ class Place:
         return pd.read_csv(study / "trials.csv"), pd.read_csv(study / "epochs.csv")
 
 
-def wait_for(condition, seconds: float = 200.0) -> None:
+def untimed(table: pd.DataFrame, *but: str) -> pd.DataFrame:
+    """A table of a study without the columns that are seconds, and without these."""
+    seconds = [name for name in table if name.endswith("seconds")]
+    return table.drop(columns=[*seconds, *but], errors="ignore")
+
+
+def check_same(once, name: str, twice, other: str, *but: str) -> None:
+    """All that is recorded of the trials of two studies, each in its place, is the same, but how
+    long they took and these columns."""
+    for expected, found in zip(once.tables(name), twice.tables(other), strict=True):
+        pd.testing.assert_frame_equal(
+            untimed(expected, *but), untimed(found, *but), check_exact=True
+        )
+
+
+def wait_for(condition, seconds: float = 200.0, every: float = 0.01) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def epochs_recorded(study: Path) -> int:

@@ -18,7 +18,8 @@ from synthetic import (
 )
 
 from analysis import Study, load_study
-from analysis.report.findings import ConfirmFindings, study_findings
+from analysis.report.confirm_findings import ConfirmFindings
+from analysis.report.findings import study_findings
 from trainables.config import TrialConfig
 
 RATE = {"name": "learning_rate", "role": "nuisance", "low": 3e-4, "high": 0.3, "scale": "log"}

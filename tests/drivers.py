@@ -21,6 +21,8 @@ import ray.cloudpickle
 from commands import with_defaults
 
 import analysis.report.page
+import study.copying
+import study.lease
 import study.stages
 from study.designs import DESIGNS, SEARCH, Factor
 from study.record import read_record
@@ -40,6 +42,54 @@ WILD = replace(
     baselines={"a": {**SMALL, "learning_rate": 1e6}},
 )
 
+DESIGN_FILE = """
+samples = 6
+
+[fixed]
+width = 4
+depth = 10
+stem_stride = 2
+batch_size = 32
+
+[[factors]]
+name = "learning_rate"
+role = "nuisance"
+low = 1e-2
+high = 3e-2
+scale = "log"
+
+[[factors]]
+name = "weight_decay"
+role = "nuisance"
+low = 1e-5
+high = 1e-2
+scale = "log"
+
+[[factors]]
+name = "optimizer"
+role = "scientific"
+levels = ["sgd", "adam"]
+
+[[factors]]
+name = "momentum"
+role = "nuisance"
+low = 0.5
+high = 0.8
+when = { optimizer = "sgd" }
+
+[[factors]]
+name = "stem_kernel"
+role = "scientific"
+levels = [3, 5]
+
+[baselines.first]
+width = 4
+depth = 10
+stem_kernel = 7
+batch_size = 32
+learning_rate = 1e-6
+"""
+"""A design as a file, as small: what is sampled, and a factor that exists at a level of another."""
 
 # Ray reads it when it is imported, so the process from which the drivers are forked must have it
 # already.
@@ -57,6 +107,40 @@ class Raising(ResNetTrainable):
         ):
             raise RuntimeError("no second epoch")
         return super().step()
+
+
+class Held(ResNetTrainable):
+    """No trial trains its third epoch before there is a file `go` in the home directory."""
+
+    def step(self):
+        while self.trainer.epoch == 2 and not (Path.home() / "go").exists():
+            time.sleep(0.02)
+        return super().step()
+
+
+class Broken(ResNetTrainable):
+    """Does not train on a node with BROKEN in its environment."""
+
+    def setup(self, config):
+        if "BROKEN" in os.environ:
+            raise RuntimeError("no disk here")
+        super().setup(config)
+
+
+class Slow(ResNetTrainable):
+    """Trains long enough to be killed in between."""
+
+    pause = 0.3
+
+    def step(self):
+        time.sleep(self.pause)
+        return super().step()
+
+
+class Slower(Slow):
+    """Trains through minutes without storage."""
+
+    pause = 1.0
 
 
 class Hoarding(ResNetTrainable):
@@ -79,11 +163,14 @@ def run(
     report=False,
     encoding="utf-8",
     nohup=False,
+    lease=None,
+    last_seconds=None,
 ) -> None:
     """What a driver's process does: the command, by default without writing its report, which takes
     longer than these studies. All it prints goes to the file `output`."""
     os.setpgid(0, 0)
     os.environ.update(environment)
+    os.chdir(Path(output).parent)  # Ray's workers import from here: not from a checkout
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
@@ -94,6 +181,10 @@ def run(
     if trainable is not None:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         study.stages.ResNetTrainable = trainable
+    if lease is not None:
+        study.lease.TIMES = lease
+    if last_seconds is not None:
+        study.copying.LAST_SECONDS = last_seconds
     if not report:
         analysis.report.page.write_report = lambda study: study.path / "report" / "index.html"
     sys.argv = ["resnet-study", *arguments]
@@ -143,7 +234,8 @@ class Place:
         return self.end(self.start(name, arguments, **how))
 
     def output(self, name: str) -> str:
-        return (self.beside / f"{name}.txt").read_text()
+        file = self.beside / f"{name}.txt"
+        return file.read_text() if file.exists() else ""
 
     def state(self, name: str) -> StudyState:
         return read_record(self.root / name)
@@ -177,7 +269,7 @@ def kill(process: multiprocessing.Process) -> None:
 @contextlib.contextmanager
 def ray_head(home: Path, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
     """The address of a Ray with two cores and the process it hangs on; it goes when this does."""
-    code = "import ray, sys; ray = ray.init(num_cpus=2, include_dashboard=False); "
+    code = "import ray, sys; ray = ray.init('local', num_cpus=2, include_dashboard=False); "
     code += "print(ray.address_info['gcs_address'], flush=True); sys.stdin.read()"
     environment = {
         **os.environ,

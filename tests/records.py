@@ -60,3 +60,17 @@ def confirmed(record: Record, number: int, state: str = "complete", **config) ->
     )
     if state != "running":
         end(record, number, state)
+
+
+def every_end(record: Record, diverged: list[float | None], **config) -> None:
+    """Five search trials: complete, stopped, diverged with these readings, failed, running."""
+    record.append("driver_started", pid=1, host="here")
+    for number in range(5):
+        start(record, number, **config)
+    for number, scores in enumerate(([0.5, 0.75], [0.25], diverged, [], [0.125])):
+        for count, score in enumerate(scores, start=1):
+            epoch(record, number, count, score, None if score is None else 2.0)
+    for number, state in enumerate(("complete", "stopped", "diverged")):
+        end(record, number, state)
+    record.append("trial_failed", trial=3, error="OSError: gone")
+    end(record, 3, "failed", "OSError: gone")

@@ -3,12 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from study.confirm import (
-    Arm,
-    confirm_plan,
-    missing_confirm_trials,
-    missing_tune_trials,
-)
+from study.arms import Arm
+from study.confirm import confirm_plan, missing_confirm_trials, missing_tune_trials
 from study.designs import Design, Factor
 from study.state import StudyState
 from trainables.config import TrialConfig

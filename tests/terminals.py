@@ -1,5 +1,6 @@
 """A real pseudo-terminal, with somebody who reads it until they hang up."""
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -14,18 +15,26 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyte
+
+LINES = 40
+
 
 class Terminal:
-    """A terminal of 200 columns.
+    """A terminal of 40 lines.
 
     Attributes:
         name: the file that a process opens for it.
         text: what was written on it, without colours and movements of the cursor.
+        screen: what is seen on it now, a text per line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 200) -> None:
         self._mine, self._theirs = pty.openpty()
-        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+        self._drawing = threading.Lock()
+        self._screen = pyte.Screen(columns, LINES)
+        self._stream = pyte.Stream(self._screen)
+        self.resize(columns)
         self.name = os.ttyname(self._theirs)
         self._written = ""
         self._watching = True
@@ -58,6 +67,17 @@ class Terminal:
     def text(self) -> str:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._written)
 
+    @property
+    def screen(self) -> list[str]:
+        with self._drawing:
+            return [line.rstrip() for line in self._screen.display]
+
+    def resize(self, columns: int) -> None:
+        """As by dragging the window's edge: the process on it gets SIGWINCH."""
+        with self._drawing:
+            self._screen.resize(LINES, columns)
+        fcntl.ioctl(self._mine, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+
     def type(self, keys: bytes) -> None:
         os.write(self._mine, keys)
 
@@ -71,9 +91,13 @@ class Terminal:
                 os.close(self._theirs)
 
     def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         while self._watching:
             if select.select([self._mine], [], [], 0.1)[0]:
                 try:
-                    self._written += os.read(self._mine, 65536).decode(errors="replace")
+                    written = decoder.decode(os.read(self._mine, 65536))
                 except OSError:  # all that had it open have ended
                     return
+                self._written += written
+                with self._drawing:
+                    self._stream.feed(written)

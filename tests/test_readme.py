@@ -9,7 +9,7 @@ from PIL import Image
 
 from analysis import load_study
 from analysis.report.findings import study_findings
-from analysis.report.wording import effect_lines, sentences
+from analysis.report.wording.confirm_text import effect_lines, sentences
 from trainables.config import TrialConfig
 from trainables.resnet import build_resnet, save_resnet
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from trainables.config import TrialConfig
+from trainables.evaluation import DevicePart
 from trainables.parts import Part, TrialData
-from trainables.training import DevicePart
 
 SMALL = TrialConfig(
     stem_kernel=3, stem_stride=1, stem_maxpool=False, depth=10, width=8, batch_size=16, max_epochs=4

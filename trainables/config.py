@@ -21,9 +21,11 @@ class UsageError(ValueError):
     """Unusable input: one line that names the parameter, its value and what is allowed."""
 
 
-def invalid(name: str, value: Any, expected: str) -> UsageError:
-    """The error for a value that a parameter cannot have."""
-    return UsageError(f"{name}: invalid value {value!r}: expected {expected}")
+def invalid(name: str, value: Any, expected: str, problem: str = "") -> UsageError:
+    """The error for a value that a parameter cannot have; where it does not say enough, with the
+    problem before what is expected."""
+    cause = f"{problem}: " if problem else ""
+    return UsageError(f"{name}: invalid value {value!r}: {cause}expected {expected}")
 
 
 def _choice(*choices: Any, default: Any) -> Any:
@@ -96,14 +98,10 @@ class TrialConfig:
                 kind is bool
             )
             if not (right_type and each.metadata["check"](value)):
-                raise UsageError(
-                    f"{each.name}: invalid value {value!r}: expected {each.metadata['expected']}"
-                )
+                raise invalid(each.name, value, each.metadata["expected"])
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise UsageError(
-                "nesterov: invalid value True: "
-                "expected only with optimizer sgd and a momentum above 0"
-            )
+            expected = "only with optimizer sgd and a momentum above 0"
+            raise invalid("nesterov", True, expected)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

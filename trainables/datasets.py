@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from trainables.config import UsageError
+from trainables.config import UsageError, invalid
 from trainables.folders import load_folder
 from trainables.layout import LAYOUTS
 from trainables.named import TORCHVISION, DataUnavailable, digits, load_torchvision
@@ -50,9 +50,7 @@ def _load(dataset: str, data_dir: Path, image_size: int, skip_bad_images: bool) 
         return digits()
     folder = os.path.expanduser(dataset)
     if dataset not in TORCHVISION and not os.path.isdir(folder):
-        raise UsageError(
-            f"--dataset: invalid value {dataset!r}: expected {', '.join(NAMES)}, {LAYOUTS}"
-        )
+        raise invalid("--dataset", dataset, f"{', '.join(NAMES)}, {LAYOUTS}")
     data_dir = Path(os.path.expanduser(data_dir)).resolve()
     # Two processes that download or decode at once would do it twice, or worse.
     with _lock(data_dir):

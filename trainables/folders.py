@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import UsageError
+from trainables.config import invalid
 from trainables.decoding import Decoded, decode, fill_deep, refuse_clipped
 from trainables.layout import Layout, named, read_layout, unusable
 from trainables.parsed_copies import ParsedCopy
@@ -49,10 +49,8 @@ def _read(root: Path, layout: Layout, image_size: int, skip_bad_images: bool) ->
     try:
         images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
     except MemoryError as error:
-        raise UsageError(
-            f"--image-size: invalid value {image_size}: {error}: "
-            "expected a size with which all images fit into memory"
-        ) from None
+        expected = "a size with which all images fit into memory"
+        raise invalid("--image-size", image_size, expected, str(error)) from None
     decoded = decode_files([str(root / file.path) for file in files], images)
     paths = [file.path for file, result in zip(files, decoded, strict=True) if result.reason]
     unreadable = named(paths, [result.reason for result in decoded if result.reason])

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from trainables.config import UsageError
+from trainables.config import UsageError, invalid
 from trainables.parts import LEAST_TRAIN
 
 LAYOUTS = "a folder train/CLASS/* with test/CLASS/*, or a folder CLASS/*"
@@ -156,4 +156,4 @@ def named(names: Sequence[str], reasons: Sequence[str] = ()) -> str:
 
 def unusable(root: Path, problem: str, expected: str) -> UsageError:
     """The error for a folder that cannot be used: cause first."""
-    return UsageError(f"--dataset: invalid value {str(root)!r}: {problem}: expected {expected}")
+    return invalid("--dataset", str(root), expected, problem)

@@ -49,6 +49,7 @@ class TrialOrder:
         slot: where it runs, the lowest number that no other running trial has.
         config: what it trains.
         checkpoint: Ray's reference to the bytes of the checkpoint to resume from, or None.
+        avoided: ids of the nodes on which it must not run.
     """
 
     trial: int
@@ -57,6 +58,7 @@ class TrialOrder:
     slot: int
     config: TrialConfig
     checkpoint: Any = None
+    avoided: tuple[str, ...] = ()
 
     def to_tune(self) -> dict[str, Any]:
         """The entries of Tune's config: plain values, and the reference."""

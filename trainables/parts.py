@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.config import UsageError
+from trainables.config import invalid
 
 SPLIT_SEED = 20240229
 """A constant, so that every study of a data set has the same parts, whatever its own seed."""
@@ -110,10 +110,8 @@ def split_images(data: ImageData, train_images: int | None = None) -> Split:
     if train_images is not None:
         least = least_of_class * len(data.classes)
         if not least <= train_images <= len(train):
-            raise UsageError(
-                f"--train-images: invalid value {train_images}: "
-                f"expected an integer from {least} to {len(train)} ({data.name})"
-            )
+            expected = f"an integer from {least} to {len(train)} ({data.name})"
+            raise invalid("--train-images", train_images, expected)
         train = train[stratified_draw(train.labels, train_images, least_of_class)]
     if data.validation is not None:
         return Split(train, data.validation, data.test)

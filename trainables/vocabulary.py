@@ -64,3 +64,7 @@ class ArmRole(StrEnum):
     ARM = "arm"
     """Of a factorial design."""
     BASELINE = "baseline"
+
+
+TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)
+"""The roles of the arms that get their own learning rate in the tune stage."""

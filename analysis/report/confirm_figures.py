@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.report import wording
-from analysis.report.figures import (
+from analysis.report.axes import (
     DARK,
     FAINT,
     LINES,
@@ -21,8 +20,11 @@ from analysis.report.figures import (
     mark_epochs,
     series,
 )
+from analysis.report.wording import captions, confirm_text
+from analysis.report.wording.values import arm_name, change_text
 from analysis.statistics.arms import Arm, ConfirmStage
-from analysis.statistics.confirm import ArmSummary, Change, Effect, Verdict
+from analysis.statistics.confirm import ArmSummary, Effect, Verdict
+from analysis.statistics.contrasts import Change
 from trainables.vocabulary import Outcome, TrialStatus
 
 PANELS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -47,8 +49,8 @@ def arm_points(
         )
         spread = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
         ax.errorbar([row.mean], [place], xerr=spread, fmt="D", gid=series("mean", ""), **look)
-    label_rows(ax, [wording.arm_name(row.arm) for row in rows[::-1]])
-    dress(ax, "", wording.arms_axis(outcome), "x")  # below, where it fits beside long labels
+    label_rows(ax, [arm_name(row.arm) for row in rows[::-1]])
+    dress(ax, "", confirm_text.arms_axis(outcome), "x")  # below, where it fits beside long labels
     return axes
 
 
@@ -59,7 +61,7 @@ def effect_bars(
     of its verdict, beside the band of what is too little to matter."""
     (ax,) = axes
     ax.axvspan(
-        -margin, margin, color=MARGIN_COLOR, lw=0, zorder=0, label=wording.margin_label(margin)
+        -margin, margin, color=MARGIN_COLOR, lw=0, zorder=0, label=confirm_text.margin_label(margin)
     )
     for place, effect in enumerate(effects[::-1]):
         estimate = effect.estimate
@@ -82,8 +84,8 @@ def effect_bars(
         if any(effect.verdict is verdict for effect in effects):
             ax.plot([], [], "D", color=color, label=verdict, gid=series("key", verdict))
     ax.axvline(0, color="black", lw=1)
-    label_rows(ax, [wording.effect_label(effect, margin) for effect in effects[::-1]])
-    dress(ax, "", wording.effects_axis(outcome), "x")
+    label_rows(ax, [confirm_text.effect_label(effect, margin) for effect in effects[::-1]])
+    dress(ax, "", confirm_text.effects_axis(outcome), "x")
     return axes
 
 
@@ -93,7 +95,7 @@ def effect_curves(axes: Sequence[Axes], table: pd.DataFrame, margin: float) -> S
     for ax, (_, rows) in zip(axes, groups, strict=False):
         # Not by the group's key: there a 1 of one factor and a True of another are the same.
         first = rows.iloc[0]
-        name = wording.change_text(Change(first["factor"], first["from"], first["to"]))
+        name = change_text(Change(first["factor"], first["from"], first["to"]))
         epoch = rows["epoch"]
         ax.axhspan(-margin, margin, color=MARGIN_COLOR, lw=0)
         ax.axhline(0, color="black", lw=1)
@@ -111,7 +113,7 @@ def effect_curves(axes: Sequence[Axes], table: pd.DataFrame, margin: float) -> S
         reach = max(2 * margin, 1.2 * float(last.abs().max(axis=None)))
         ax.set_ylim(-reach, reach)
         mark_epochs(ax)
-        dress(ax, name, wording.EPOCH, "y")
+        dress(ax, name, captions.EPOCH, "y")
     return axes
 
 
@@ -124,7 +126,7 @@ def seed_curves(axes: Sequence[Axes], stage: ConfirmStage, bold: Sequence[Arm]) 
         for values, states, arm in zip(table, stage.states, stage.arms, strict=True):
             place = bold.index(arm) if arm in bold else None
             color = FAINT if place is None else OKABE_ITO[place % 6]
-            name = wording.arm_name(arm)
+            name = arm_name(arm)
             for seed in values[states != ""]:
                 ax.plot(epochs, seed, color=color, lw=0.8, alpha=0.5, gid=series("seed", name))
             complete = values[states == TrialStatus.COMPLETE]

@@ -1,41 +1,40 @@
-"""The figures: tidy tables in, Axes out. Each function fills the Axes it is given and gives them
-back.
+"""The figures of the search stage and of what the study cost: tidy tables in, Axes out. Each
+function fills the Axes that it is given and gives them back."""
 
-Colours are Okabe and Ito's for what has no order and a cut viridis for what has; markers
-distinguish them in grey.
-"""
-
-import math
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analysis.report import wording
+from analysis.report.axes import (
+    DARK,
+    FAINT,
+    LINES,
+    MANY,
+    MARKERS,
+    OKABE_ITO,
+    axis_limits,
+    dress,
+    dress_reading,
+    level_palette,
+    make_log,
+    mark_epochs,
+    series,
+)
+from analysis.report.layout import HEIGHT
+from analysis.report.wording import captions, search_text
+from analysis.report.wording.values import spoken
 from analysis.statistics import curves
 from analysis.statistics.cost import COSTS, pareto
 from analysis.statistics.curves import READINGS, is_baseline
 from analysis.statistics.search import SCORE
 from trainables.vocabulary import TrialStatus
 
-Draw = Callable[[Sequence[Axes]], object]
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINES = ("--", "-.", ":")
-MARKERS = ("o", "s", "^", "v", "P", "p", "h")
-FAINT, DARK = "#9a9a9a", "#555555"
-MANY = 60
-"""Above as many trials, curves give way to quartiles; above ten times as many points, a figure
-holds a picture."""
 STATES: Mapping[TrialStatus, str] = {
     TrialStatus.COMPLETE: "o",
     TrialStatus.STOPPED: "d",
@@ -44,15 +43,7 @@ STATES: Mapping[TrialStatus, str] = {
     TrialStatus.RUNNING: ">",
 }
 """The marker of a trial in each state, in curves at its last reading."""
-PANEL, HEIGHT, STRIP = 4.5, 2.7, 1.35  # of a panel, and of a thin one, inches
 TIMELINE = HEIGHT - 1.0  # of its axes, inches
-CURVE_HEIGHTS = (HEIGHT, HEIGHT, HEIGHT, HEIGHT, STRIP)
-COLUMNS = 2
-LEFT, RIGHT, OVER, UNDER = 0.58, 0.14, 0.32, 0.5  # beside the axes of a panel, inches
-ROW, LINE = 0.36, 0.18  # of a labelled row of a panel, without its label and by line, inches
-MARGIN = 0.1  # inches
-TITLE_SIZE, CAPTION_SIZE, TEXT_SIZE = 12, 8, 10  # points
-TITLE_LETTER, CAPTION_LETTER = 0.62, 0.542  # mean width of a letter (bold, plain), of its size
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def comparative_curves(
     levels = readings[["trial", "role"]].drop_duplicates()
     level = levels["role"].astype("str").where(levels["role"].isin(labels), curves.OTHER)
     levels = levels[["trial"]].assign(level=pd.Categorical(level, [*labels, curves.OTHER]))
-    others = wording.others_label((level == curves.OTHER).sum())
+    others = search_text.others_label((level == curves.OTHER).sum())
     named = {**labels, curves.OTHER: others}
     styles = {role: _role_style(role, text, labels) for role, text in named.items()}
     shown = {role: style for role, style in styles.items() if (level == role).any()}
@@ -118,7 +109,7 @@ def level_curves(
         level: LevelStyle(
             color,
             MARKERS[number % 7],
-            wording.level_legend(level, trials[level], last, read.get(level, 0)),
+            search_text.level_legend(level, trials[level], last, read.get(level, 0)),
         )
         for number, (level, color) in enumerate(palette.items())
     }
@@ -147,7 +138,7 @@ def factor_panels(
         ax.scatter(x, y, s=20, c=color, gid=gid, rasterized=dense, clip_on=False)
     if len(rows):
         make_log(ax, "x", "{x:g}")
-    dress(ax, wording.READINGS[SCORE], wording.LEARNING_RATE, "y")
+    dress(ax, captions.READINGS[SCORE], captions.LEARNING_RATE, "y")
     return axes
 
 
@@ -172,7 +163,7 @@ def rate_points(
     if factor["scale"] == "log":
         make_log(ax, "x", "{x:g}")
     ax.set_ylim(bottom=floor)
-    dress(ax, wording.READINGS[SCORE], wording.spoken(factor["name"]), "y")
+    dress(ax, captions.READINGS[SCORE], spoken(factor["name"]), "y")
     return axes
 
 
@@ -187,7 +178,7 @@ def best_lines(axes: Sequence[Axes], tables: Mapping[str, pd.DataFrame]) -> Sequ
             line = ("-", *LINES)[number % 4]
             ax.step(x, rows["best"], where="post", lw=2, ls=line, label=name, **style)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        dress(ax, wording.BEST_SO_FAR, wording.COSTS[column], "y")
+        dress(ax, captions.BEST_SO_FAR, captions.COSTS[column], "y")
     return axes
 
 
@@ -208,7 +199,7 @@ def timeline_bars(axes: Sequence[Axes], bars: pd.DataFrame) -> Sequence[Axes]:
     ax.set_xlim(0, bars["end"].max() / 60)
     ax.set_ylim(0.5, slots + 0.5)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    dress(ax, wording.SLOTS, wording.MINUTES)
+    dress(ax, captions.SLOTS, captions.MINUTES)
     return axes
 
 
@@ -218,12 +209,12 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
         rows = pareto(table, cost)
         front = rows[rows["front"]]
         dense = len(rows) > 10 * MANY
-        label = wording.COMPLETE_TRIALS
+        label = captions.COMPLETE_TRIALS
         gid = series("marks", label, () if dense else rows["trial"])
         ax.scatter(rows[cost], rows[SCORE], s=16, c=FAINT, label=label, rasterized=dense, gid=gid)
         steps: dict[str, Any] = {"where": "post", "color": "black", "ms": 5}
-        steps["gid"] = series("front", wording.PARETO_FRONT)
-        ax.step(front[cost], front[SCORE], "o-", label=wording.PARETO_FRONT, **steps)
+        steps["gid"] = series("front", captions.PARETO_FRONT)
+        ax.step(front[cost], front[SCORE], "o-", label=captions.PARETO_FRONT, **steps)
         baselines = rows[is_baseline(rows)].sort_values("trial")
         for number, row in enumerate(baselines.to_dict("records")):
             name = row["origin"].removeprefix(curves.BASELINE)
@@ -232,160 +223,8 @@ def pareto_points(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
             ax.scatter(row[cost], row[SCORE], s=50, label=name, **style)
         if len(rows):
             make_log(ax, "x", "{x:g}" if cost == "seconds_per_epoch" else EngFormatter(sep=""))
-        dress(ax, wording.READINGS[SCORE], wording.COSTS[cost], "y")
+        dress(ax, captions.READINGS[SCORE], captions.COSTS[cost], "y")
     return axes
-
-
-def level_palette(levels: Sequence[str], ordered: bool = True) -> dict[str, str]:
-    """A colour for each level: an ordered palette, or separate colours for two levels or what has
-    no order."""
-    if len(levels) < 3 or not ordered:
-        return dict(zip(levels, OKABE_ITO, strict=False))
-    shades = colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
-    return {level: to_hex(shade) for level, shade in zip(levels, shades, strict=True)}
-
-
-def axis_limits(values: pd.Series, quantity: str, classes: int) -> tuple[float, float]:
-    """From the values of all curves of a quantity, limits that one wild trial does not stretch."""
-    if quantity == "accuracy":
-        return float(values.min()) - 0.03, min(1.0, float(values.max())) + 0.03
-    low = max(float(values[values > 0].min()), 1e-4)
-    high = float(values.max())
-    top = min(high, 1.2 * math.log(max(classes, 2)))
-    top = top if top > low else max(low, high)
-    pad = max(1.2, math.sqrt(5 * low / top))
-    return low / pad, top * pad
-
-
-class Box(NamedTuple):
-    """Where a panel is in its figure, inches from its left and upper edge."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-
-
-class Composed(NamedTuple):
-    """A figure, the place of each of its panels, and its legend."""
-
-    figure: Figure
-    boxes: Sequence[Box]
-    legend: Mapping[str, Artist]
-
-
-def compose(draw: Draw, title: str, caption: str, heights: Sequence[float]) -> Composed:
-    """A figure with a panel for each of `heights` (inches), filled by `draw`. The title is above,
-    the legend and the caption below, nothing over the data. Margins are fixed: measuring every
-    label takes as long as drawing them."""
-    figure = Figure()
-    axes = [figure.add_axes((0, 0, 1, 1), label=str(number)) for number in range(len(heights))]
-    draw(axes)
-    legend = _legend_entries(axes)
-    columns = min(COLUMNS, len(heights))
-    width = PANEL * columns
-    head = _wrapped(title, width, TITLE_SIZE * TITLE_LETTER)
-    foot = _wrapped(caption, width, CAPTION_SIZE * CAPTION_LETTER)
-    # Heights in inches: a line of the title takes 0.2, of the caption 0.15, of the legend 0.2.
-    above = 0.4 + 0.2 * head.count("\n")
-    below = 0.4 + 0.15 * foot.count("\n") + 0.2 * math.ceil(len(legend) / columns)
-    boxes = _boxes(heights, columns, above)
-    height = max(box.top + box.height for box in boxes) + below
-    figure.set_size_inches(width, height)
-    for ax, box in zip(axes, boxes, strict=True):
-        left, low = box.left + LEFT, height - box.top - box.height + UNDER
-        size = (box.width - LEFT - RIGHT) / width, (box.height - OVER - UNDER) / height
-        ax.set_position((left / width, low / height, *size))
-    margin = MARGIN / width
-    figure.text(margin, 1 - MARGIN / height, head, size=TITLE_SIZE, weight="bold", va="top")
-    figure.text(margin, MARGIN / height, foot, size=CAPTION_SIZE, color="#444444", va="bottom")
-    if legend:
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, below / height)}
-        place |= {"borderaxespad": 0, "frameon": False, "ncols": columns}
-        figure.legend(legend.values(), legend, fontsize=8.5, **place)
-    return Composed(figure, boxes, legend)
-
-
-def _boxes(heights: Sequence[float], columns: int, top: float) -> list[Box]:
-    """Panels of these heights in rows from above, the first at `top`."""
-    boxes = []
-    for start in range(0, len(heights), columns):
-        row = heights[start : start + columns]
-        boxes += [Box(PANEL * place, top, PANEL, height) for place, height in enumerate(row)]
-        top += max(row)
-    return boxes
-
-
-def row_height(rows: int, lines: int) -> float:
-    """The height of a panel of rows with labels of so many lines, inches."""
-    return OVER + UNDER + (ROW + LINE * lines) * rows
-
-
-def label_rows(ax: Axes, labels: Sequence[str]) -> None:
-    """Label rows inside the axes, from below: above what is drawn at 0, 1, 2, ..., so that there is
-    room for it on a narrow screen."""
-    ax.set_yticks(np.arange(len(labels)) + 0.4, labels, ha="left", size=TEXT_SIZE)
-    ax.tick_params(axis="y", length=0, pad=-4, labelsize=TEXT_SIZE)
-    ax.grid(visible=False, axis="y")
-    ax.set_ylim(-0.3, len(labels) - 0.3)
-
-
-def series(kind: str, name: str, trials: Iterable[int] = ()) -> str:
-    """The gid of what belongs to an entry of the legend: the page's script reads the name, and of
-    which trials its parts are."""
-    return f"{kind}|{name}|{' '.join(map(str, trials))}"
-
-
-def _legend_entries(axes: Sequence[Axes]) -> dict[str, Artist]:
-    """What the Axes have for a legend, once by name."""
-    entries: dict[str, Artist] = {}
-    for ax in axes:
-        handles, names = ax.get_legend_handles_labels()
-        entries |= dict(zip(names, handles, strict=True))
-    return entries
-
-
-def _wrapped(text: str, width: float, letter: float) -> str:
-    """The text in lines for a figure of this width (inches) of letters of this width (points)."""
-    return textwrap.fill(text, int((width - 2 * MARGIN) * 72 / letter))
-
-
-def dress(ax: Axes, title: str, label: str, percent: str = "") -> None:
-    """Title, x label, ticks and grid; the axis `percent` shows fractions in percent."""
-    ax.set_title(title, loc="left", fontsize=TEXT_SIZE, y=1.0, pad=6)  # else it is searched for
-    ax.set_xlabel(label, fontsize=TEXT_SIZE)
-    ax.tick_params(labelsize=TEXT_SIZE)
-    ax.grid(color="#e6e6e6", lw=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    if percent:
-        getattr(ax, f"{percent}axis").set_major_formatter(PercentFormatter(1.0, symbol=""))
-
-
-def dress_reading(ax: Axes, reading: str) -> None:
-    """The Axes of a reading by epoch: losses on a logarithmic scale, accuracies in percent."""
-    loss = reading.endswith("loss")
-    dress(ax, wording.READINGS[reading], wording.EPOCH, "" if loss else "y")
-    if loss:
-        make_log(ax, "y", "{x:g}")
-    mark_epochs(ax)
-
-
-def mark_epochs(ax: Axes) -> None:
-    """Ticks at epochs, which are integers."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-
-
-def make_log(ax: Axes, axis: str, formatter: Any) -> None:
-    """Make the axis logarithmic, labelled where it spans less than a decade too."""
-    getattr(ax, f"set_{axis}scale")("log")
-    low, high = getattr(ax, f"get_{axis}lim")()
-    scaled = getattr(ax, f"{axis}axis")
-    decades = axis == "x" and high > 50 * low
-    locator = LogLocator(subs=(1,) if decades else (1, 2, 5))
-    scaled.set_major_locator(locator if high > 1.5 * low else MaxNLocator(2))
-    scaled.set_major_formatter(formatter)
-    scaled.set_minor_locator(NullLocator())
 
 
 def _draw_levels(
@@ -419,7 +258,7 @@ def _draw_levels(
         _draw_ends(panels.readings, colored)
     panels.counts.set_ylim(bottom=0)
     key: dict[str, Any] = {"color": DARK, "marker": "o", "mfc": "white", "lw": 1.2}
-    axes[0].plot([], [], "--", label=wording.SURVIVORS, **key)
+    axes[0].plot([], [], "--", label=captions.SURVIVORS, **key)
     return axes
 
 
@@ -472,7 +311,7 @@ def _curve_panels(axes: Sequence[Axes], readings: pd.DataFrame, classes: int) ->
         values = pd.concat([readings[f"train_{quantity}"], readings[f"validation_{quantity}"]])
         if values.max() > 0:
             ax.set_ylim(axis_limits(values, quantity, classes))
-    dress(panels.counts, wording.TRIAL_COUNTS, wording.EPOCH)
+    dress(panels.counts, captions.TRIAL_COUNTS, captions.EPOCH)
     panels.counts.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     last = readings["epoch"].max() if len(readings) else 1
     pad = 0.5 if last == 1 else min(0.5, 0.04 * last)
@@ -508,5 +347,5 @@ def _mark_states(
                 size = {"s": 4, "alpha": 0.3, "rasterized": True}
             gid = series("marks", status, () if dense else trials.loc[here, "trial"])
             ax.scatter(x[here], y[here], c=color[here], gid=gid, **look, **size)
-            label = wording.status_legend(status, here.sum())
+            label = search_text.status_legend(status, here.sum())
             ax.scatter([], [], s=30, c=DARK, label=label, gid=series("key", status), **look)

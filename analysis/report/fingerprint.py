@@ -31,5 +31,5 @@ def is_current(study: Path) -> bool:
             head = file.read(HEAD)
     except OSError:
         return False
-    found = re.search(rb'name="made-of" content="(\w+)"', head)
-    return found is not None and found[1].decode() == made_of(study)
+    match = re.search(rb'name="made-of" content="(\w+)"', head)
+    return match is not None and match[1].decode() == made_of(study)

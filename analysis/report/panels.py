@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
-from analysis.report.figures import Box, Composed
+from analysis.report.layout import Box, Composed
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text,
@@ -84,7 +84,8 @@ def draw(composed: Composed, name: str) -> Drawing:
 def _image(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     if kind == "png":
-        figure.savefig(buffer, format=kind, dpi=150)
+        # 7% larger than at the usual level; writing takes 10% less time.
+        figure.savefig(buffer, format=kind, dpi=150, pil_kwargs={"compress_level": 3})
         return buffer.getvalue()
     # Only what is dense is a picture, at this resolution.
     figure.savefig(buffer, format=kind, dpi=60, metadata={"Date": None})
@@ -133,7 +134,7 @@ def _tag(tag: str, name: str) -> str:
 
 
 def _group(tag: str) -> str:
-    """The start of a group, with what `figures.series` says."""
+    """The start of a group, with what `axes.series` says."""
     kind, line, series = tag.removeprefix('<g id="').removesuffix('">').partition("|")
     if not line:
         return "<g>"

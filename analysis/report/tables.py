@@ -1,17 +1,17 @@
 """The tables of the confirm stage on the page, as text: DataFrames of strings.
 
-Their columns are named as facts; `wording.readable` writes the headers.
+Their columns are named as facts; `wording.values.readable` writes the headers.
 """
 
 import numpy as np
 import pandas as pd
 
 from analysis.load import Study
-from analysis.report import wording
-from analysis.report.findings import ConfirmFindings
+from analysis.report.confirm_findings import ConfirmFindings
+from analysis.report.wording import confirm_text, values
 from analysis.statistics import confirm
 from analysis.statistics.arms import BALANCED, READINGS, Arm
-from analysis.statistics.confirm import Change
+from analysis.statistics.contrasts import Change
 from analysis.statistics.estimate import Interval
 from analysis.statistics.tuning import rates_tried
 from trainables.vocabulary import Outcome, TrialStatus
@@ -33,10 +33,10 @@ def arms_table(confirmed: ConfirmFindings) -> pd.DataFrame:
     rows = []
     for row in confirmed.arms:
         arm = row.arm
-        cells = {"name": wording.arm_name(arm), "arm": arm.label, **_rate(arm, "learning_rate")}
+        cells = {"name": values.arm_name(arm), "arm": arm.label, **_rate(arm, "learning_rate")}
         cells |= {str(status): str(row.states.get(status, 0)) for status in ENDED}
         for reading, by_arm in summaries.items():
-            cells[reading] = wording.mean_text(by_arm[arm], _form(reading))
+            cells[reading] = values.mean_text(by_arm[arm], _form(reading))
         if arm in balanced:
             cells[BALANCED] = f"{balanced[arm].mean:.1%}"
         seeds = [f"{value:.1%}" for value in row.values[:SEEDS_LISTED]]
@@ -61,7 +61,7 @@ def tuning_table(study: Study, confirmed: ConfirmFindings) -> pd.DataFrame:
             complete = trial["state"] == TrialStatus.COMPLETE
             result = f"{trial['validation_loss']:.3f}" if complete else trial["state"]
             texts.append(f"{trial['learning_rate']:.3g}: {result}")
-        name = {"arm": wording.arm_name(arm), "tried": ", ".join(texts)}
+        name = {"arm": values.arm_name(arm), "tried": ", ".join(texts)}
         rows.append({**name, **_rate(arm, "chosen")})
     return pd.DataFrame(rows)
 
@@ -81,7 +81,7 @@ def means_table(confirmed: ConfirmFindings) -> pd.DataFrame:
                 reading: f"{table[:, epoch].mean():{_form(reading)}}"
                 for reading, table in readings.items()
             }
-            rows.append({"arm": wording.arm_name(arm), "epoch": str(epoch + 1), **means})
+            rows.append({"arm": values.arm_name(arm), "epoch": str(epoch + 1), **means})
     return pd.DataFrame(rows)
 
 
@@ -92,12 +92,12 @@ def effects_table(confirmed: ConfirmFindings) -> pd.DataFrame:
         estimate, change = effect.estimate, effect.change
         row = {
             "factor": change.factor,
-            "change": wording.levels_text(change.before, change.after),
-            "difference": wording.points(estimate.difference, estimate.interval),
+            "change": values.levels_text(change.before, change.after),
+            "difference": values.points(estimate.difference, estimate.interval),
         }
         if estimate.images:
-            row["on_these_test_images"] = wording.interval_text(estimate.interval_on_images)
-        rows.append({**row, "verdict": wording.verdict_text(effect, confirmed.stage.margin)})
+            row["on_these_test_images"] = values.interval_text(estimate.interval_on_images)
+        rows.append({**row, "verdict": confirm_text.verdict_text(effect, confirmed.stage.margin)})
     return pd.DataFrame(rows)
 
 
@@ -106,9 +106,9 @@ def interactions_table(confirmed: ConfirmFindings) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "factors": wording.pairs_text(row),
-                "levels": " × ".join(wording.levels_text(*pair) for pair in row.levels),
-                "interaction": wording.points(row.estimate.difference, row.estimate.interval),
+                "factors": confirm_text.pairs_text(row),
+                "levels": " × ".join(values.levels_text(*pair) for pair in row.levels),
+                "interaction": values.points(row.estimate.difference, row.estimate.interval),
                 "significant": "yes" if row.significant else "no",
             }
             for row in confirmed.tested
@@ -126,8 +126,8 @@ def epochs_table(study: Study) -> pd.DataFrame:
     rows = table[(last - table["epoch"]) % step == 0]
     cells: dict[int, dict[str, str]] = {}
     for row in rows.to_dict("records"):
-        name = wording.change_text(Change(row["factor"], row["from"], row["to"]))
-        size = wording.size_text(row["difference"], Interval(row["low"], row["high"]))
+        name = values.change_text(Change(row["factor"], row["from"], row["to"]))
+        size = values.size_text(row["difference"], Interval(row["low"], row["high"]))
         cells.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = size
     return pd.DataFrame(list(cells.values()))
 

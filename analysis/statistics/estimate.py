@@ -8,7 +8,7 @@ bootstrap).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -175,6 +175,32 @@ def mean_estimates(table: np.ndarray, correct: np.ndarray | None = None) -> list
         )  # Satterthwaite 1946
     rows = zip(table.mean(axis=1), variances, parts, strict=True)
     return [Estimate(float(mean), seeds, float(own), freedom, *part) for mean, own, part in rows]
+
+
+def mean_intervals(table: np.ndarray, correct: np.ndarray | None, images: int) -> list[Interval]:
+    """The intervals of the arms' means, worked out where no limit is near and carried back: of
+    shares of so many images on the logit scale, of losses (0 images) on the logarithmic one."""
+    if not table.size:
+        return []
+    if not images:
+        means = mean_estimates(np.log(np.maximum(table, 1e-12)))
+        return [_carried(mean, np.exp) for mean in means]
+    # Of all right or all wrong the logit is infinite: half an image is added to both (Haldane
+    # 1956).
+    fractions = (table * images + 0.5) / (images + 1)
+    means = mean_estimates(special.logit(fractions), correct)
+    slopes = 1 / (fractions.mean(axis=1) * (1 - fractions.mean(axis=1)))
+    intervals = []
+    for mean, slope in zip(means, slopes, strict=True):
+        scaled = replace(
+            mean, over_images=mean.over_images * slope**2, over_both=mean.over_both * slope**2
+        )
+        intervals.append(_carried(scaled, special.expit))
+    return intervals
+
+
+def _carried(estimate: Estimate, back: Callable[[float], float]) -> Interval:
+    return Interval(*(float(back(end)) for end in estimate.interval.ends))
 
 
 def residuals(table: np.ndarray) -> np.ndarray:

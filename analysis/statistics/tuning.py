@@ -4,9 +4,7 @@ import pandas as pd
 
 from analysis.load import Study
 from analysis.statistics.arms import FIELDS, confirm_stage
-from trainables.vocabulary import ArmRole, Stage, TrialStatus
-
-TUNED = (ArmRole.WINNER, ArmRole.FRACTION, ArmRole.ALONE)
+from trainables.vocabulary import TUNED, Stage, TrialStatus
 
 
 def rates_tried(study: Study) -> pd.DataFrame:

@@ -8,9 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private.authentication.http_token_authentication import (
+    get_auth_headers_if_auth_enabled,
+)
 from ray._private.utils import read_ray_address
+from ray.job_config import JobConfig
 
+import trainables
+from study.cluster.ray_patches import apply_patches, log_what_ray_prints
 from study.errors import CannotStart
 from study.resources import MOST_CONCURRENT, usable_cores
 from study.settings import StudySettings
@@ -22,6 +29,10 @@ log = logging.getLogger("study")
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this environment variable in what `ray job submit` runs."""
+
+
+CODE = str(Path(trainables.__file__).parent)
+"""The package that trials run."""
 
 
 def cluster_address(asked: str | None) -> str | None:
@@ -63,19 +74,22 @@ def check_kept(results_dir: str) -> None:
 
 
 @contextmanager
-def ray_running(settings: StudySettings) -> Iterator[str]:
+def ray_running(settings: StudySettings, study: str) -> Iterator[str]:
     """Ray, started here or joined, quiet unless asked; gives the dashboard's address, or an empty
-    text."""
+    text. There this driver is a job by the name of the study."""
     cores = usable_cores()
     if cores <= (settings.max_concurrent or MOST_CONCURRENT) * settings.cpus_per_trial:
         # Ray starts a process a core at once; the first trials then find there what takes seconds
         # to import.
         os.environ.setdefault("RAY_preload_python_modules", "trainables.trainable,torch._dynamo")
+    if settings.address is not None:
+        # Trials that wait for a node are drawn one by one, so that each knows what was read so far.
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
     # Tune's snapshots of itself are of no use to us, and would be written while a study ends.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
     try:
         with hangup_blocked():
-            dashboard = _start_or_join(settings, cores)
+            dashboard = _start_or_join(settings, study, cores)
     # Ray raises nothing narrower where a machine is too busy for its processes to come up.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -88,17 +102,25 @@ def ray_running(settings: StudySettings) -> Iterator[str]:
         ray.shutdown()
 
 
-def _start_or_join(settings: StudySettings, cores: int) -> str:
+def _start_or_join(settings: StudySettings, study: str, cores: int) -> str:
     if settings.address:
         os.environ["RAY_ADDRESS"] = settings.address  # for Ray it has the last word
+    apply_patches()
+    if not settings.verbose:
+        log_what_ray_prints()
     context: Any = ray.init(
         address=settings.address or "local",
         num_cpus=cores if settings.address is None else None,
         # Of a cluster that is joined, the dashboard is up or not as its head was started.
         include_dashboard=settings.dashboard if settings.address is None else None,
+        # The nodes need the packages only: this checkout's code for trials is sent to them. Here it
+        # is at hand, and without it trials take over the processes that Ray starts at once.
+        runtime_env={"py_modules": [CODE]} if settings.address else None,
         log_to_driver=settings.verbose,
         # Tune logs the traceback of a failed trial as an error; what matters of it is recorded.
         logging_level=logging.INFO if settings.verbose else logging.CRITICAL,
+        # In what `ray job submit` runs, what was submitted has the last word, also on the name.
+        job_config=JobConfig(metadata={"job_name": study}),
     )
     if settings.address is None:
         log.info("Ray's own files: %s", context.address_info["session_dir"])
@@ -125,4 +147,23 @@ def _check_reachable(address: str) -> None:
         # Through Ray's client Tune would run, and the record be written, on another machine.
         raise ValueError("HOST:PORT of its head, from a machine of the cluster")
     host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=10).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    _check_token(address)
+
+
+def _check_token(address: str) -> None:
+    """Raise `ValueError` where the cluster asks for another token, with which Ray would try for a
+    minute."""
+    try:
+        token = get_auth_headers_if_auth_enabled({})
+        reason = "the token is another one" if token else "RAY_AUTH_MODE=token is not set"
+    except ray.exceptions.AuthenticationError:
+        token, reason = {}, "there is no ~/.ray/auth_token or RAY_AUTH_TOKEN"
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            ask(b"", timeout=10, metadata=tuple(token.items()))
+        except grpc.RpcError as error:
+            # What else may be wrong Ray says itself.
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise ValueError(f"it asks for its token, {reason}") from error

@@ -19,9 +19,9 @@ def notify(command: str, name: str, status: str, headline: str) -> None:
     Of a command that fails or takes more than half a minute only a warning is left: the study is
     over, and its exit status is its own.
     """
-    said = {"STUDY_NAME": name, "STUDY_STATUS": status, "STUDY_HEADLINE": headline}
+    variables = {"STUDY_NAME": name, "STUDY_STATUS": status, "STUDY_HEADLINE": headline}
     try:
-        _run(command, os.environ | said)
+        _run(command, os.environ | variables)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.warning("--notify failed: %s", error)
 

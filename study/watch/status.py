@@ -1,6 +1,7 @@
 """What the studies of a results directory are doing, from their records alone:
 `resnet-study list` and `resnet-study status`."""
 
+import json
 import os
 import platform
 from collections import Counter
@@ -15,10 +16,11 @@ from rich.table import Table
 from study.phrases import counted, duration
 from study.record import RecordError, has_study, read_record
 from study.state import StudyState, TrialRecord
+from study.summary import Summary
+from study.watch.progress import best_trials, last_reading
 from trainables.config import invalid
-from trainables.vocabulary import Stage, TrialStatus
+from trainables.vocabulary import TrialStatus
 
-BEST_SHOWN = 5
 NOTHING = "–"
 
 
@@ -52,36 +54,46 @@ def show(look: Look, console: Console) -> None:
         console.print(part, markup=False)
 
 
-def condition(state: StudyState) -> str:
+def condition(summary: Summary) -> str:
     """Whether a study is complete, a driver is at it, or it waits to be resumed. Of a driver on
     another machine only its record is known."""
-    if state.ended:
+    if summary.ended:
         return "complete"
-    if state.started is None:
+    if summary.started is None:
         return "interrupted"
-    pid, host = state.driver.get("pid", 0), state.driver.get("host")
-    if host != platform.node():
-        return f"running on {host}, by its record"
-    return f"running, process {pid}" if _lives(pid) else "interrupted (its process is gone)"
+    if summary.host != platform.node():
+        return f"running on {summary.host}, by its record"
+    if _lives(summary.pid):
+        return f"running, process {summary.pid}"
+    return "interrupted (its process is gone)"
 
 
-def progress_text(state: StudyState) -> str:
+def progress_text(summary: Summary) -> str:
     """The trials that ended of those known to be wanted, by stage."""
-    settings, arms = state.header["settings"], len(state.confirm.get("arms", ()))
-    wanted = {Stage.SEARCH: settings["samples"], Stage.CONFIRM: arms * settings["confirm_seeds"]}
-    parts = []
-    for stage in Stage:
-        trials = state.in_stage(stage)
-        ended = sum(trial.state != TrialStatus.RUNNING for trial in trials)
-        if trials or wanted.get(stage):
-            parts.append(f"{stage} {ended}/{max(len(trials), wanted.get(stage, 0))}")
-    return " · ".join(parts) or "nothing yet"
+    counts = summary.trials.items()
+    return " · ".join(f"{stage} {ended}/{wanted}" for stage, (ended, wanted) in counts) or "nothing"
+
+
+def _summary(folder: Path) -> Summary:
+    """The summary of a study: of `study.json` where that is as new as the record.
+
+    Raises:
+        RecordError: the record has to be read and is damaged.
+    """
+    try:
+        recorded = json.loads((folder / "study.json").read_bytes())["summary"]
+        kept = Summary(**recorded)
+        if kept.events == (folder / "record.jsonl").read_bytes().count(b"\n"):
+            return kept
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # missing, damaged or of an older version: all of it is in the record
+    return Summary.of(read_record(folder))
 
 
 def _folders(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
-    except OSError:
+    except OSError:  # none there, or none that may be read: no study either
         return []
 
 
@@ -105,39 +117,36 @@ def _overview(studies: list[Path]) -> Table:
         table.add_column(column, overflow="fold")
     for folder in studies:
         try:
-            state = read_record(folder)
+            summary = _summary(folder)
         except RecordError as error:
             table.add_row(folder.name, f"damaged: {error}", *[NOTHING] * 4)
             continue
-        best = state.winner()
+        best = summary.best
         table.add_row(
             folder.name,
-            condition(state),
-            progress_text(state),
-            _score(best) if best else NOTHING,
-            duration(_core_seconds(state)),
-            f"{_age(state.last)} ago",
+            condition(summary),
+            progress_text(summary),
+            f"{best[0]:.1%} ({best[1]})" if best else NOTHING,
+            duration(summary.core_seconds),
+            f"{_age(summary.last)} ago",
         )
     return table
 
 
 def _details(state: StudyState) -> Iterator[str | Table]:
-    header = state.header
-    yield f"{header['name']}: {condition(state)}"
+    header, summary = state.header, Summary.of(state)
+    yield f"{header['name']}: {condition(summary)}"
     data, counts = header["dataset"], header["dataset"]["counts"]
     images = counted(counts["train"], "training image")
     yield f"design {header['design']['name']}, data set {data['name']}, {images}"
-    yield f"{progress_text(state)}; last event {_age(state.last)} ago"
-    spent = f"{duration(_core_seconds(state))} of core time in {duration(state.wall())}"
+    yield f"{progress_text(summary)}; last event {_age(state.last)} ago"
+    spent = f"{duration(summary.core_seconds)} of core time in {duration(state.wall())}"
     states = Counter(str(trial.state) for trial in state.trials.values())
     yield f"{spent}; {', '.join(f'{count} {name}' for name, count in states.items())}"
     running = state.in_state(TrialStatus.RUNNING)
     if running:
         yield _trials("running", running)
-    searched = state.in_stage(Stage.SEARCH)
-    complete = [trial for trial in searched if trial.state == TrialStatus.COMPLETE]
-    if complete:
-        best = sorted(complete, key=lambda trial: trial.rank, reverse=True)[:BEST_SHOWN]
+    if best := best_trials(state):
         yield _trials("best in the search", best)
     for trial in state.in_state(TrialStatus.FAILED):
         yield f"trial {trial.trial} failed: {trial.error}"
@@ -163,18 +172,8 @@ def _trials(title: str, trials: list[TrialRecord]) -> Table:
 
 def _accuracy(trial: TrialRecord) -> str:
     """The last reading of the part that its stage may read."""
-    part = "test" if trial.stage == Stage.CONFIRM else "validation"
-    value = trial.epochs[-1][f"{part}_accuracy"] if trial.epochs else None
-    return NOTHING if value is None else f"{value:.1%} ({part})"
-
-
-def _score(trial: TrialRecord) -> str:
-    return f"{trial.epochs[-1]['validation_accuracy']:.1%} ({trial.arm})"
-
-
-def _core_seconds(state: StudyState) -> float:
-    threads: int = state.header["settings"]["cpus_per_trial"]
-    return threads * sum(trial.seconds for trial in state.trials.values())
+    value = last_reading(trial, "accuracy")
+    return NOTHING if value is None else f"{value:.1%} ({trial.part})"
 
 
 def _age(time: str) -> str:

@@ -10,7 +10,7 @@ from synthetic import search_like, write_study
 
 from analysis import load_study
 from analysis.__main__ import main
-from analysis.report.wording import answer
+from analysis.report.wording.study_text import answer
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

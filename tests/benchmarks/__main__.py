@@ -6,8 +6,8 @@ Parts: epoch (a CPU's epoch beside the plain recipe and the machine), profile (b
 digits with three seeds and on 1,000 images of RESNET_STUDY_IMAGES with one; an hour), memory (of a
 study on RESNET_STUDY_IMAGES), precision (bf16 against float32), readings (which reading foretells a
 trial's end), choices (samplers, schedulers and budgets by replay), tuning (an arm's learning rate
-by replay), estimate (of a study's time, beside what its networks take). On a machine with a GPU:
-`python -m tests.benchmarks.gpu`.
+by replay), estimate (of a study's time, beside what its networks take), watching (what showing a
+study costs). On a machine with a GPU: `python -m tests.benchmarks.gpu`.
 """
 
 import itertools
@@ -19,8 +19,18 @@ from collections.abc import Callable
 import torch
 
 from study.provenance import machine
-from tests.benchmarks import choices, driver, epoch, estimate, precision, readings, study, tuning
-from trainables.training import PRECISIONS, has_bf16
+from tests.benchmarks import (
+    choices,
+    driver,
+    epoch,
+    estimate,
+    precision,
+    readings,
+    study,
+    tuning,
+    watching,
+)
+from trainables.timing import PRECISIONS, has_bf16
 
 
 def precisions() -> tuple[str, ...]:
@@ -58,6 +68,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "choices": choices.main,
     "tuning": tuning.main,
     "estimate": estimate.main,
+    "watching": watching.main,
 }
 
 

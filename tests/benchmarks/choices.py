@@ -142,7 +142,7 @@ def simulate(
     )
     spent = run_simulated(searcher, scheduler, append, replay.read, budget)
     epochs = sum(len(trial.epochs) for trial in state.trials.values())
-    winner = state.winner()
+    winner = state.winner
     return (
         (replay.read(TrialConfig.from_dict(winner.config), EPOCHS)[2] if winner else 0.0),
         epochs,

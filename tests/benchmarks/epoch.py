@@ -19,9 +19,10 @@ import torch
 
 from tests.benchmarks import plain
 from trainables.config import TrialConfig
+from trainables.evaluation import DevicePart
 from trainables.parts import Part, TrialData
 from trainables.resnet import network_cost
-from trainables.training import Batches, DevicePart, Trainer, prepare_process
+from trainables.training import Batches, Trainer, prepare_process
 
 ARMS = {
     "k7 s2 pool d18": TrialConfig(),

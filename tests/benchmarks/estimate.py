@@ -15,7 +15,8 @@ from study.timing import forward_flops, timing_job
 from tests.benchmarks.epoch import noise
 from trainables.config import TrialConfig
 from trainables.parts import ImageData
-from trainables.training import Trainer, prepare_process, time_training
+from trainables.timing import time_training
+from trainables.training import Trainer, prepare_process
 
 IMAGES = {16: 512, 32: 256, 64: 128, 224: 2}
 """By image size, how many are trained on."""

@@ -16,7 +16,7 @@ import torch
 
 from tests.benchmarks.epoch import ARMS, SHAPE, time_ours
 from trainables.resnet import network_cost
-from trainables.training import PRECISIONS
+from trainables.timing import PRECISIONS
 
 IMAGES = 45_000
 AT_ONCE = (1, 2, 4)

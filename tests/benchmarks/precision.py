@@ -20,7 +20,8 @@ from study.designs import SEARCH
 from trainables.config import TrialConfig
 from trainables.datasets import load_images
 from trainables.parts import TrialData, search_data, split_images
-from trainables.training import PRECISIONS, Trainer, prepare_process
+from trainables.timing import PRECISIONS
+from trainables.training import Trainer, prepare_process
 
 SEEDS = 8
 EPOCHS = 12

@@ -27,15 +27,14 @@ from torch import nn
 from study.designs import SEARCH
 from trainables.config import TrialConfig
 from trainables.datasets import load_images
-from trainables.parts import TrialData, split_images
-from trainables.training import (
+from trainables.evaluation import (
     DevicePart,
-    Trainer,
     batchnorm_sample,
     compute_precise_statistics,
     evaluate,
-    prepare_process,
 )
+from trainables.parts import TrialData, split_images
+from trainables.training import Trainer, prepare_process
 
 TABLE = Path(__file__).with_name("digits.csv")
 EPOCHS = 6

@@ -9,24 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from browsers import NEEDS_CHROMIUM, chromium
 from pages import design
 from synthetic import FACTORS, MadeTrial, falling, manifest, search_like, write_study
 
 from analysis import load_studies, load_study
-from analysis.report.page import write_comparison, write_report
+from analysis.report.comparison import write_comparison
+from analysis.report.page import write_report
 from trainables.config import TrialConfig
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine"),
-]
-SWITCHES = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 MADE = search_like()
 EXAMPLE = Path(__file__).parents[2] / "analysis" / "notebooks" / "example" / "seed0"
 
@@ -40,12 +32,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES.split())
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

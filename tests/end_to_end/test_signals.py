@@ -14,7 +14,7 @@ from commands import Place, alive, epochs_recorded, wait_for
 from terminals import Terminal
 
 from analysis.load import load_study
-from analysis.report.wording import scope
+from analysis.report.wording.scope_text import scope
 from study.record import read_record
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,9 @@ def test_an_interrupt_before_the_first_trial_leaves_nothing(tmp_path, pets):
     place = Place(tmp_path, pets)
     process = place.start("--samples", "1", "--epochs", "1", "--skip-bad-images")
     assert process.stdout is not None
-    assert process.stdout.readline() == f"data set: {pets}\n"  # next come the images, then Ray
+    assert process.stdout.readline().endswith(
+        f" data set: {pets}\n"
+    )  # next come the images, then Ray
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)

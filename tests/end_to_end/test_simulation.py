@@ -1,6 +1,7 @@
 """Thousands of simulated studies whose truth is known, from the record to what is concluded."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
@@ -101,7 +102,7 @@ def searched_and_confirmed(number: int) -> pd.DataFrame:
     winner's search score, its confirmed mean with the interval (of 3 seeds), and its true score."""
     world = World(EFFECTS, interactions=INTERACTIONS, spread=UNEQUAL)
     simulation = Simulation(world, np.random.default_rng([3, number]))
-    best, tables = simulation.state.winner(), [concluded(simulation, 2), concluded(simulation, 3)]
+    best, tables = simulation.state.winner, [concluded(simulation, 2), concluded(simulation, 3)]
     stage = confirm_stage(simulation.confirm(3))
     assert best is not None and stage is not None
     winner = next(row for row in arm_summaries(stage, "test_accuracy") if row.arm.role == "winner")
@@ -119,9 +120,10 @@ def searched_and_confirmed(number: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def studies() -> Iterator[Callable[..., pd.DataFrame]]:
     """Makes 2,000 studies by a function of their number, in processes of their own with a thread
-    each."""
+    each, and as nice as Ray's, which else would starve in tests that run beside."""
     spawn = multiprocessing.get_context("spawn")
-    with pytest.MonkeyPatch.context() as patch, ProcessPoolExecutor(2, mp_context=spawn) as pool:
+    nice_pool = ProcessPoolExecutor(2, spawn, os.nice, (15,))
+    with pytest.MonkeyPatch.context() as patch, nice_pool as pool:
         patch.setenv("OMP_NUM_THREADS", "1")
 
         def make(function: Callable[[int], pd.DataFrame], *args: Any) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 runs to its end, and its log has everything."""
 
 import os
+import re
 import signal
+import time
 
 import pytest
 from commands import wait_for
@@ -32,7 +34,7 @@ def test_a_reader_who_leaves_after_three_lines(place):
     os.mkfifo(pipe)
     driver = place.start("piped", STUDY, output=str(pipe))
     with pipe.open() as lines:
-        assert next(lines) == "data set: digits\n"
+        assert next(lines).endswith(" data set: digits\n")
         next(lines), next(lines)
     assert place.end(driver) == 0
     check_complete(place, "piped")
@@ -54,8 +56,43 @@ def test_a_terminal_that_is_closed_while_its_hangup_is_ignored(place):
     check_complete(place, "left")
 
 
+def test_the_live_view_stays_in_its_place_and_follows_the_window(place):
+    narrow = Place(place.root, place.usual["--address"], place.environment["HOME"])
+    del narrow.environment["COLUMNS"]
+    terminal = Terminal(80)
+    driver = narrow.start("live", "--samples 6 --epochs 3", output=terminal.name)
+    heads = []
+    for columns in (80, 160):
+        terminal.resize(columns)
+        seen = place.events("live", "epoch")
+        wait_for(lambda seen=seen: place.events("live", "epoch") > seen + 2)
+        wait_for(lambda: any(line.startswith("search ") for line in terminal.screen))
+        time.sleep(1)  # two pictures
+        heads.append([line for line in terminal.screen if line.startswith("search ")])
+        (head,) = heads[-1]
+        assert "━━━" in head
+        assert [line.split()[:2] for line in terminal.screen].count(["running", "arm"]) == 1
+        assert not any("[search" in line for line in terminal.screen), "ended trials do not scroll"
+    assert narrow.end(driver) == 0
+    wait_for(lambda: any(line.startswith("study: /") for line in terminal.screen))
+    terminal.close()
+    assert "━" not in "".join(terminal.screen), "what is left is the plain summary"
+    assert "[search 6/6]" in (place.root / "live" / "study.log").read_text()
+
+
+def test_quiet_is_silent_and_the_log_has_all_of_it(place):
+    assert place.run("quiet", f"{STUDY} --quiet") == 0
+    check_complete(place, "quiet")
+    assert place.output("quiet") == ""
+
+
 def test_a_terminal_that_speaks_ascii(place):
     assert place.run("ascii", STUDY, encoding="ascii") == 0, place.output("ascii")
     check_complete(place, "ascii")
     assert r"images of 1\xd716\xd716 pixels" in place.output("ascii")
+    # Without a terminal lines bear the time, but for the summary.
+    lines = place.output("ascii").splitlines()
+    (ended,) = [line for line in lines if "[search 2/2]" in line]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[search 2/2\] trial 1 complete: .*", ended)
+    assert any(line.startswith("report: /") for line in lines)
     assert "images of 1×16×16 pixels" in (place.root / "ascii" / "study.log").read_text()

@@ -34,13 +34,14 @@ def test_an_arm_that_wins_after_its_confirm_seeds_is_kept_by_its_search_trial(tm
         save_checkpoint(tmp_path, number, 1, memoryview(content))
         return number
 
-    complete("search", 0.5, stem_kernel=3)
+    state.winner = state.trials[complete("search", 0.5, stem_kernel=3)]
     keep_best(tmp_path, state)
     confirmed = complete("confirm", None, stem_kernel=5, seed=1)
     for path in (tmp_path / "checkpoints" / str(confirmed)).iterdir():
         path.unlink()
     assert (tmp_path / "best" / "trial.txt").read_text() == "0\n"
     winner = complete("search", 0.9, stem_kernel=5)
+    state.winner = state.trials[winner]
     assert state.chosen().trial == confirmed
     keep_best(tmp_path, state)
     assert (tmp_path / "best" / "trial.txt").read_text() == f"{winner}\n"

@@ -1,17 +1,11 @@
 """Which arms are confirmed, with which seeds: the rules by hand, on small records."""
 
-import itertools
-import math
 from dataclasses import replace
 
-import pytest
 from stories import EPOCHS, SEARCH, SEED, Story, a_trial
 
-from study.confirm import (
-    confirm_plan,
-    most_arms,
-    two_level_design,
-)
+from study.arms import most_arms
+from study.confirm import confirm_plan
 from trainables.config import TrialConfig
 
 WINNER = {"learning_rate": 0.2, "stem_kernel": 5, "depth": 18}
@@ -56,23 +50,6 @@ def test_studies_of_version_1_change_one_factor_at_a_time_and_tune_nothing(story
     assert story.arms() == arms
     assert [str(arm.role) for arm in story.plan()] == ["winner", "alone", "alone", "baseline"]
     assert story.to_tune() == []
-
-
-@pytest.mark.parametrize("factors", range(9))
-def test_a_two_level_design_is_balanced_orthogonal_and_of_resolution_four(factors):
-    arms = two_level_design(factors)
-    assert len(arms) == (2**factors if factors <= 3 else 8 if factors == 4 else 16)
-    assert len(set(arms)) == len(arms)
-    assert arms[0] == (1,) * factors, "the winner is its first arm"
-    # No main effect is aliased with another or with an interaction of two: products of one to three
-    # columns, each column once, are balanced.
-    for size in (1, 2, 3) if factors > 3 else range(1, factors + 1):
-        for columns in itertools.combinations(range(factors), size):
-            assert sum(math.prod(arm[column] for column in columns) for arm in arms) == 0
-
-
-def test_four_factors_make_the_half_fraction_whose_product_is_that_of_the_winner():
-    assert {math.prod(arm) for arm in two_level_design(4)} == {1}
 
 
 def test_the_best_other_level_counts_stopped_trials_only_where_none_is_complete(story):

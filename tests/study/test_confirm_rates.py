@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 from stories import SEARCH, SEED, Story, a_trial
 
-from study.confirm import (
-    most_tune_trials,
-    response_surface,
-)
+from study.confirm import most_tune_trials, response_surface
 from study.designs import Factor
 
 WINNER = {"learning_rate": 0.2, "stem_kernel": 5, "depth": 18}

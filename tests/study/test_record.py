@@ -273,7 +273,7 @@ def test_any_bytes_are_a_clear_error_or_a_study_of_which_views_can_be_made(
 
 def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path):
     record = Record(tmp_path / "s", HEADER)
-    assert record.state.winner() is None
+    assert record.state.winner is None
     readings = [
         (0.8, 0.5, "complete"),
         (0.9, 0.4, "complete"),
@@ -286,7 +286,7 @@ def test_the_winner_is_the_best_complete_trial_ties_by_loss_then_number(tmp_path
         epoch(record, number, 1, accuracy, loss)
         if state != "running":
             end(record, number, state)
-    assert record.state.winner().trial == 2
+    assert record.state.winner.trial == 2
     record.close()
 
 
@@ -310,12 +310,12 @@ def test_the_confirm_stage_does_not_win_but_gives_the_weights(tmp_path):
     assert state.chosen().trial == 4, "the first seed"
     confirmed(record, 7, **{**winner, "seed": 3})
     assert state.chosen().trial == 4
-    assert state.winner().trial == 1
+    assert state.winner.trial == 1
     # Another winner that is not confirmed yet gives its own.
     start(record, 8)
     epoch(record, 8, 1, 0.95)
     end(record, 8, "complete")
-    assert state.chosen() is state.winner() is state.trials[8]
+    assert state.chosen() is state.winner is state.trials[8]
     record.close()
     trials, epochs = (
         pd.read_csv(tmp_path / "s" / "trials.csv"),
@@ -336,7 +336,7 @@ def test_without_a_search_stage_nothing_is_chosen(tmp_path):
     record = Record(tmp_path / "s", HEADER)
     confirmed(record, 0, seed=1)
     confirmed(record, 1, seed=1, stem_kernel=3)
-    assert record.state.winner() is record.state.chosen() is None
+    assert record.state.winner is record.state.chosen() is None
     record.close()
 
 

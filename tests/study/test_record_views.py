@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from records import HEADER, epoch, start
 
-from study.record import Record, read_record
+from study.record import Record, read_record, write_tables
 from study.state import StudyState
 from trainables.config import TrialConfig
 
@@ -181,3 +181,26 @@ def test_views_are_made_at_most_every_two_seconds(tmp_path):
     epoch(record, 0, 1, 0.5)
     assert pd.read_csv(tmp_path / "trials.csv")["epochs"].tolist() == [1]
     record.close()
+
+
+def test_tables_that_take_long_are_made_seldom_and_at_the_end(tmp_path, monkeypatch):
+    """So that a study of many trials does not spend its time on them."""
+    clock, made = Clock(), []
+
+    def write(folder, state):
+        made.append(clock.now)
+        clock.now += 0.5
+        write_tables(folder, state)
+
+    monkeypatch.setattr("study.record.write_tables", write)
+    record = Record(tmp_path, HEADER, clock)
+    made.clear()
+    for number in range(100):
+        clock.now += 1.0
+        start(record, number)
+    assert made == [26.0, 51.5, 77.0, 102.5], "25 s after the last, by the next event"
+    start(record, 100)
+    assert len(pd.read_csv(tmp_path / "trials.csv")) == 100, "not yet"
+    record.close()
+    assert len(made) == 5
+    assert len(pd.read_csv(tmp_path / "trials.csv")) == 101

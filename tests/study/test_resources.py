@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -167,6 +168,16 @@ def test_more_than_fit_or_than_a_searcher_learns_from_is_noted():
     most, (note,) = concurrent_trials(StudySettings(), on((64, 0)), 0.0, SMALL)
     assert (most, note[:34]) == (8, "max_concurrent: 8 of the 64 that f")
     assert concurrent_trials(StudySettings(max_concurrent=60), on((64, 0)), 0.0, SMALL) == (60, [])
+
+
+def test_on_a_cluster_more_may_be_asked_for_than_fits_for_nodes_may_join():
+    cluster = StudySettings(address="127.0.0.1:6379", max_concurrent=6)
+    note = "max_concurrent: 6, 4 fit now, the others wait for nodes"
+    assert concurrent_trials(cluster, on((0, 0), (4, 0)), 0.0, SMALL) == (6, [note])
+    left_open = replace(cluster, max_concurrent=None)
+    assert concurrent_trials(left_open, on((0, 0), (4, 0)), 0.0, SMALL) == (4, [])
+    with pytest.raises(UsageError, match="--cpus-per-trial"):
+        concurrent_trials(replace(cluster, cpus_per_trial=5), on((0, 0), (4, 0)), 0.0, SMALL)
 
 
 def test_no_more_trials_at_once_than_there_is_memory_for():

@@ -39,19 +39,19 @@ from trainables.config import UsageError
         ),
         (
             ["--gpus-per-trial", "1.5"],
-            "--gpus-per-trial: invalid value 1.5: expected a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value 1.5: expected 0 to 1 or an integer",
         ),
         (
             ["--gpus-per-trial", "nan"],
-            "--gpus-per-trial: invalid value nan: expected a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value nan: expected 0 to 1 or an integer",
         ),
         (
             ["--gpus-per-trial", "inf"],
-            "--gpus-per-trial: invalid value inf: expected a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value inf: expected 0 to 1 or an integer",
         ),
         (
             ["--gpus-per-trial", "-1"],
-            "--gpus-per-trial: invalid value -1.0: expected a number from 0, whole above 1",
+            "--gpus-per-trial: invalid value -1.0: expected 0 to 1 or an integer",
         ),
         (
             ["--cpus-per-trial", "0"],

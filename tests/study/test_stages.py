@@ -3,11 +3,12 @@ networks."""
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from drivers import Place, ray_head
+from drivers import DESIGN_FILE, Place, ray_head
 from ray import cloudpickle
 
 from analysis.load import read_predictions
@@ -16,53 +17,6 @@ from trainables.config import TrialConfig
 
 pytestmark = pytest.mark.slow
 
-OWN = """
-samples = 6
-
-[fixed]
-width = 4
-depth = 10
-stem_stride = 2
-batch_size = 32
-
-[[factors]]
-name = "learning_rate"
-role = "nuisance"
-low = 1e-2
-high = 3e-2
-scale = "log"
-
-[[factors]]
-name = "weight_decay"
-role = "nuisance"
-low = 1e-5
-high = 1e-2
-scale = "log"
-
-[[factors]]
-name = "optimizer"
-role = "scientific"
-levels = ["sgd", "adam"]
-
-[[factors]]
-name = "momentum"
-role = "nuisance"
-low = 0.5
-high = 0.8
-when = { optimizer = "sgd" }
-
-[[factors]]
-name = "stem_kernel"
-role = "scientific"
-levels = [3, 5]
-
-[baselines.first]
-width = 4
-depth = 10
-stem_kernel = 7
-batch_size = 32
-learning_rate = 1e-6
-"""
 COURSE = """
 search = "none"
 
@@ -151,17 +105,8 @@ def unordered(made: list[dict]) -> list[str]:
     return sorted(json.dumps(config, sort_keys=True) for config in made)
 
 
-def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
-    path = tmp_path / "own.toml"
-    path.write_text(OWN)
-    # Without a scheduler every trial is complete, and after three epochs the baseline is behind.
-    command = f"--design {path} --epochs 3 --scheduler fifo --max-concurrent 2"
-    study = place.root / "own"
-    assert place.run("own", f"{command} --confirm-seeds 1", report=True) == 0, place.output("own")
-    trials, epochs = place.tables("own")
-    check_readings(trials, epochs)
-
-    search = trials[trials["stage"] == "search"]
+def check_search(search: pd.DataFrame) -> None:
+    """The baseline first, then what is drawn within the design's ranges; momentum with SGD only."""
     assert search["trial"].tolist() == list(range(6))
     assert search["origin"].tolist() == ["baseline:first"] + ["random"] * 5
     drawn = search[1:]
@@ -170,6 +115,9 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert drawn["momentum"].between(0.5, 0.8).tolist() == sgd.tolist()
     assert set(drawn["momentum"][~sgd]) <= {0.9}
 
+
+def crossed_arms(search: pd.DataFrame, epochs: pd.DataFrame) -> list[dict]:
+    """The winner, and it with the other optimizer, the other kernel and both."""
     last = (
         epochs[epochs["epoch"] == 3]
         .merge(search[["trial"]])
@@ -184,19 +132,21 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     if winner["optimizer"] == "adam":
         other["momentum"] = TrialConfig().momentum  # what exists with SGD only is the usual one
     kernel = {"stem_kernel": 8 - winner["stem_kernel"]}
-    crossed = [winner, {**winner, **other}, {**winner, **kernel}, {**winner, **other, **kernel}]
+    return [winner, {**winner, **other}, {**winner, **kernel}, {**winner, **other, **kernel}]
 
-    tune = trials[trials["stage"] == "tune"]
-    rate = winner["learning_rate"]
-    rates = sorted({min(max(rate * step, 1e-2), 3e-2) for step in (1 / 3, 1, 3)})
+
+def check_tuned(trials: pd.DataFrame, crossed: list[dict], rates: list[float]) -> None:
+    """Every arm at every rate, but what the search has had."""
+    search, tune = (trials[trials["stage"] == stage] for stage in ("search", "tune"))
     wanted = [{**arm, "learning_rate": each, "seed": 0} for arm in crossed for each in rates]
     assert unordered(configs(tune)) == unordered(
         [each for each in wanted if each not in configs(search)]
     )
     assert set(tune["origin"]) == {"tune"}
 
-    arms = [*at_best_rates(crossed, rates, trials, epochs), configs(search)[0] | {"seed": 1}]
-    confirm = trials[trials["stage"] == "confirm"]
+
+def check_confirmed(study: Path, confirm: pd.DataFrame, arms: list[dict]) -> None:
+    """Every arm once, and in the plan."""
     assert unordered(configs(confirm)) == unordered(arms)
     assert confirm["forward_flops"].is_monotonic_decreasing, "the most expensive ones first"
     assert set(confirm["origin"]) == {"confirm"}
@@ -209,8 +159,10 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
         "baseline",
     ]
     assert unordered([{**arm["config"], "seed": 1} for arm in plan["arms"]]) == unordered(arms)
-    winner = arms[0]
-    first = int(confirm["trial"].iloc[configs(confirm).index(winner)])
+
+
+def check_best(study: Path, first: int, winner: dict, accuracy: float) -> None:
+    """`best/` is of trial `first`, the winner's first seed, and so are its tables."""
     assert (study / "best" / "trial.txt").read_text() == f"{first}\n", "the winner's first seed"
     assert json.loads((study / "best" / "config.json").read_text())["config"] == winner
     counts = json.loads((study / "study.json").read_text())["dataset"]["counts"]
@@ -218,23 +170,62 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     by_class = pd.read_csv(study / "best" / "accuracy_by_class.csv")
     assert by_class["images"].sum() == counts["test"]
     mean = (by_class["test_accuracy"] * by_class["images"]).sum() / counts["test"]
-    assert mean == pytest.approx(
-        epochs.set_index(["trial", "epoch"]).loc[(first, 3), "test_accuracy"]
-    )
+    assert mean == pytest.approx(accuracy)
     predictions = read_predictions(study)
     assert len(predictions) == counts["test"]
     right = predictions["predicted class"] == predictions["true class"]
     accuracies = right.groupby(predictions["true class"]).mean()
     expected = accuracies[by_class["class"].astype(str)].tolist()
     assert by_class["test_accuracy"].tolist() == pytest.approx(expected)
+
+
+def check_test_images(study: Path, confirm: pd.DataFrame, accuracy: pd.Series) -> None:
+    """Of each confirm trial it is known which test images it recognises; `accuracy` is by trial."""
+    images = json.loads((study / "study.json").read_text())["dataset"]["counts"]["test"]
     bits = pd.read_csv(study / "test_images.csv", dtype={"correct": str}).set_index("trial")[
         "correct"
     ]
     assert list(bits.index) == list(confirm["trial"])
-    accuracy = epochs[epochs["epoch"] == 3].set_index("trial")["test_accuracy"]
     for trial, correct in bits.items():
-        assert len(correct) == counts["test"]
-        assert correct.count("1") / counts["test"] == pytest.approx(accuracy[trial])
+        assert len(correct) == images
+        assert correct.count("1") / images == pytest.approx(accuracy[trial])
+
+
+def check_seeds_by_width(place: Place, command: str) -> None:
+    """As many seeds as the width takes, at most 20, and recorded."""
+    study = place.root / "own"
+    command += " --confirm-seeds 2 --confirm-until-width 6"
+    assert place.run("own", command, report=True) == 0, place.output("own")
+    advised, _ = place.tables("own")
+    seeds = advised.loc[advised["stage"] == "confirm", "seed"].nunique()
+    assert seeds > 2
+    assert json.loads((study / "study.json").read_text())["settings"]["confirm_seeds"] == seeds
+    effects = pd.read_csv(study / "report" / "effects.csv")
+    half = (effects["high"] - effects["low"]).max() / 2
+    assert half <= 0.06 or seeds == 20
+
+
+def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(DESIGN_FILE)
+    # Without a scheduler every trial is complete, and after three epochs the baseline is behind.
+    command = f"--design {path} --epochs 3 --scheduler fifo --max-concurrent 2"
+    study = place.root / "own"
+    assert place.run("own", f"{command} --confirm-seeds 1", report=True) == 0, place.output("own")
+    trials, epochs = place.tables("own")
+    check_readings(trials, epochs)
+    search, confirm = (trials[trials["stage"] == stage] for stage in ("search", "confirm"))
+    check_search(search)
+    crossed = crossed_arms(search, epochs)
+    rate = crossed[0]["learning_rate"]
+    rates = sorted({min(max(rate * step, 1e-2), 3e-2) for step in (1 / 3, 1, 3)})
+    check_tuned(trials, crossed, rates)
+    arms = [*at_best_rates(crossed, rates, trials, epochs), configs(search)[0] | {"seed": 1}]
+    check_confirmed(study, confirm, arms)
+    first = int(confirm["trial"].iloc[configs(confirm).index(arms[0])])
+    accuracy = epochs[epochs["epoch"] == 3].set_index("trial")["test_accuracy"]
+    check_best(study, first, arms[0], accuracy[first])
+    check_test_images(study, confirm, accuracy)
     assert (study / "report" / "index.html").exists()
 
     # One seed more is one trial more of every arm, and nothing else.
@@ -250,17 +241,7 @@ def test_a_design_from_a_file_is_searched_and_confirmed(place, tmp_path):
     assert place.run("own", f"{command} --confirm-seeds 2") == 0
     assert f"nothing to run: all {len(more)} trials have ended" in place.output("own")
     assert (study / "record.jsonl").read_bytes() == record
-
-    # Asked for by width: as many as that takes, at most 20, and recorded.
-    command += " --confirm-seeds 2 --confirm-until-width 6"
-    assert place.run("own", command, report=True) == 0, place.output("own")
-    advised, _ = place.tables("own")
-    seeds = advised.loc[advised["stage"] == "confirm", "seed"].nunique()
-    assert seeds > 2
-    assert json.loads((study / "study.json").read_text())["settings"]["confirm_seeds"] == seeds
-    effects = pd.read_csv(study / "report" / "effects.csv")
-    half = (effects["high"] - effects["low"]).max() / 2
-    assert half <= 0.06 or seeds == 20
+    check_seeds_by_width(place, command)
 
 
 def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, tmp_path):
@@ -296,5 +277,5 @@ def test_baselines_alone_are_confirmed_at_once_each_with_its_own_epochs(place, t
 
 def test_the_callback_is_not_pickled_with_the_record():
     """Tune pickles its callbacks; ours hold an open file and are never restored."""
-    copy = cloudpickle.loads(cloudpickle.dumps(RecordCallback(None, None)))
+    copy = cloudpickle.loads(cloudpickle.dumps(RecordCallback(None, None, False)))
     assert not isinstance(copy, RecordCallback)

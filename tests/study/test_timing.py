@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,26 +12,10 @@ import study.timing
 from study.errors import CannotStart
 from study.images import resolve_images
 from study.opening import begin_study
-from study.timing import TIMING, timing_here, timing_job, timing_on_ray
-from trainables.config import TrialConfig
-from trainables.parts import ImageData, Part, TrialData
+from study.timing import TIMING, slowest, timing_here, timing_job, timing_on_ray
+from trainables.parts import ImageData, Part
 from trainables.resnet import network_cost
-from trainables.training import time_training
-
-CONFIG = TrialConfig(stem_kernel=3, depth=10, width=4)
-
-
-def test_timing_gives_seconds_an_image_for_each_precision():
-    draw = np.random.default_rng(0)
-    part = Part(draw.integers(0, 256, (16, 1, 16, 16), dtype=np.uint8), draw.integers(0, 2, 16))
-    data = TrialData(part, None, None, 2, False)
-    timings = time_training(CONFIG, data, ("float32", "bf16"), 1, False)
-    has_bf16 = "bf16" in Path("/proc/cpuinfo").read_text()
-    assert set(timings) == ({"float32", "bf16"} if has_bf16 else {"float32"})
-    assert set(time_training(CONFIG, data, ("bf16",), 1, False)) == {"bf16"}, (
-        "what is asked for alone is taken"
-    )
-    assert all(0 < seconds < 1 for seconds in timings.values())
+from trainables.timing import time_training
 
 
 def images_of(size: int) -> ImageData:
@@ -83,7 +66,7 @@ def test_training_is_timed_in_a_process_that_is_gone_afterwards(tmp_path):
     )
     with timing_here(settings, design, resolve_images(settings).data) as result:
         child = timed_in()
-        timings = result()
+        timings = result().seconds
     assert set(timings) == {"float32"} and 0 < timings["float32"] < 10
     assert not child.is_running()
     with timing_here(
@@ -115,7 +98,19 @@ def test_training_that_cannot_be_timed_is_one_line(tmp_path, monkeypatch):
             CannotStart, match=r"^training cannot be timed: RuntimeError: no kernel image"
         ):
             timing_on_ray(
-                timing_job(settings, design, resolve_images(settings).data, gpu=False), 0.0
+                timing_job(settings, design, resolve_images(settings).data, gpu=False), 0.0, {}
             )
     finally:
         ray.shutdown()
+
+
+def test_the_slowest_kind_of_node_decides_in_the_precisions_that_all_have():
+    timings = {
+        "Zen 4": {"float32": 3.0, "bf16": 1.0},
+        "Xeon": {"float32": 4.0, "bf16": 5.0},
+    }
+    assert slowest(timings) == ({"float32": 4.0, "bf16": 5.0}, [])
+    old = {"Zen 3": {"float32": 2.0}, "Zen 2": {"float32": 3.5}}
+    note = "precision: no bf16 on Zen 3, Zen 2"
+    assert slowest(timings | old) == ({"float32": 4.0}, [note])
+    assert slowest(old) == ({"float32": 3.5}, [])

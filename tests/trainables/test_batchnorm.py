@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from trial_data import SMALL, device_part, random_part, trial_data
 
-from trainables.parts import TrialData
-from trainables.training import (
+from trainables.evaluation import (
     BN_BATCH,
     BN_SAMPLE,
-    Trainer,
     batchnorm_sample,
     compute_precise_statistics,
 )
+from trainables.parts import TrialData
+from trainables.training import Trainer
 
 
 def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:

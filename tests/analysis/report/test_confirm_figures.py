@@ -17,10 +17,12 @@ from analysis.report.confirm_figures import (
     effect_curves,
     seed_curves,
 )
-from analysis.report.wording import arm_name, verdict_text
+from analysis.report.wording.confirm_text import verdict_text
+from analysis.report.wording.values import arm_name
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
-from analysis.statistics.confirm import Change, Effect, Verdict
+from analysis.statistics.confirm import Effect, Verdict
+from analysis.statistics.contrasts import Change
 from analysis.statistics.estimate import Estimate
 from trainables.vocabulary import Outcome
 

@@ -13,20 +13,16 @@ from matplotlib.figure import Figure
 from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write_study
 
 from analysis import load_study
+from analysis.report.axes import series
 from analysis.report.figures import (
-    CURVE_HEIGHTS,
-    HEIGHT,
-    axis_limits,
     best_lines,
     comparative_curves,
-    compose,
     factor_panels,
     level_curves,
-    level_palette,
     pareto_points,
     rate_points,
-    series,
 )
+from analysis.report.layout import CURVE_HEIGHTS, HEIGHT, compose
 from analysis.statistics import curves as curve_tables
 from analysis.statistics.cost import pareto
 from analysis.statistics.curves import READINGS, factor_levels, learning_curves, results
@@ -152,26 +148,6 @@ def test_a_wild_loss_does_not_stretch_the_axis(tmp_path: Path) -> None:
     assert axes[0].get_ylim() == axes[1].get_ylim()
 
 
-@pytest.mark.parametrize(
-    ("values", "quantity", "within"),
-    [
-        ([0.5, 2.0], "loss", (0.5, 2.0)),
-        ([50.0, 60.0], "loss", (50.0, 60.0)),
-        ([0.0, 0.1], "loss", (0.1, 0.1)),
-        ([0.1, 1.0], "accuracy", (0.1, 1.0)),
-    ],
-    ids=["loss", "all worse than guessing", "loss of zero", "accuracy"],
-)
-def test_limits_hold_what_is_to_be_seen(
-    values: list[float], quantity: str, within: tuple[float, float]
-) -> None:
-    low, high = axis_limits(pd.Series(values, dtype=float), quantity, classes=10)
-    assert low <= within[0]
-    assert within[1] <= high
-    assert low < high
-    assert quantity == "accuracy" or low > 0
-
-
 @pytest.mark.parametrize("factor", FACTORS, ids=lambda factor: str(factor["name"]))
 def test_medians_over_survivors_look_different_from_those_over_all(
     tmp_path: Path, factor: dict[str, object]
@@ -244,12 +220,6 @@ def test_axes_have_units_ticks_at_epochs_and_no_legend_over_data(
         left, top, *size = (figure.dpi * side for side in box)
         assert left <= drawn.x0 and drawn.x1 <= left + size[0] <= width + 1
         assert top <= height - drawn.y1 and height - drawn.y0 <= top + size[1]
-
-
-def test_a_colour_for_every_level() -> None:
-    for count in (1, 2, 3, 9):
-        palette = level_palette([str(level) for level in range(count)])
-        assert len(set(palette.values())) == count
 
 
 def test_slices_mark_every_trial_at_its_learning_rate_in_the_series_of_its_level(

@@ -9,8 +9,8 @@ import pandas as pd
 from confirmed import findings_of
 
 from analysis import conclude
-from analysis.report import wording
-from analysis.report.wording import closing_lines
+from analysis.report.wording import confirm_text, scope_text, values
+from analysis.report.wording.study_text import closing_lines
 from study.design_files import design_from
 from trainables.config import TrialConfig
 
@@ -31,13 +31,13 @@ def test_the_page_leads_with_four_answers_and_the_terminal_with_the_same(study, 
     assert f"{100 * standing.above_baseline.difference:+.1f} points</p>" in top
     rows = re.findall(r"<tr><td>(.*?)</td>.*?<td class=\"verdict\">(.*?)</td></tr>", top)
     assert rows == [
-        (wording.change_text(effect.change), str(effect.verdict)) for effect in confirmed.effects
+        (values.change_text(effect.change), str(effect.verdict)) for effect in confirmed.effects
     ]
     assert '<code id="command">python study/run.py --samples 20' in top
     lines = closing_lines(study)
-    assert lines[0] == wording.sentences(study)[0]
-    assert lines[-4:] == wording.effect_lines(findings_of(study))
-    assert len(set(lines) & set(wording.effect_lines(findings_of(study)))) == 4
+    assert lines[0] == confirm_text.sentences(study)[0]
+    assert lines[-4:] == confirm_text.effect_lines(findings_of(study))
+    assert len(set(lines) & set(confirm_text.effect_lines(findings_of(study)))) == 4
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", text)
     assert headings[4:11] == [
         "Comparative curves",
@@ -52,7 +52,7 @@ def test_the_page_leads_with_four_answers_and_the_terminal_with_the_same(study, 
 
 def test_scope_and_caveats_are_on_the_page_once(study, page):
     text = html.unescape(page.read_text(encoding="utf-8"))
-    for line in wording.scope_lines(study):
+    for line in scope_text.scope_lines(study):
         assert text.count(line) == 1
     assert text.count("Data set digits") == 1
     assert text.count('href="#scope"') > 5

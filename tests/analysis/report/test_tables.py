@@ -3,7 +3,8 @@
 from confirmed import findings_of, made_study
 from synthetic import MadeTrial, confirm_like, falling
 
-from analysis.report import tables, wording
+from analysis.report import tables
+from analysis.report.wording import confirm_text
 
 
 def test_the_tables_of_the_page(study):
@@ -29,7 +30,7 @@ def test_the_tables_of_the_page(study):
     by_epoch = tables.epochs_table(study)
     assert by_epoch["epoch"].tolist() == [1, 2, 3]
     assert list(by_epoch)[1:] == [
-        line.split(":")[0] for line in wording.effect_lines(findings_of(study))
+        line.split(":")[0] for line in confirm_text.effect_lines(findings_of(study))
     ]
     assert len(tables.interactions_table(confirmed)) == 3
 
@@ -62,7 +63,7 @@ def test_baselines_alone_are_listed_by_epoch(tmp_path):
         ],
     }
     study = made_study(tmp_path, made, plan, search="none", factors=[], baselines=arms)
-    first, line, *_ = wording.sentences(study)
+    first, line, *_ = confirm_text.sentences(study)
     assert first.startswith(
         "Confirmed with 2 seeds on 360 test images, each arm after its own epochs: a 83.8%"
     )

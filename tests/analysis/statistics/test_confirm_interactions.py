@@ -19,7 +19,7 @@ from synthetic import (
 )
 
 from analysis.statistics import confirm
-from analysis.statistics.confirm import Change
+from analysis.statistics.contrasts import Change
 
 
 def test_interactions_are_shared_by_pairs_that_the_fraction_does_not_separate(tmp_path):

@@ -1,7 +1,8 @@
 """Which Ray a study joins."""
 
-import socket
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from study.cluster.start import JOB, check_kept, cluster_address
@@ -10,12 +11,14 @@ from trainables.config import UsageError
 
 @pytest.fixture
 def listening():
-    """Addresses where something listens."""
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-            each.listen()
-        yield [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
+    """Addresses where something listens that speaks as Ray's head does."""
+    servers = [grpc.server(ThreadPoolExecutor(1)) for _ in range(2)]
+    addresses = [f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}" for server in servers]
+    for server in servers:
+        server.start()
+    yield addresses
+    for server in servers:
+        server.stop(None)
 
 
 def test_an_address_is_asked_for_or_inherited_or_none(listening, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """What `resnet-study list` and `resnet-study status` say of records, beside what was put there."""
 
 import io
+import json
 import os
 import platform
 import subprocess
@@ -78,6 +79,25 @@ def test_every_study_is_listed_with_its_state_progress_best_and_cost(tmp_path, g
     assert "running on elsewhere, by its record" in row_of(text, "far")
     assert "damaged" in row_of(text, "torn")
     assert "no-study" not in text
+
+
+@pytest.mark.parametrize("views", ["older than the record", "of an older version"])
+def test_where_the_views_lack_something_the_record_is_read(tmp_path, gone, views):
+    record = made(tmp_path, "one", gone)
+    manifest = tmp_path / "one" / "study.json"
+    if views == "of an older version":
+        content = json.loads(manifest.read_text())
+        del content["summary"]
+        manifest.write_text(json.dumps(content))
+    else:
+        before = manifest.read_bytes()
+        record = Record(tmp_path / "one")
+        epoch(record, 2, 2, 0.95)
+        end(record, 2, "complete")
+        record.close()
+        manifest.write_bytes(before)
+    ended, best = ("3/3", "95.0%") if views == "older than the record" else ("2/3", "90.0%")
+    assert f"search {ended} {best}" in row_of(printed(Look(str(tmp_path))), "one")
 
 
 def test_one_study_is_shown_with_its_running_and_best_trials(tmp_path, gone):

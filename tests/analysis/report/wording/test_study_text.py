@@ -1,25 +1,21 @@
-"""What a study says of its search, and the closing lines."""
+"""What a study says as a whole, and its closing lines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confirmed import findings_of
 from pages import design
-from synthetic import BASELINES, FACTORS, MadeTrial, falling, manifest, search_like, write_study
+from synthetic import BASELINES, FACTORS, MadeTrial, falling, search_like, write_study
 
 from analysis import load_study
-from analysis.report.findings import level_range
 from analysis.report.page import write_report
-from analysis.report.wording import (
-    answer,
-    chosen_scope,
-    closing_lines,
-    headline,
-    level_finding,
-    role_labels,
-    scope,
-)
-from analysis.statistics.curves import factor_levels, learning_curves, level_curves, results
+from analysis.report.recommendation import Reason
+from analysis.report.tables import arms_table
+from analysis.report.wording import confirm_text, search_text, study_text
+from analysis.report.wording.scope_text import scope
+from analysis.report.wording.study_text import answer, closing_lines
 
 DIVERGED = MadeTrial("diverged", [(float("nan"), 0.1, float("nan"), 0.1)])
 
@@ -68,84 +64,6 @@ def test_closing_lines_hold_the_best_the_baselines_the_warnings_and_the_cost(
     spent = 2.5 * sum(len(trial.readings) for trial in made)
     assert f"It cost {spent:,.0f} core-seconds in 21 trials and 300 s of wall time" in text
     assert "search-stage validation scores" in text
-
-
-def test_headline_names_the_winner_and_the_best_baseline(tmp_path: Path) -> None:
-    made = [
-        MadeTrial("complete", falling(2, accuracy=0.9), "baseline:imagenet-stem"),
-        MadeTrial("complete", falling(2, accuracy=0.92), "baseline:small-stem"),
-        MadeTrial("complete", falling(2, accuracy=0.96), config={"depth": 34}),
-    ]
-    study = load_study(write_study(tmp_path, made))
-    assert headline(study) == (
-        "Trial 2 (k7 s2 pool d34, learning rate 0.01) is best: 98.0% validation accuracy after "
-        "2 epochs, best baseline small-stem 96.0%"
-    )
-    assert list(role_labels(study)) == [
-        "winner",
-        "baseline:imagenet-stem",
-        "baseline:small-stem",
-    ]
-    study = load_study(write_study(tmp_path, made[:2]))
-    assert headline(study) == (
-        "Baseline small-stem (k7 s2 pool d18, learning rate 0.01) is best: 96.0% validation "
-        "accuracy after 2 epochs"
-    )
-    assert role_labels(study)["baseline:small-stem"] == "best: baseline small-stem, lr 0.01: 96.0%"
-
-
-def test_scope_says_what_was_chosen_by_default_and_what_part_was_used(tmp_path: Path) -> None:
-    complete = load_study(
-        write_study(tmp_path, [], dataset=manifest()["dataset"] | {"chosen": None})
-    )
-    assert "by default" not in scope(complete)
-    assert "only" not in scope(complete)
-    part = load_study(
-        write_study(tmp_path, [], dataset=manifest()["dataset"] | {"available": 50_000})
-    )
-    assert "chosen by default: no GPU on this machine" in scope(part)
-    assert "only 1,437 of the 50,000 available" in scope(part)
-
-
-def test_a_factor_without_a_shared_epoch_gets_no_finding(tmp_path: Path) -> None:
-    made = [
-        MadeTrial("complete", falling(3, accuracy=0.4), config={"depth": 10}),
-        MadeTrial("complete", falling(3, accuracy=0.7), config={"depth": 34}),
-        MadeTrial("stopped", falling(2, accuracy=0.5), config={"depth": 34}),
-    ]
-    study = load_study(write_study(tmp_path, made))
-    table = results(study.trials, study.epochs)
-    curves, levels = (learning_curves(table, study.epochs), factor_levels(table, FACTORS[4]))
-    assert level_finding(level_range(level_curves(curves, levels), 10), "depth") == (
-        "After epoch 2, the last that all trials reached, median validation accuracy by depth "
-        "runs from 70.0% (10) to 80.0% (34)"
-    )
-    waiting = load_study(
-        write_study(tmp_path, [*made, MadeTrial("running", [], config={"depth": 10})])
-    )
-    levels = factor_levels(results(waiting.trials, waiting.epochs), FACTORS[4])
-    assert (
-        level_finding(level_range(level_curves(curves, levels), 10), "depth")
-        == "Learning curves by depth"
-    )
-
-
-@pytest.mark.parametrize(
-    ("confirmed", "text"),
-    [
-        (False, "The best search trial, on validation images."),
-        (True, "The winner's first confirm seed, on test images."),
-    ],
-)
-def test_the_confusion_matrix_says_whose_it_is(tmp_path: Path, confirmed: bool, text: str) -> None:
-    config = {"learning_rate": 0.02}
-    seeds = (
-        [MadeTrial("complete", falling(1), "confirm", {**config, "seed": 1}, stage="confirm")]
-        if confirmed
-        else []
-    )
-    folder = write_study(tmp_path, [MadeTrial("complete", falling(1), config=config), *seeds])
-    assert chosen_scope(load_study(folder)).startswith(text)
 
 
 def last(accuracy: float, **config: Any) -> MadeTrial:
@@ -198,3 +116,39 @@ def test_the_answer_names_the_factor_that_matters_and_the_next_step(tmp_path: Pa
     )
     wild = load_study(write_study(tmp_path / "c", [DIVERGED], design=design(*FACTORS)))
     assert answer(wild)[2].endswith("Next: lower learning rates, as trials diverged.")
+
+
+def test_every_reason_has_words() -> None:
+    assert set(study_text.NEXT_STEPS) == set(Reason)
+
+
+def uneven(study, share):
+    """The study, had its test and validation images been mostly cats."""
+    largest = dict.fromkeys(("train", "validation", "test"), ("cat", share))
+    dataset = {**study.manifest["dataset"], "largest_class": largest}
+    balanced = {
+        f"{part}_balanced_accuracy": study.epochs[f"{part}_accuracy"] / 2
+        for part in ("validation", "test")
+    }
+    manifest = {**study.manifest, "dataset": dataset}
+    return replace(study, manifest=manifest, epochs=study.epochs.assign(**balanced))
+
+
+def test_of_uneven_classes_the_largest_stands_beside_every_headline(study, tmp_path):
+    mostly = 1.5 / len(study.manifest["dataset"]["classes"])
+    for share, shown in ((mostly + 0.001, True), (mostly - 0.001, False)):
+        made = uneven(study, share)
+        beside = f"(always naming class cat: {share:.1%})"
+        for text in (
+            confirm_text.sentences(made)[0],
+            search_text.headline(made),
+            study_text.tiles(made)[0][2],
+        ):
+            assert (beside in text) == shown
+        table = arms_table(findings_of(made))
+        assert ("test_balanced_accuracy" in table) == shown
+    halves = [float(cell.split("%")[0]) / 2 for cell in table["test_accuracy"]]
+    shown = arms_table(findings_of(uneven(study, 0.9)))["test_balanced_accuracy"].str.rstrip("%")
+    assert shown.astype(float).tolist() == pytest.approx(halves, abs=0.1)
+    page = write_report(uneven(study, 0.9), tmp_path / "page").read_text()
+    assert "validation balanced accuracy" in page and "test balanced accuracy" in page

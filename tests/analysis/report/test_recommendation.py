@@ -1,4 +1,4 @@
-"""The facts that page and terminal word: what is recommended next, and how arms are identified."""
+"""What is recommended next: by what is missing, and never by the effects."""
 
 import re
 from dataclasses import replace
@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confirmed import changed, findings_of, full, lost, made_study, study_of
+from confirmed import changed, findings_of, made_study
 from synthetic import FACTORS, MadeTrial, write_study
 
 from analysis import Study, load_study
-from analysis.report import wording
-from analysis.report.findings import Reason, Recommendation, study_findings
-from analysis.report.wording import answer
+from analysis.report.findings import study_findings
+from analysis.report.recommendation import Reason, Recommendation
+from analysis.report.wording import confirm_text, study_text
+from analysis.report.wording.study_text import answer
 from analysis.statistics import confirm
-from analysis.statistics.arms import FIELDS, Arm
-from trainables.vocabulary import ArmRole
 
 
 def next_step(study: Study) -> Recommendation:
@@ -73,10 +72,6 @@ def test_before_anything_is_confirmed_the_next_step_is_what_the_search_lacks(
         assert step.rates is not None
         assert (step.rates.factor, step.rates.edge) == ("learning_rate", "high")
         assert (step.rates.low, step.rates.high) == pytest.approx((0.029, 2.9))
-
-
-def test_every_reason_has_words() -> None:
-    assert set(wording.NEXT_STEPS) == set(Reason)
 
 
 def test_the_width_is_that_of_the_widest_interval(study: Study) -> None:
@@ -137,7 +132,7 @@ def test_where_all_is_known_well_enough_nothing_more_is_asked(study):
 def test_where_the_images_are_too_few_no_number_of_seeds_is_named(study):
     step = next_step(designed(study, margin=0.001))
     assert (step.reason, step.command, step.seeds) == (Reason.TOO_FEW_IMAGES, "", 0)
-    assert wording.next_step(step).startswith(
+    assert study_text.next_step(step).startswith(
         "more test images, for no number of seeds brings every interval within ±0.1 points"
     )
 
@@ -146,54 +141,8 @@ def test_one_seed_concludes_nothing_and_asks_for_more(study):
     confirm_trials = study.trials["stage"] == "confirm"
     seed = study.trials.loc[confirm_trials, "seed"].min()
     one = replace(study, trials=study.trials[~confirm_trials | (study.trials["seed"] == seed)])
-    lines = wording.effect_lines(findings_of(one))
+    lines = confirm_text.effect_lines(findings_of(one))
     assert all(line.endswith(": inconclusive: one seed shows no spread") for line in lines)
-    assert wording.interaction_lines(findings_of(one)) == []
+    assert confirm_text.interaction_lines(findings_of(one)) == []
     assert next_step(one) == Recommendation(Reason.ONE_SEED, "--confirm-seeds 5")
     assert answer(one)[-1].endswith("Next: --confirm-seeds 5, for one seed shows no spread.")
-
-
-def test_arms_are_identified_by_role_label_and_what_they_differ_in(study):
-    arms = findings_of(study).stage.arms
-    assert (arms[0].role, arms[0].label) == (ArmRole.WINNER, "k3 s1 no-pool d18")
-    assert (arms[-1].role, arms[-1].baseline) == (ArmRole.BASELINE, "imagenet-stem")
-    assert {arm.role for arm in arms[1:-1]} == {ArmRole.FRACTION}
-    assert len({wording.arm_name(arm) for arm in arms}) == len(set(arms)) == 9
-    assert all(arm.distinct == () for arm in arms)
-
-
-def test_arms_of_one_label_are_distinct_by_the_fields_that_it_does_not_name(tmp_path):
-    arms = [{"role": "arm", "config": {"weight_decay": decay}} for decay in (0.0, 0.001)]
-    study = study_of(tmp_path, [*arms, {"role": "arm", "config": {"depth": 34}}], [[0.9, 0.8]] * 3)
-    assert [wording.arm_name(arm) for arm in findings_of(study).stage.arms] == [
-        "k7 s2 pool d18, weight decay 0.0",
-        "k7 s2 pool d18, weight decay 0.001",
-        "k7 s2 pool d34",
-    ]
-
-
-def test_an_arm_that_lost_most_seeds_is_excluded_and_counted(study):
-    left = lost(study, {"stem_kernel": 3, "depth": 10, "stem_stride": 1}, 2)
-    (arm,) = findings_of(left).incomplete
-    assert (arm.arm.label, arm.excluded) == ("k3 s1 pool d10", True)
-    assert arm.statuses == {"complete": 1, "diverged": 2, "failed": 0}
-
-
-def made_arm(role: ArmRole, **values: Any) -> Arm:
-    config = full({"stem_kernel": 3, "stem_stride": 1, **values.pop("config", {})})
-    return Arm(role, tuple(config[name] for name in FIELDS), **values)
-
-
-@pytest.mark.parametrize(
-    ("arm", "name"),
-    [
-        (made_arm(ArmRole.WINNER), "winner: k3 s1 pool d18"),
-        (made_arm(ArmRole.BASELINE, baseline="imagenet-stem"), "imagenet-stem"),
-        (made_arm(ArmRole.ALONE, factor="stem_kernel"), "winner with stem kernel 3"),
-        (made_arm(ArmRole.ARM, distinct=("residual",)), "k3 s1 pool d18, residual yes"),
-        (made_arm(ArmRole.FRACTION), "k3 s1 pool d18"),
-    ],
-    ids=["winner", "baseline", "one factor changed", "same label", "fraction"],
-)
-def test_arms_in_words(arm: Arm, name: str) -> None:
-    assert wording.arm_name(arm) == name

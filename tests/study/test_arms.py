@@ -1,13 +1,14 @@
-"""Which arms are confirmed in conditional and factorial designs, and without a search stage."""
+"""Two-level designs; which arms are confirmed in conditional and factorial designs, and without a
+search stage."""
 
+import itertools
+import math
 from dataclasses import replace
 
 import pytest
 from stories import EPOCHS, SEARCH, Story, a_trial
 
-from study.confirm import (
-    most_arms,
-)
+from study.arms import most_arms, two_level_design
 from study.designs import DESIGNS, Design, Factor
 
 CONDITIONAL = Design(
@@ -22,6 +23,23 @@ CONDITIONAL = Design(
     ),
     {"width": 8, "label_smoothing": 0.05},
 )
+
+
+@pytest.mark.parametrize("factors", range(9))
+def test_a_two_level_design_is_balanced_orthogonal_and_of_resolution_four(factors):
+    arms = two_level_design(factors)
+    assert len(arms) == (2**factors if factors <= 3 else 8 if factors == 4 else 16)
+    assert len(set(arms)) == len(arms)
+    assert arms[0] == (1,) * factors, "the winner is its first arm"
+    # No main effect is aliased with another or with an interaction of two: products of one to three
+    # columns, each column once, are balanced.
+    for size in (1, 2, 3) if factors > 3 else range(1, factors + 1):
+        for columns in itertools.combinations(range(factors), size):
+            assert sum(math.prod(arm[column] for column in columns) for arm in arms) == 0
+
+
+def test_four_factors_make_the_half_fraction_whose_product_is_that_of_the_winner():
+    assert {math.prod(arm) for arm in two_level_design(4)} == {1}
 
 
 def test_what_depends_on_a_level_that_is_gone_falls_back():

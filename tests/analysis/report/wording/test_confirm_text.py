@@ -6,33 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from confirmed import (
-    DEEP,
-    SQUARE,
-    changed,
-    crossed,
-    findings_of,
-    lost,
-    made_study,
-)
-from hypothesis import given
-from hypothesis import strategies as st
+from confirmed import DEEP, SQUARE, changed, crossed, findings_of, lost, made_study
 from synthetic import FACTORS
 
 from analysis import conclude
-from analysis.report import wording
 from analysis.report.page import write_report
-from analysis.report.tables import arms_table
-from analysis.report.wording import chosen_scope, closing_lines
+from analysis.report.wording import confirm_text
+from analysis.report.wording.study_text import closing_lines
 from analysis.statistics import confirm
 from analysis.statistics.arms import confirm_stage
-from analysis.statistics.confirm import Change, Effect
+from analysis.statistics.confirm import Effect
+from analysis.statistics.contrasts import Change
 from analysis.statistics.estimate import Estimate
 
 
 def test_the_first_sentence_is_the_winner_and_its_baseline(trials, study):
     made, plan = trials
-    first = wording.sentences(study)[0]
+    first = confirm_text.sentences(study)[0]
     winner, baseline = (
         [
             t.readings[-1][3]
@@ -55,51 +45,18 @@ def test_the_first_sentence_is_the_winner_and_its_baseline(trials, study):
     assert first.endswith(f"; its score in the search was {above:.1f} points above that.")
 
 
-def uneven(study, share):
-    """The study, had its test and validation images been mostly cats."""
-    largest = dict.fromkeys(("train", "validation", "test"), ("cat", share))
-    dataset = {**study.manifest["dataset"], "largest_class": largest}
-    balanced = {
-        f"{part}_balanced_accuracy": study.epochs[f"{part}_accuracy"] / 2
-        for part in ("validation", "test")
-    }
-    manifest = {**study.manifest, "dataset": dataset}
-    return replace(study, manifest=manifest, epochs=study.epochs.assign(**balanced))
-
-
-def test_of_uneven_classes_the_largest_stands_beside_every_headline(study, tmp_path):
-    mostly = 1.5 / len(study.manifest["dataset"]["classes"])
-    for share, shown in ((mostly + 0.001, True), (mostly - 0.001, False)):
-        made = uneven(study, share)
-        beside = f"(always naming class cat: {share:.1%})"
-        for text in (wording.sentences(made)[0], wording.headline(made), wording.tiles(made)[0][2]):
-            assert (beside in text) == shown
-        table = arms_table(findings_of(made))
-        assert ("test_balanced_accuracy" in table) == shown
-    halves = [float(cell.split("%")[0]) / 2 for cell in table["test_accuracy"]]
-    shown = arms_table(findings_of(uneven(study, 0.9)))["test_balanced_accuracy"].str.rstrip("%")
-    assert shown.astype(float).tolist() == pytest.approx(halves, abs=0.1)
-    page = write_report(uneven(study, 0.9), tmp_path / "page").read_text()
-    assert "validation balanced accuracy" in page and "test balanced accuracy" in page
-
-
-@given(st.floats(-0.2, 0.2))
-def test_a_zero_has_no_sign(value):
-    text = wording.signed(value)
-    assert text == f"{100 * value:+.1f}" or (text == "0.0" and abs(value) <= 0.0005)
-    assert text not in ("-0.0", "+0.0")
-
-
 def test_the_search_is_not_compared_with_a_winner_of_another_rate(study):
     rates = study.trials["learning_rate"].mask(study.trials["trial"] == 1, 0.02)
     assert (
         "its score in the search"
-        not in wording.sentences(replace(study, trials=study.trials.assign(learning_rate=rates)))[0]
+        not in confirm_text.sentences(
+            replace(study, trials=study.trials.assign(learning_rate=rates))
+        )[0]
     )
 
 
 def test_every_factor_has_a_line_with_both_intervals_and_what_is_concluded(study):
-    lines, rows = wording.effect_lines(findings_of(study)), conclude(study).to_dict("records")
+    lines, rows = confirm_text.effect_lines(findings_of(study)), conclude(study).to_dict("records")
     assert [line.split(":")[0] for line in lines] == [
         "stem kernel 3 → 5", "stem stride 1 → 2", "stem maxpool no → yes", "depth 18 → 10",
     ]  # fmt: skip
@@ -111,7 +68,7 @@ def test_every_factor_has_a_line_with_both_intervals_and_what_is_concluded(study
         shown = f"{{:+.1f}} points ({{:+.1f}} to {{:+.1f}}; {images})".format(*values)
         assert line.split(": ")[1] == shown
     assert lines[3].endswith(": matters")
-    assert wording.sentences(study)[1:5] == lines
+    assert confirm_text.sentences(study)[1:5] == lines
 
 
 def made_effect(
@@ -138,30 +95,30 @@ SMALL = "does not matter by more than 1 point (there is a small effect)"
     ids=["matters", "equivalent", "small", "another margin", "inconclusive", "one seed"],
 )  # fmt: skip
 def test_the_outcomes_in_words(effect, margin, words):
-    assert wording.verdict_text(effect, margin) == words
+    assert confirm_text.verdict_text(effect, margin) == words
 
 
 def test_an_effect_without_images_has_one_interval_and_one_that_is_lost_none():
     assert (
-        wording.effect_line(made_effect(0.001, p=0.01), 0.01)
+        confirm_text.effect_line(made_effect(0.001, p=0.01), 0.01)
         == "depth 18 → 10: +0.3 points (+0.1 to +0.5): matters"
     )
     gone = replace(made_effect(0.001), estimate=confirm.NOTHING)
     assert (
-        wording.effect_line(gone, 0.01)
+        confirm_text.effect_line(gone, 0.01)
         == "depth 18 → 10: inconclusive, too few of its arms are complete"
     )
 
 
 def test_interactions_that_are_not_significant_are_counted(study):
-    assert wording.interaction_lines(findings_of(study)) == [
+    assert confirm_text.interaction_lines(findings_of(study)) == [
         "No interaction of two factors is significant (3 tested; these arms confound up to 2 pairs "
         "of factors)."
     ]
 
 
 def test_effects_that_depend_on_each_other_are_said_at_each_level(tmp_path):
-    (line,) = wording.interaction_lines(findings_of(crossed(tmp_path, DEEP, SQUARE)))
+    (line,) = confirm_text.interaction_lines(findings_of(crossed(tmp_path, DEEP, SQUARE)))
     a, b, c, d = np.mean(DEEP, axis=1)
     assert re.sub(r" \([^)]*\)", "", line) == (
         f"Effects depend on each other: depth 18 → 34 is {100 * (b - a):+.1f} points at residual "
@@ -175,7 +132,7 @@ def test_shared_interactions_are_said_with_all_their_pairs(trials, tmp_path):
         made, lambda t, _: -0.2 if t.config["depth"] == 10 and t.config["stem_kernel"] == 5 else 0.0
     )
     study = made_study(tmp_path, worse, plan)
-    (line,) = wording.interaction_lines(findings_of(study))
+    (line,) = confirm_text.interaction_lines(findings_of(study))
     assert line.startswith(
         "Effects depend on each other: stem kernel × depth or stem stride × stem maxpool, -"
     )
@@ -186,18 +143,18 @@ RATES = "No interval includes the choice of each arm's learning rate."
 
 def test_a_design_without_a_winner_says_what_its_arms_reach(tmp_path):
     study = crossed(tmp_path, DEEP, {**SQUARE, "outcome": "train_accuracy"})
-    first = wording.sentences(study)[0]
+    first = confirm_text.sentences(study)[0]
     assert re.fullmatch(
         r"Confirmed with 3 seeds: k7 s2 pool d34 45\.7% \(.*\); .* training accuracy\.", first
     )
-    caption = wording.interval_scope(findings_of(study))
+    caption = confirm_text.interval_scope(findings_of(study))
     seeds = "Intervals: 95%, for new seeds; the variation over other images is not included."
     assert caption == f"{seeds} {RATES}"
     assert findings_of(study).shared_nuisances == ()
 
 
 def test_arms_at_an_end_of_the_rates_tried_are_named(study):
-    lines = wording.warnings(findings_of(study))
+    lines = confirm_text.warnings(findings_of(study))
     assert lines[0] == (
         "Best at an end of the learning rates tried, so a better one may lie beyond: "
         "k3 s1 pool d10 (high)."
@@ -209,7 +166,7 @@ def test_an_effect_that_still_moves_is_named(trials, tmp_path):
     noise = iter(np.random.default_rng(1).normal(0, 0.003, 1000))
     moving = changed(made, lambda t, epoch: next(noise) - 0.05 * epoch * (t.config["depth"] == 10))
     study = made_study(tmp_path, moving, plan)
-    line = wording.warnings(findings_of(study))[0]
+    line = confirm_text.warnings(findings_of(study))[0]
     start = "depth 18 → 10 still changes at the end: -"
     assert line.startswith(start) and line.endswith(
         " from epoch 2 to 3, so longer training may change it."
@@ -225,7 +182,7 @@ def test_arms_that_lost_seeds_are_named_and_few_seeds_exclude_an_arm(study, seed
     left = lost(study, {"stem_kernel": 3, "depth": 10, "stem_stride": 1}, seeds)
     (line,) = [
         line
-        for line in wording.sentences(left)
+        for line in confirm_text.sentences(left)
         if line.startswith("Not complete with every seed: ")
     ]
     assert line.startswith("Not complete with every seed: k3 s1 pool d10 (") and line.endswith(
@@ -236,7 +193,7 @@ def test_arms_that_lost_seeds_are_named_and_few_seeds_exclude_an_arm(study, seed
 
 def test_a_winner_that_is_lost_is_said_to_be(study):
     left = lost(study, {"stem_kernel": 3, "depth": 18, "stem_stride": 1}, 3)
-    first = wording.sentences(left)[0]
+    first = confirm_text.sentences(left)[0]
     assert first.endswith(
         "the winner (k3 s1 no-pool d18) is not complete with enough seeds and is excluded."
     )
@@ -253,7 +210,7 @@ def test_an_arm_that_varies_more_is_named(trials, tmp_path):
         ),
     )
     study = made_study(tmp_path, wild, plan)
-    (line,) = [line for line in wording.warnings(findings_of(study)) if "varies more" in line]
+    (line,) = [line for line in confirm_text.warnings(findings_of(study)) if "varies more" in line]
     assert line.startswith("k5 s1 no-pool d10 varies more over seeds than the others")
 
 
@@ -261,7 +218,7 @@ def test_nuisances_that_are_not_tuned_by_arm_are_the_winners(study):
     decay = {"name": "weight_decay", "role": "nuisance", "low": 1e-5, "high": 1e-2, "scale": "log"}
     design = study.manifest["design"] | {"factors": [*FACTORS, decay]}
     with_decay = replace(study, manifest=study.manifest | {"design": design})
-    text = wording.interval_scope(findings_of(with_decay))
+    text = confirm_text.interval_scope(findings_of(with_decay))
     both = "Intervals: 95%, for new seeds and new test images."
     assert text == f"{both} {RATES} The same in every arm as in the winner: weight decay."
     untuned = replace(with_decay, trials=with_decay.trials[with_decay.trials["stage"] != "tune"])
@@ -270,26 +227,16 @@ def test_nuisances_that_are_not_tuned_by_arm_are_the_winners(study):
 
 def test_nothing_is_said_before_a_confirm_trial_is_complete(study):
     early = replace(study, trials=study.trials[study.trials["stage"] != "confirm"])
-    assert wording.sentences(early) == []
+    assert confirm_text.sentences(early) == []
     assert confirm_stage(early) is None
     running = study.trials["state"].mask(study.trials["stage"] == "confirm", "running")
-    assert wording.sentences(replace(study, trials=study.trials.assign(state=running))) == []
+    assert confirm_text.sentences(replace(study, trials=study.trials.assign(state=running))) == []
 
 
 def test_a_confirm_stage_in_which_all_diverged_says_so(study, tmp_path):
     none = lost(study, {}, 27)
-    assert wording.sentences(none) == [
+    assert confirm_text.sentences(none) == [
         "Nothing is confirmed: its arms have no complete seed in common."
     ]
     assert "no complete seed in common" in write_report(none, tmp_path).read_text(encoding="utf-8")
     assert closing_lines(none)[0].startswith("Nothing is confirmed")
-
-
-def test_the_chosen_model_is_the_winners_also_at_a_tuned_rate(study):
-    assert chosen_scope(study).startswith("The winner's first confirm seed, on test images.")
-    rates = study.trials["learning_rate"].mask(study.trials["trial"] == 1, 0.02)
-    assert chosen_scope(replace(study, trials=study.trials.assign(learning_rate=rates))).startswith(
-        "The winner's first"
-    )
-    gone = lost(study, {"stem_kernel": 3, "depth": 18, "stem_stride": 1}, 3)
-    assert chosen_scope(gone).startswith("The best search trial, on validation images.")

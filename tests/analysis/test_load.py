@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,15 @@ def test_columns_have_their_types_and_values(tmp_path: Path) -> None:
     assert study.epochs["validation_loss"].tolist() == [1.0, 0.5, 1 / 3]
     assert study.epochs["test_loss"].isna().all()
     assert study.epochs["test_loss"].dtype == "float64"
+
+
+def test_numbers_are_read_as_they_were_written_to_the_last_bit(tmp_path: Path) -> None:
+    # An arm's learning rate in study.json finds its trials in trials.csv: 0.01 / 3, say.
+    draw = random.Random(0)
+    rates = [0.01 / 3, *(10 ** draw.uniform(-4, 0) for _ in range(99))]
+    made = [MadeTrial("complete", falling(1), config={"learning_rate": rate}) for rate in rates]
+    study = load_study(write_study(tmp_path, made))
+    assert study.trials["learning_rate"].tolist() == rates
 
 
 def test_missing_counts_and_losses_stay_missing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from commands import wait_for
-from drivers import Place
+from drivers import Place, Slow
 from terminals import Terminal
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,9 @@ def test_the_live_view_stays_in_its_place_and_follows_the_window(place):
     narrow = Place(place.root, place.usual["--address"], place.environment["HOME"])
     del narrow.environment["COLUMNS"]
     terminal = Terminal(80)
-    driver = narrow.start("live", "--samples 6 --epochs 3", output=terminal.name)
+    # Many slow epochs: the study must not end before the window has been seen at both sizes.
+    arguments = "--samples 24 --epochs 3"
+    driver = narrow.start("live", arguments, output=terminal.name, trainable=Slow)
     heads = []
     for columns in (80, 160):
         terminal.resize(columns)
@@ -77,7 +79,7 @@ def test_the_live_view_stays_in_its_place_and_follows_the_window(place):
     wait_for(lambda: any(line.startswith("study: /") for line in terminal.screen))
     terminal.close()
     assert "━" not in "".join(terminal.screen), "what is left is the plain summary"
-    assert "[search 6/6]" in (place.root / "live" / "study.log").read_text()
+    assert "[search 24/24]" in (place.root / "live" / "study.log").read_text()
 
 
 def test_quiet_is_silent_and_the_log_has_all_of_it(place):

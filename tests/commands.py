@@ -2,7 +2,6 @@
 own."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-from terminals import Terminal
+from terminals import Terminal, hear_signals
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[1] / "study" / "run.py")]
 
@@ -20,13 +19,6 @@ def with_defaults(defaults: Mapping[str, str], arguments: Sequence[str]) -> list
     """The arguments after those default options that are not among them."""
     lacking = [item for item in defaults.items() if item[0] not in arguments]
     return [word for item in lacking for word in item if word] + list(arguments)
-
-
-def hear_signals() -> None:
-    """A shell starts what it runs in the background with SIGINT ignored, `nohup` with SIGHUP, which
-    a child inherits."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 class Place:

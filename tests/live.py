@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from commands import hear_signals
 from synthetic import MadeTrial, write_study
+from terminals import hear_signals
 
 PATIENCE = 120.0
 """Seconds: other tests may run on the same cores."""

@@ -20,6 +20,13 @@ import pyte
 LINES = 40
 
 
+def hear_signals() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, `nohup` with SIGHUP, which
+    a child inherits."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """A terminal of 40 lines.
 
@@ -47,7 +54,7 @@ class Terminal:
         """Run a command on this terminal as its own: it gets Ctrl-C, and SIGHUP when it closes."""
 
         def own() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            hear_signals()
             fcntl.ioctl(self._theirs, termios.TIOCSCTTY, 0)
 
         process = subprocess.Popen(

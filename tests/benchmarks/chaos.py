@@ -19,7 +19,7 @@ from commands import untimed
 from drivers import Place, Slower, ray_head
 
 KILLS = 20
-LONG = USUAL.replace("--samples 6 ", "--samples 80 ")
+LONG = USUAL.replace("--samples 6 ", "--samples 140 ")
 """Long enough for all of them."""
 
 

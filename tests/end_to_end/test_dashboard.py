@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from browsers import NEEDS_CHROMIUM, chromium
 from commands import Place, wait_for
+from terminals import hear_signals
 
 import study.watch.metrics
 from study.state import StudyState
@@ -103,7 +104,12 @@ def watched(tmp_path_factory, squares, temporary) -> Iterator[Watched]:
     output = place.root / "output.txt"
     with output.open("w") as file:
         driver = subprocess.Popen(
-            arguments, cwd=place.root, env=place.environment, stdout=file, stderr=file
+            arguments,
+            cwd=place.root,
+            env=place.environment,
+            stdout=file,
+            stderr=file,
+            preexec_fn=hear_signals,
         )
         try:
             wait_for(lambda: "dashboard: http" in output.read_text() or driver.poll() is not None)

@@ -189,12 +189,12 @@ def test_a_checkpoint_is_copied_at_once_and_the_record_after_a_while(shared, tmp
     time.sleep(0.3)
     assert record_of(shared) == first
     save_checkpoint(folder, 0, 1, memoryview(b"weights"))
-    wait_for(lambda: record_of(shared) != first, 2)
+    wait_for(lambda: record_of(shared) != first, 20)  # not after PART_SECONDS
     assert [name for name in shared.names("checkpoints") if "/0/1-" in name]
     second = record_of(shared)
     monkeypatch.setattr(copying, "PART_SECONDS", 0.2)
     epoch(record, 0, 2, 0.5)
-    wait_for(lambda: record_of(shared) != second, 2)
+    wait_for(lambda: record_of(shared) != second, 20)
     assert len(shared.names("record")) == 3, "only what is new is written"
     copy.finish()
     record.close()
@@ -328,7 +328,7 @@ def test_where_the_last_copy_fails_it_says_so_after_a_while(shared, tmp_path, fo
     add(folder, 1)
     before = time.monotonic()
     copy.finish()
-    assert time.monotonic() - before < 2.0
+    assert time.monotonic() - before < 60  # by default it is two minutes
     assert copy.error and not copy.is_lost
     assert len(messages(caplog, f"not copied to {shared.uri}, tried again: ")) == 1
     last = caplog.records[-1]

@@ -70,8 +70,9 @@ def test_one_that_is_let_go_of_meanwhile_is_free(storage):
     left_behind(storage)
     threading.Timer(0.2, storage.remove, ["lease.json"]).start()
     before = time.monotonic()
-    lease = Lease(storage, TIMES)
-    assert time.monotonic() - before < TIMES.run_out
+    times = LeaseTimes(renewed=0.1, run_out=60.0, settled=0.1)
+    lease = Lease(storage, times)
+    assert time.monotonic() - before < times.run_out
     lease.release()
 
 

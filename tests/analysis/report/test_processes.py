@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import alive, wait_for
+from terminals import hear_signals
 
 from analysis.report.processes import map_on_cores
 
@@ -37,14 +38,14 @@ def test_no_process_outlives_a_command_that_was_ended_while_it_drew(
     study, tmp_path, ended_by, status
 ):
     command = [sys.executable, "-P", "-m", "analysis", str(study.path), "--out", str(tmp_path)]
-    quiet = {"start_new_session": True, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as command_process:
+    how = {"start_new_session": True, "stderr": subprocess.DEVNULL, "preexec_fn": hear_signals}
+    with subprocess.Popen(command, **how) as command_process:
         drawing = drawing_processes(command_process.pid, tmp_path)
         # Ctrl-C reaches every process of a terminal, SIGKILL here the command alone.
         send = os.kill if ended_by == signal.SIGKILL else os.killpg
         send(command_process.pid, ended_by)
-        assert command_process.wait(30) == status
-    _, alive_still = psutil.wait_procs(drawing, 10)
+        assert command_process.wait(120) == status
+    _, alive_still = psutil.wait_procs(drawing, 60)
     assert not alive(alive_still)
     assert not (tmp_path / "index.html").exists()
 

@@ -29,7 +29,7 @@ QUIET_SECONDS = 60.0
 """Without a live view a line says at least this often how far the study is."""
 RUNNING_SHOWN, ENDED_SHOWN = 8, 3
 """So many trials fit on a screen of 24 lines."""
-BAR, LEAST_ARM, MOST_ARM = 24, 22, 44
+LEAST_BAR, MOST_BAR, LEAST_ARM, MOST_ARM = 4, 24, 22, 44
 TITLES = ("arm", "rate", "epoch", "accuracy", "images/s", "last result")
 WIDTHS = (8, 7, 9, 10, 13)
 """Of the columns after the arm: with them and the narrowest arm a line has 80 columns."""
@@ -148,10 +148,12 @@ def live_view(
     ended = state.ended_trials(stage.stage)
     row = partial(_row, min(MOST_ARM, max(LEAST_ARM, columns - 80 + LEAST_ARM)))
     view = Text(no_wrap=True, overflow="ellipsis")
-    view.append(f"{stage.stage} {len(ended)}/{stage.trials} ", "bold")
-    full = round(BAR * stage.done(state))
-    view.append("━" * full, "green").append("━" * (BAR - full), "dim")
-    view.append(f" {_counts(mine, stage.seconds_left(state))}\n")
+    head = f"{stage.stage} {len(ended)}/{stage.trials} "
+    counts = f" {_counts(mine, stage.seconds_left(state))}"
+    bar = min(MOST_BAR, max(LEAST_BAR, columns - len(head) - len(counts)))
+    full = round(bar * stage.done(state))
+    view.append(head, "bold").append("━" * full, "green").append("━" * (bar - full), "dim")
+    view.append(f"{counts}\n")
     view.append(row("running", *TITLES), "dim")
     for trial in running[:RUNNING_SHOWN]:
         ago = f"{duration(since[trial.trial])} ago" if trial.trial in since else NOTHING

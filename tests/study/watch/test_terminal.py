@@ -163,7 +163,8 @@ def test_the_live_view_says_what_runs_what_is_best_and_what_it_cost(confirming, 
     view.close()
     assert max(map(len, lines)) <= columns
     text = "\n".join(lines)
-    assert re.search(r"^search 4/10 ━+.* 1 running · 1 complete · 1 stopped", text, re.M)
+    counts = "1 running · 1 complete · 1 stopped · 1 diverged · 1 failed"
+    assert re.search(rf"^search 4/10 ━{{9,24}} {counts}$", text, re.M)
     # 1,000 training images in two seconds.
     running = r"^trial 4 +k3 s1 pool d18 +0\.012 +3/6 +50\.0% +500 +0 s ago$"
     assert re.search(running, text, re.M)

@@ -55,7 +55,7 @@ WARM, TIMED, AT_ONCE, EPOCHS = 10, 400, 8, 6
 TARGET = 20
 """CPU ms per trial."""
 BEFORE = (23.7, 81.0, 226.0, 710.5)
-"""The same of commit d3ab086, which looked at all trials again for each."""
+"""The same of the code before, which looked at all trials again for each."""
 CLASSES = [str(digit) for digit in range(10)]
 COUNTS = {"train": 1293, "validation": 144, "test": 360}
 HEADER = {
@@ -284,7 +284,7 @@ def draw(table: pd.DataFrame) -> None:
     """The figure beside this file: the table's total and parts, and that of the driver before."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     sizes = [int(column.replace(",", "")) for column in table.columns]
-    axes.plot(SIZES, BEFORE, "o--", color="grey", label="all, commit d3ab086")
+    axes.plot(SIZES, BEFORE, "o--", color="grey", label="all, before")
     axes.plot(sizes, table.loc["all"], "o-", color="black", label="all")
     for part in ("searcher", "record", "TensorBoard", "Optuna", "scheduler"):
         axes.plot(sizes, table.loc[part], ".-", linewidth=1, label=part)
